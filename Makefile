@@ -1,0 +1,68 @@
+# One vocabulary for work. `make` alone prints it. Needs Python 3.11 or newer, git and make; writes into this folder only.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fix docs bench soak lint unit
+MAKEFLAGS += --no-print-directory
+
+# Whoever has these set wants them for other work: without bytecode every start compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV COVERAGE_FILE
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PYTEST := $(BIN)/python -m pytest -q --no-header
+# A `python3` on the path may be a shim for nothing, or lack venv: only one that really runs will do.
+FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3 python
+
+help: ## what can be typed
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 14
+
+setup: $(READY) ## install everything, locked by hash, into .venv
+
+$(READY): requirements.lock pyproject.toml
+	@if ! $(BIN)/python -c '$(FITS)' 2>/dev/null; then \
+	  for python in $(PYTHONS); do \
+	    if $$python -c '$(FITS)' 2>/dev/null; then break; fi; python=; \
+	  done; \
+	  [ -n "$$python" ] || { echo 'make setup: no Python 3.11 or newer with venv found; name one: make setup PYTHON=...' >&2; exit 2; }; \
+	  echo "setup: $$($$python -V) in .venv" >&2; \
+	  $$python -m venv --clear .venv; \
+	fi
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the whole story on real parts, in minutes; KEEP=1 leaves it running
+	@$(BIN)/branchline demo $(if $(KEEP),--keep)
+
+test: setup lint unit ## everything that must hold: lint, unit, then contract, integration, e2e
+	@echo '— core and engine, every branch: unit, contract, integration'
+	@$(PYTEST) -n auto -m 'not slow' tests/unit tests/contract tests/integration \
+	  --cov --cov-report= --no-cov-on-fail
+	@$(BIN)/coverage report --include='branchline/core/*,branchline/engine/*' --fail-under=100
+	@echo '— every scenario, every kill, every command'
+	@$(PYTEST) -n auto -m slow tests/unit tests/contract tests/integration
+	@$(PYTEST) -n auto tests/e2e
+
+check: setup lint unit ## lint and unit tests, in seconds
+
+fix: setup ## repair what ruff can repair
+	@$(BIN)/ruff check --fix .
+
+docs: setup ## write again the pages that are printed from the code
+	@for script in docs/*.py; do [ ! -e "$$script" ] || $(BIN)/python "$$script" || exit 1; done
+
+bench: setup ## every figure that is claimed, one file after another
+	@for script in bench/[!_]*.py; do [ ! -e "$$script" ] || { echo "— $$script"; $(BIN)/python "$$script" || exit 1; }; done
+
+soak: setup ## random walks, thousands of kills, minutes of death: an hour
+	@$(PYTEST) -n auto --timeout=3600 tests/soak
+
+lint: setup
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo --cache-dir .cache/importlinter > .cache/layers.txt || { cat .cache/layers.txt; exit 1; }
+
+unit: setup
+	@echo '— unit'
+	@$(PYTEST) -m 'not slow' tests/unit

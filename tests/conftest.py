@@ -1,0 +1,125 @@
+"""This file gives every test a home of its own, and notices what a test leaves behind.
+
+Set before anything is collected: an empty HOME, a git configuration of our own, a short run-time folder (a socket's
+path has at most 107 bytes), and none of the variables by which a developer's machine leaks in. uv's cache alone is
+shared between sessions, in `.cache/uv`, for environments are what takes time.
+Noticed at the end: a changed environment or folder (each test), a process that still runs (each session).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import settings
+
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAKS = ("GIT_", "BRANCHLINE_", "XDG_", "CLICOLOR", "SSH_", "LC_", "COV_")
+LEAKING = {
+    "CI", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PAGER", "LESS", "BROWSER", "EDITOR", "VISUAL", "LANG", "TZ",
+    "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "PYTHONHASHSEED",
+}  # fmt: skip
+GIT_CONFIG = """\
+[user]
+    name = Test
+    email = test@example.invalid
+[init]
+    defaultBranch = main
+[commit]
+    gpgSign = false
+[tag]
+    gpgSign = false
+[gc]
+    auto = 0
+[maintenance]
+    auto = false
+"""
+HOME = pytest.StashKey[Path]()
+
+settings.register_profile("branchline", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("branchline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Move this process, and all that it starts, into a home of its own."""
+    home = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
+    config.stash[HOME] = home
+    for name in [name for name in os.environ if name in LEAKING or name.startswith(LEAKS)]:
+        del os.environ[name]
+    (home / ".gitconfig").write_text(GIT_CONFIG, encoding="utf-8")
+    (home / "run").mkdir(mode=0o700)
+    os.environ |= {
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+        "GIT_TERMINAL_PROMPT": "0",
+        "XDG_RUNTIME_DIR": str(home / "run"),
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(ROOT / ".cache" / "uv")),
+    }
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the home."""
+    shutil.rmtree(config.stash[HOME], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the session whose tests leave a process running, and end that process."""
+    homes = (str(pytestconfig.stash[HOME]), str(tmp_path_factory.getbasetemp()))
+    yield
+    left: list[psutil.Process] = []
+
+    def none_left() -> bool:
+        left[:] = [process for process in psutil.process_iter() if belongs(process, homes)]
+        return not left
+
+    if not wait_until(none_left, seconds=5):
+        told = [f"{process.pid}: {' '.join(process.cmdline())}" for process in left if process.is_running()]
+        for process in left:
+            process.kill()
+        pytest.fail("left running:\n" + "\n".join(told), pytrace=False)
+
+
+def belongs(process: psutil.Process, homes: tuple[str, ...]) -> bool:
+    """Whether a process, however detached, was started by this session: it lives in a folder of ours."""
+    if process.pid == os.getpid():
+        return False
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        words = [process.environ().get("HOME", ""), process.cwd(), *process.cmdline()]
+    except psutil.Error:
+        return False
+    return any(home in word for word in words for home in homes)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail the test that changes the environment or the current folder for the next one (use monkeypatch)."""
+    before, folder = dict(os.environ), Path.cwd()
+    yield
+    after, here = dict(os.environ), Path.cwd()
+    for name in ("PYTEST_CURRENT_TEST", "PYTEST_VERSION"):
+        before.pop(name, None), after.pop(name, None)
+    if (before, folder) != (after, here):
+        os.chdir(folder)
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        pytest.fail(f"left the environment changed: {changed}, folder {here}", pytrace=False)
+
+
+@pytest.fixture
+def runtime_dir(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """A folder with a path short enough for sockets (under 30 bytes), this test's own, 0700."""
+    folder = Path(tempfile.mkdtemp(prefix="", dir=pytestconfig.stash[HOME] / "run"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""This folder types the released commands at a shell, as the README and the examples say them."""
