@@ -1,0 +1,161 @@
+"""This file tests the split: the hash as the gateway computes it, and tables that move nobody who need not move.
+
+Requirements: I4 (shares are whole, never negative, and sum to 100), I26 (a unit keeps its arm within a table), 1.35.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from branchline.core.traffic import (
+    BUCKETS,
+    PER_PERCENT,
+    Table,
+    arm_at,
+    assigned,
+    bucket,
+    reallocate,
+    shares_of,
+    whole,
+    xxh64,
+)
+
+ARMS = ("alex", "incumbent", "kim", "sam")
+
+
+@st.composite
+def shares(draw: st.DrawFn) -> dict[str, int]:
+    """Whole percents of one to four arms, none with nothing."""
+    arms = draw(st.lists(st.sampled_from(ARMS), min_size=1, unique=True))
+    cuts = draw(st.lists(st.integers(1, 99), min_size=len(arms) - 1, max_size=len(arms) - 1, unique=True))
+    edges = [0, *sorted(cuts), 100]
+    return {arm: high - low for arm, (low, high) in zip(arms, pairwise(edges), strict=True)}
+
+
+def cells(table: Table) -> list[str]:
+    """The arm of every hundred buckets; whole percents never cut one."""
+    assert all(buckets % PER_PERCENT == 0 for _, buckets in table)
+    return [arm for arm, buckets in table for _ in range(buckets // PER_PERCENT)]
+
+
+# Vectors of the reference implementation (python-xxhash): none, one and several blocks, with and without a tail.
+@pytest.mark.parametrize(
+    ("data", "seed", "digest"),
+    [
+        (b"", 0, 0xEF46DB3751D8E999),
+        (b"a", 0, 0xD24EC4F1A98C6E5B),
+        (b"abc", 0, 0x44BC2CF5AD770999),
+        (b"abc", 2**64 - 1, 0x28306E589CC02176),
+        (b"exp-7:user-1234567890", 0, 0x1849CF0F37195944),
+        (b"0123456789abcdef0123456789abcdef", 0, 0x642A94958E71E6C5),
+        (b"0123456789abcdef0123456789abcdef0123456", 0, 0xE97F503D26863ECD),
+        (bytes(range(100)), 0, 0x6AC1E58032166597),
+        ("s:żółć".encode(), 0, 0xB916370EA76CE3B7),
+    ],
+)
+def test_xxh64_equals_the_reference(data: bytes, seed: int, digest: int) -> None:
+    assert xxh64(data, seed) == digest
+
+
+def test_a_bucket_is_the_salted_hash_modulo_the_table() -> None:
+    assert bucket("user-1234567890", "exp-7") == 0x1849CF0F37195944 % BUCKETS
+
+
+def test_two_salts_draw_apart_1_35() -> None:
+    """Without a salt each experiment would give its challenger to the same people."""
+    units = [f"u{n}" for n in range(2000)]
+    both = sum(bucket(unit, "exp-1") < 1000 and bucket(unit, "exp-2") < 1000 for unit in units)
+    assert both < 50  # independent draws meet for about 20 of 2000, equal ones for about 200
+
+
+def test_a_unit_of_odd_bytes_has_a_bucket() -> None:
+    unit = b"\xff\xfe".decode("utf-8", "surrogateescape")
+    assert bucket(unit, "s") == xxh64(b"s:\xff\xfe") % BUCKETS
+
+
+def test_assignment_follows_the_segments_in_order() -> None:
+    table = (("alex", 1000), ("incumbent", 9000))
+    assert [arm_at(table, place) for place in (0, 999, 1000, 9999)] == ["alex", "alex", "incumbent", "incumbent"]
+    for unit in ("a", "b", "c", "d"):
+        assert assigned(table, unit, "s") == ("alex" if bucket(unit, "s") < 1000 else "incumbent")
+
+
+def test_a_bucket_beyond_the_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="no bucket 10000"):
+        arm_at(whole("incumbent"), BUCKETS)
+
+
+def test_a_ramp_grows_in_place_and_a_second_challenger_moves_nobody_of_the_first() -> None:
+    table = reallocate(whole("incumbent"), {"incumbent": 90, "alex": 10})
+    assert table == (("alex", 1000), ("incumbent", 9000))
+    table = reallocate(table, {"incumbent": 80, "alex": 10, "sam": 10})
+    assert table == (("alex", 1000), ("sam", 1000), ("incumbent", 8000))
+    table = reallocate(table, {"incumbent": 70, "alex": 20, "sam": 10})
+    assert table == (("alex", 1000), ("sam", 1000), ("alex", 1000), ("incumbent", 7000))
+    table = reallocate(table, {"incumbent": 90, "sam": 10})
+    assert table == (("incumbent", 1000), ("sam", 1000), ("incumbent", 8000))
+    assert reallocate(table, {"sam": 100}) == whole("sam")
+
+
+def test_a_successor_inherits_a_whole_segment() -> None:
+    table = (("alex", 1000), ("incumbent", 9000))
+    assert reallocate(table, {"incumbent": 90, "sam": 10}) == (("sam", 1000), ("incumbent", 9000))
+
+
+def test_an_arm_with_nothing_leaves_the_table() -> None:
+    assert reallocate((("alex", 1000), ("incumbent", 9000)), {"alex": 0, "incumbent": 100}) == whole("incumbent")
+
+
+@pytest.mark.parametrize("wrong", [{"a": 99}, {"a": 101, "b": -1}, {}, {"a": 60, "b": 41}])
+def test_shares_that_do_not_add_up_are_refused_I4(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="sum to 100"):
+        reallocate(whole("a"), wrong)
+
+
+@pytest.mark.parametrize("wrong", [(("a", 9999),), (("a", 10_001), ("b", -1)), (("a", 10_000), ("b", 0)), ()])
+def test_a_table_that_does_not_add_up_is_refused_I4(wrong: Table) -> None:
+    with pytest.raises(ValueError, match="10000 buckets"):
+        reallocate(wrong, {"a": 100})
+
+
+@given(st.lists(shares(), min_size=1, max_size=8))
+def test_any_sequence_of_shares_moves_only_who_must_move_I4_I26(sequence: list[dict[str, int]]) -> None:
+    table = whole("incumbent")
+    for wanted in sequence:
+        before, old = cells(table), shares_of(table)
+        table = reallocate(table, wanted)
+        after, new = cells(table), shares_of(table)
+        assert new == {arm: share * PER_PERCENT for arm, share in wanted.items()}
+        assert all(buckets > 0 for _, buckets in table)
+        assert all(one[0] != two[0] for one, two in pairwise(table)), "neighbours of one arm are one segment"
+        growth = sum(max(new[arm] - old.get(arm, 0), 0) for arm in new)
+        moved = [(was, now) for was, now in zip(before, after, strict=True) if was != now]
+        assert len(moved) * PER_PERCENT == growth, "only as many buckets move as must"
+        for was, now in moved:
+            assert new.get(was, 0) < old[was], "who gives shrinks"
+            assert new[now] > old.get(now, 0), "who takes grows"
+
+
+@given(shares(), shares())
+def test_the_order_in_which_shares_are_named_is_nothing(one: dict[str, int], two: dict[str, int]) -> None:
+    table = reallocate(whole("incumbent"), one)
+    assert reallocate(table, two) == reallocate(table, dict(reversed(two.items())))
+
+
+@given(shares())
+def test_unchanged_shares_change_nothing(wanted: dict[str, int]) -> None:
+    table = reallocate(whole("incumbent"), wanted)
+    assert reallocate(table, wanted) == table
+
+
+def test_a_table_stays_short_over_many_changes() -> None:
+    """Segments are what the gateway renders; a ramp up and down, again and again, must not shred the table."""
+    table = whole("incumbent")
+    for n in range(200):
+        a, b = 5 + n * 7 % 40, 5 + n * 11 % 40
+        table = reallocate(table, {"incumbent": 100 - a - b, "alex": a, "sam": b})
+        assert len(table) <= 24
