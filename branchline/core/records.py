@@ -38,16 +38,16 @@ def from_json(document: Mapping[str, Any]) -> Service:
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """The event as a JSON document: its type under "event", and its fields."""
-    return {"event": type(event).__name__, **asdict(event, dict_factory=_plain)}
+    """The event as a JSON document: its type under "type", and its fields."""
+    return {"type": type(event).__name__, **asdict(event, dict_factory=_plain)}
 
 
 def event_from_json(document: Mapping[str, Any]) -> Event:
     """The event of a JSON document; raises KeyError, TypeError or ValueError when it is none."""
-    fields = {key: value for key, value in document.items() if key != "event"}
+    fields = {key: value for key, value in document.items() if key != "type"}
     if "method" in fields:
         fields["method"] = Method(fields["method"])
-    return EVENTS[document["event"]](**fields)
+    return EVENTS[document["type"]](**fields)
 
 
 def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
