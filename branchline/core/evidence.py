@@ -66,7 +66,7 @@ class Sums:
     def spread(self) -> float:
         """The sum of squared distances from the mean, of at least one unit; 0 where rounding leaves no more."""
         spread = self.squares - self.total * self.total / self.n
-        return 0.0 if spread <= ROUNDING * self.squares else spread
+        return 0.0 if spread <= ROUNDING * self.squares < math.inf else spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +212,9 @@ def judge(strata: Sequence[Stratum], plan: Plan, ended: str = "") -> Judgement:
     thick = [s for s in strata if min(s.control.n, s.challenger.n) >= MIN_UNITS_OF_A_STRATUM]
     units = sum(s.control.n for s in thick), sum(s.challenger.n for s in thick)
     binary = all(_is_binary(s.control) and _is_binary(s.challenger) for s in thick)
-    estimate, variance = difference(thick, binary=binary) if thick else (None, 0.0)
-    refused = _too_little(thick, units, plan, binary=binary)
-    if refused or estimate is None:
-        return refusal(refused or "no two units in both arms yet", plan, estimate, variance, units, ended)
+    estimate, variance = difference(thick, binary=binary) if thick else (math.nan, math.nan)
+    if refused := _too_little(thick, units, plan, binary=binary):
+        return refusal(refused, plan, estimate, variance, units, ended)
     return decision(estimate, variance, plan, units, ended)
 
 
@@ -269,12 +268,12 @@ def decision(
 
 
 def refusal(
-    reason: str, plan: Plan, estimate: float | None, variance: float, units: tuple[int, int], ended: str = ""
+    reason: str, plan: Plan, estimate: float, variance: float, units: tuple[int, int], ended: str = ""
 ) -> Judgement:
     """The judgement that says nothing: it goes on, or is inconclusive if the measurement has ended."""
     answer = Answer.INCONCLUSIVE if ended else Answer.CONTINUE
     information = 1 / variance if 0 < variance < math.inf else 0.0
-    known = estimate if estimate is not None and math.isfinite(estimate) else None
+    known = estimate if math.isfinite(estimate) else None
     return Judgement(
         plan,
         answer,
@@ -319,10 +318,9 @@ def _too_little(strata: Sequence[Stratum], units: tuple[int, int], plan: Plan, *
     if min(units) < plan.min_units:
         return f"fewer than {plan.min_units} units in an arm"
     if binary:
-        for arm in ([s.control for s in strata], [s.challenger for s in strata]):
-            events = sum(sums.total for sums in arm)
-            if min(events, sum(sums.n for sums in arm) - events) < MIN_EVENTS:
-                return f"fewer than {MIN_EVENTS} events or non-events in an arm"
+        events = sum(s.control.total for s in strata), sum(s.challenger.total for s in strata)
+        if min(*events, units[0] - events[0], units[1] - events[1]) < MIN_EVENTS:
+            return f"fewer than {MIN_EVENTS} events or non-events in an arm"
         return ""
     if plan.bounds is not None or plan.cap is not None:
         return ""

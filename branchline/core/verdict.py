@@ -144,7 +144,7 @@ def evidence(judgement: Judgement, guards: Mapping[str, Guard]) -> tuple[str, ..
     if judgement.estimate is not None:
         line = f"challenger - incumbent {judgement.estimate:+.4g}"
         if judgement.low is not None and judgement.high is not None:
-            line += f", {1 - judgement.plan.alpha:.3g} sequence [{judgement.low:+.4g}, {judgement.high:+.4g}]"
+            line += f", {100 - 100 * judgement.plan.alpha:.3g}% sequence [{judgement.low:+.4g}, {judgement.high:+.4g}]"
         lines.append(f"{line}; wanted {judgement.plan.direction} by {judgement.plan.effect:.4g}")
         if judgement.answer in (Answer.PROMOTE, Answer.HARMFUL):
             lines.append("an estimate at an early stop is exaggerated")
