@@ -30,7 +30,7 @@ $(READY): requirements.lock pyproject.toml
 	fi
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
-	@touch $@
+	@mkdir -p .cache && touch $@
 
 demo: setup ## the whole story on real parts, in minutes; KEEP=1 leaves it running
 	@$(BIN)/branchline demo $(if $(KEEP),--keep)
@@ -49,8 +49,8 @@ check: setup lint unit ## lint and unit tests, in seconds
 fix: setup ## repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 
-docs: setup ## write again the pages that are printed from the code
-	@for script in docs/*.py; do [ ! -e "$$script" ] || $(BIN)/python "$$script" || exit 1; done
+docs: setup ## write again what the pages print from the code
+	@$(PYTEST) -m printed --write-docs
 
 bench: setup ## every figure that is claimed, one file after another
 	@for script in bench/[!_]*.py; do [ ! -e "$$script" ] || { echo "— $$script"; $(BIN)/python "$$script" || exit 1; }; done

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -47,6 +47,11 @@ settings.register_profile("branchline", derandomize=True, deadline=None, print_b
 settings.load_profile("branchline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make docs` write what the tests otherwise compare."""
+    parser.addoption("--write-docs", action="store_true", help="write the printed parts of the pages")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Move this process, and all that it starts, into a home of its own."""
     home = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
@@ -70,6 +75,35 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the home."""
     shutil.rmtree(config.stash[HOME], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what prints a page, for `make docs` to find."""
+    for item in items:
+        if "printed" in getattr(item, "fixturenames", ()):
+            item.add_marker("printed")
+
+
+@pytest.fixture
+def printed(pytestconfig: pytest.Config) -> Callable[[str, str, str], None]:
+    """Hold a part of a page to what the code prints: call it with page, name of the part, and text.
+
+    A part stands between the lines `<!-- printed: NAME -->` and `<!-- /printed -->`. `make docs` writes it anew.
+    """
+
+    def compare(page: str, name: str, text: str) -> None:
+        path = ROOT / page
+        whole = path.read_text(encoding="utf-8")
+        head, opened, rest = whole.partition(f"<!-- printed: {name} -->\n")
+        now, closed, tail = rest.partition("<!-- /printed -->")
+        assert opened and closed, f"{page} has no part {name!r}"
+        wanted = text.strip("\n") + "\n"
+        if pytestconfig.getoption("--write-docs"):
+            path.write_text(head + opened + wanted + closed + tail, encoding="utf-8")
+        else:
+            assert now == wanted, f"{page} is behind the code; to print it: make docs"
+
+    return compare
 
 
 @pytest.fixture(scope="session", autouse=True)
