@@ -1,20 +1,21 @@
 """This file says what the engine needs from the world: each Protocol is a port, its docstrings are the contract.
 
-Every port has a fake in `tests/fakes.py` and one contract suite that the fake and every real adapter pass. Effects carry a
-`Stamp`; whoever holds a resource is *told* the newest stamp as an event is recorded and refuses older ones with `Fenced`.
-Unless a docstring says otherwise a call is idempotent, blocks for at most a few seconds, and raises only `BranchlineError`s.
+Every port has a fake in `tests/fakes.py` and one contract suite that the fake and every real adapter pass. Effects
+carry a `Stamp`; whoever holds a resource is *told* the newest stamp as an event is recorded and refuses older ones
+with `Fenced`. Unless a docstring says otherwise a call is idempotent, blocks for at most a few seconds, and raises
+only `BranchlineError`s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from branchline.core.lifecycle import Service
 from branchline.core.revision import GateResult, Revision, StepRun
-from branchline.core.spec import Spec
+from branchline.core.service import Service
+from branchline.core.spec import Metric, Spec
 
 
 class Stamp(NamedTuple):
@@ -57,8 +58,8 @@ class Ledger(Protocol):
     def record(self, after: Service, event: Mapping[str, Any], *, actor: str, because: str, at: float) -> Entry:
         """Write event, new state and audit row in one transaction.
 
-        `after.generation` must be the recorded one + 1 (an unknown service counts as 0), else Stale is raised and nothing
-        is written. Not idempotent. `event` is the JSON of the event with its `type`.
+        `after.generation` must be the recorded one + 1 (an unknown service counts as 0), else Stale is raised and
+        nothing is written. Not idempotent. `event` is the JSON of the event with its `type`.
         """
 
     def history(self, service: str = "", *, limit: int = 50, before: int = 0) -> tuple[Entry, ...]:
@@ -72,7 +73,9 @@ class Catalog(Protocol):
     """What was built and what gates found: immutable facts, keyed by service and commit."""
 
     def add(self, revision: Revision, bump: str, line: int) -> Revision:
-        """Keep a built revision and allocate its pre-release version `X.Y.Z-HANDLE.N`; the same commit again is returned as it is."""
+        """Keep a built revision and allocate its pre-release version `X.Y.Z-HANDLE.N`; the same commit again is
+        returned as it is.
+        """
 
     def finish(self, service: str, commit: str) -> Revision:
         """Allocate the final version `X.Y.Z` (unique, never given again) and return the revision; again: as it is."""
@@ -84,7 +87,9 @@ class Catalog(Protocol):
         """All of them, newest first."""
 
     def keep_gates(self, service: str, commit: str, results: Sequence[GateResult]) -> None:
-        """Keep one evaluation's results; replaces those of an earlier evaluation of the same commit in reading, never in history."""
+        """Keep one evaluation's results; replaces those of an earlier evaluation of the same commit in reading,
+        never in history.
+        """
 
     def gates(self, service: str, commit: str) -> tuple[GateResult, ...]:
         """The results of the newest evaluation, in order."""
@@ -106,8 +111,9 @@ class Catalog(Protocol):
 class Served:
     """One line of the gateway's log that matters: a request of a split route.
 
-    `assigned` and `answered` are commits (assigned: the arm's, answered: the host's; they differ when the incumbent stepped
-    in). `table` is the number of the bucket table, `experiment` the salt. `bad` says 5xx, time-out or stepped in for.
+    `assigned` and `answered` are commits (assigned: the arm's, answered: the host's; they differ when the incumbent
+    stepped in). `table` is the number of the bucket table, `experiment` the salt. `bad` says 5xx, time-out or
+    stepped in for.
     """
 
     service: str
@@ -175,17 +181,29 @@ class Observations(Protocol):
     def take(self, served: Iterable[Served], position: str) -> int:
         """Keep requests and the reader's new position in one transaction (exactly once); return how many were kept."""
 
-    def report(self, outcomes: Sequence[Outcome], *, at: float) -> tuple[str, ...]:
-        """Keep outcomes durably; one word each: kept, duplicate, conflict, late, unknown. Idempotent by (service, id or unit/request)."""
+    def report(self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
+        """Keep outcomes durably; one word each: kept, duplicate, conflict, late, unknown, refused.
+
+        Idempotent by (service, id or unit/request); `metrics` has the metric of each service. Joined by request, or by
+        unit with the last experiment it was exposed in: take what the gateway has logged first. A unit's value is the
+        mean of what was reported of it within its window.
+        """
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
-        """Units whose window closed by `until`, in order of exposure, after the cursor; stops at the first unit not matured."""
+        """Units whose window closed by `until`, in order of exposure, after the cursor; stops at the first unit not
+        matured.
+        """
 
     def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:
-        """Requests after the cursor for the guardrail: only a unit's first bad request counts, later ones of it are left out."""
+        """Requests after the cursor for the guardrail: only a unit's first bad request counts, later ones of it are
+        left out.
+        """
 
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
-        """Per arm: units, requests, bad, stepped_in, outcomes, late; and under '' `both`: units seen in more than one arm."""
+        """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; see below for ''.
+
+        Under '': `both` (units seen in more than one arm), `refused`, `conflict`, and `unknown` of the whole service.
+        """
 
 
 # ------------------------------------------------------------------------------------------------ git
@@ -195,9 +213,9 @@ class Observations(Protocol):
 class Change:
     """One write to a trunk: make its closure show `revision`.
 
-    `seen` is the revision the trunk showed when it was planned (None: nothing Branchline knows). `keep` allows the judged
-    tree to replace what changed inside the closure meanwhile. `message` is the whole commit text without trailers; `at` and
-    `actor` come from the recorded event, so that every retry makes the same commit id.
+    `seen` is the revision the trunk showed when it was planned (None: nothing Branchline knows). `keep` allows the
+    judged tree to replace what changed inside the closure meanwhile. `message` is the whole commit text without
+    trailers; `at` and `actor` come from the recorded event, so that every retry makes the same commit id.
     """
 
     service: str
@@ -233,14 +251,17 @@ class Repository(Protocol):
         """Their merge base; '' when they share no history."""
 
     def export(self, commit: str, folder: Path) -> None:
-        """Write the whole tree of a commit, read-only in spirit, into a folder that does not exist yet; atomic by rename."""
+        """Write the whole tree of a commit, read-only in spirit, into a folder that does not exist yet; atomic by
+        rename.
+        """
 
     def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
         """Commits in `since..until`, newest first: commit, author, email, at, subject."""
 
     def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
-        """Which of the revisions the trunk shows: tree of the closure, then the newest trailer; '?' + tree when it is none
-        of them, None when there is neither folder nor ref."""
+        """Which of the revisions the trunk shows: tree of the closure, then the newest trailer; '?' + tree when it
+        is none of them, None when there is neither folder nor ref.
+        """
 
 
 class Writer(Protocol):
@@ -255,11 +276,14 @@ class Writer(Protocol):
     def conclude(self, change: Change) -> str:
         """Make the trunk show the revision; returns the trunk's new tip, the same at each retry.
 
-        Raises RemoteUnreachable, PushRefused, RefMoved (observe and plan again), MergeConflict, ForeignCommit, TrunkCheckedOut.
+        Raises RemoteUnreachable, PushRefused, RefMoved (observe and plan again), MergeConflict, ForeignCommit,
+        TrunkCheckedOut.
         """
 
     def delete(self, service: str, branch: str, tip: str, stamp: Stamp) -> None:
-        """Archive the branch under refs/branchline/archive/ and delete it at that very tip; gone already is fine; RefMoved else."""
+        """Archive the branch under refs/branchline/archive/ and delete it at that very tip; gone already is fine;
+        RefMoved else.
+        """
 
     def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:
         """Merge a fix into an experiment branch; returns the new tip."""
@@ -273,7 +297,9 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A locked environment: `digest` of lock + Python + platform, `python` its interpreter, `level` how it is protected."""
+    """A locked environment: `digest` of lock + Python + platform, `python` its interpreter, `level` how it is
+    protected.
+    """
 
     digest: str
     python: Path
@@ -334,7 +360,9 @@ class Sources(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One command to run to its end: `argv`, working folder, the *whole* environment, a time limit, where its output goes."""
+    """One command to run to its end: `argv`, working folder, the *whole* environment, a time limit, where its output
+    goes.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
@@ -346,7 +374,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How it ended: `exit` as the shell counts (137: killed), `timed_out`, `left` processes that had to be swept, seconds."""
+    """How it ended: `exit` as the shell counts (137: killed), `timed_out`, `left` processes that had to be swept,
+    seconds.
+    """
 
     exit: int
     seconds: float
@@ -385,7 +415,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One incarnation of a group: `state` is starting, ready, failed or stopped; its sockets carry the nonce in their names."""
+    """One incarnation of a group: `state` is starting, ready, failed or stopped; its sockets carry the nonce in
+    their names.
+    """
 
     service: str
     revision: str
@@ -422,8 +454,10 @@ class Launcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an incarnation can be reached and what it is called outside: `pins` are the words a request may pin it by
-    (version, branch, commit), `split` whether it may be part of a split (production)."""
+    """Where an incarnation can be reached and what it is called outside: `pins` are the words a request may pin it
+    by (version, branch, commit), `split` whether it may be part of a split (production), `unit_header` carries the
+    unit.
+    """
 
     revision: str
     version: str
@@ -433,11 +467,14 @@ class Endpoint:
     split: bool = True
     health: str = "/"
     nonce_aware: bool = True
+    unit_header: str = "x-branchline-unit"
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the gateway has accepted for a line: shares by revision, the bucket table's number, segments and its salt."""
+    """What the gateway has accepted for a line: shares by revision, the bucket table's number, segments and its
+    salt.
+    """
 
     shares: tuple[tuple[str, int], ...]
     table: int
@@ -458,13 +495,17 @@ class Router(Protocol):
         """
 
     def shift(self, service: str, line: int, shares: Sequence[tuple[str, int]], stamp: Stamp) -> None:
-        """Give a line these shares (revision, per cent; the first is the trunk's holder; () ends the line). Moves nobody who need not."""
+        """Give a line these shares (revision, per cent; the first is the trunk's holder; () ends the line). Moves
+        nobody who need not.
+        """
 
     def shown(self, service: str) -> Mapping[int, Shown]:
         """What the gateway has accepted, per line."""
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
-        """What was done to routes while no daemon lived, oldest first; forgotten once returned and `tell` was called."""
+        """What was done to routes while no daemon lived, oldest first; forgotten once returned and `tell` was
+        called.
+        """
 
     def address(self, service: str, pin: str = "") -> str:
         """The URL people use."""
@@ -489,10 +530,17 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that only grow, for durations."""
 
+    def wait(self, seconds: float) -> None:
+        """Let that much time pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The ports that one controller drives, put together by `app`."""
+    """The ports that one controller drives, put together by `app`.
+
+    `read_spec(text, path)` reads a service file (its folder names the service), `read_lock(text, path)` a `data.lock`
+    (source -> digest of its manifest); both raise BadServiceFile. `state` is the state folder.
+    """
 
     ledger: Ledger
     catalog: Catalog
@@ -507,6 +555,6 @@ class Ports:
     router: Router
     meter: Meter
     clock: Clock
-    read_spec: Callable[[bytes, str, str], Spec]
+    read_spec: Callable[[bytes, str], Spec]
+    read_lock: Callable[[bytes, str], Mapping[str, str]]
     state: Path
-    runtime: Path = field(default_factory=Path)

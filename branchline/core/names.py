@@ -1,8 +1,9 @@
 """This file says what names look like: services, handles, branches, versions, references.
 
-The branch name is the interface: `experiment--SERVICE--HANDLE` is an experiment, `fix--SERVICE--HANDLE` a fix of the trunk,
-`fix--SERVICE--HANDLE--ON` a fix of the challenger `experiment--SERVICE--ON`. Everything else that git would accept means
-nothing to Branchline and is no error. What does not match the grammar never reaches a command line (F8).
+The branch name is the interface: `experiment--SERVICE--HANDLE` is an experiment, `fix--SERVICE--HANDLE` a fix of the
+trunk, `fix--SERVICE--HANDLE--ON` a fix of the challenger `experiment--SERVICE--ON`. Everything else that git would
+accept means nothing to Branchline and is no error. What does not match the grammar never reaches a command line
+(F8).
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def version(text: str) -> Version | None:
 
 
 def following(taken: list[Version], bump: str, line: int = 0) -> Version:
-    """The version after those that are taken: `bump` is major, minor or patch, `line` the major it belongs to (0: newest).
+    """The version after those that are taken: `bump` is major, minor or patch, `line` the major it belongs to (0:
+    newest).
 
     The first of a service is 1.0.0. A patch follows the newest final version of its line.
     """

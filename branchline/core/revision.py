@@ -1,7 +1,7 @@
 """This file says what a revision is, what a gate found, and how a build is keyed.
 
-A revision is one indivisible deliverable: code, data, artifacts, environment, serving and their evidence (1.16). Its commit
-is its identity; its version is a name that the ledger allocates once and never again (I25).
+A revision is one indivisible deliverable: code, data, artifacts, environment, serving and their evidence (1.16). Its
+commit is its identity; its version is a name that the ledger allocates once and never again (I25).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What one gate of one evaluation found: `summary` is one line, `numbers` the evidence, `log` the artifact id of its log."""
+    """What one gate of one evaluation found: `summary` is one line, `numbers` the evidence, `log` the artifact id of
+    its log.
+    """
 
     gate: str
     result: Result
@@ -50,9 +52,10 @@ class StepRun:
 class Revision:
     """One immutable deliverable of a service.
 
-    `commit` is the judged commit, `tree` the digest of the service's closure in it, `spec` the JSON of the frozen spec,
-    `artifacts` step -> artifact id, `data` source -> manifest digest, `trained` the commit its artifacts were trained at,
-    `environment` the digest of lock, Python and platform, `sdk` the digest of the `core` + `sdk` it was built with.
+    `commit` is the judged commit, `tree` the digest of the service's closure in it, `spec` the JSON of the frozen
+    spec, `artifacts` step -> artifact id, `data` source -> manifest digest, `trained` the commit its artifacts were
+    trained at, `environment` the digest of lock, Python and platform, `sdk` the digest of the `core` + `sdk` it was
+    built with.
     """
 
     service: str
@@ -88,7 +91,13 @@ def digest(document: object) -> str:
 
 
 def step_key(
-    step: str, tree: str, environment: str, parameters: Mapping[str, str], data: Mapping[str, str], inputs: Mapping[str, str], sdk: str
+    step: str,
+    tree: str,
+    environment: str,
+    parameters: Mapping[str, str],
+    data: Mapping[str, str],
+    inputs: Mapping[str, str],
+    sdk: str,
 ) -> str:
     """The key under which a step's result may be reused: everything that may change the result, hashed."""
     return digest(["step/1", step, tree, environment, dict(parameters), dict(data), dict(inputs), sdk])

@@ -1,13 +1,15 @@
 """This file holds what a service file says, as plain data.
 
-An adapter reads the TOML and writes these; nothing here opens a file. Durations are seconds, shares are per cent. From the
-trunk come slots, approval, slice, guardrails, required gates and durations (a branch cannot widen its own policy, F10);
-from the judged commit come steps, serving, metric, wanted share and hypothesis: `governed` puts the two together.
+An adapter reads the TOML and writes these; nothing here opens a file. Durations are seconds, shares are per cent.
+From the trunk come slots, approval, slice, guardrails, required gates and durations (a branch cannot widen its own
+policy, F10); from the judged commit come steps, serving, metric, wanted share and hypothesis: `governed` puts the
+two together.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a revision answers: a callable `predict` (with an optional `load`), or a command that listens where it is told."""
+    """How a revision answers: a callable `predict` (with an optional `load`), or a command that listens where it is
+    told.
+    """
 
     predict: str = ""
     load: str = ""
@@ -59,9 +63,11 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The primary metric: `kind` is value, binary or error (then outcomes carry the truth, and `name` says which error).
+    """The primary metric: `kind` is value, binary or error (then outcomes carry the truth, and `name` says which
+    error).
 
-    `mde` is the smallest worthwhile effect in the metric's unit; `window` the seconds in which a unit's outcome counts.
+    `mde` is the smallest worthwhile effect in the metric's unit; `window` the seconds in which a unit's outcome
+    counts.
     """
 
     name: str
@@ -75,7 +81,9 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Guardrails:
-    """What can only stop: failed requests (bad = 5xx, time-out, stepped in for), and outcomes above or below a limit."""
+    """What can only stop: failed requests (bad = 5xx, time-out, stepped in for), and outcomes above or below a
+    limit.
+    """
 
     failed_requests: bool = True
     bad_outcome_above: float | None = None
@@ -85,7 +93,9 @@ class Guardrails:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How traffic is given: `approval` is '', before or after; `share` 0 means 100/(slots+1); `skip_ab` is a reason or ''."""
+    """How traffic is given: `approval` is '', before or after; `share` 0 means 100/(slots+1); `skip_ab` is a reason
+    or ''.
+    """
 
     slots: int = 1
     share: int = 0
@@ -102,7 +112,9 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One service as its file declares it; `folder` is its path in the repository, `shared` the other paths it is made of."""
+    """One service as its file declares it; `folder` is its path in the repository, `shared` the other paths it is
+    made of.
+    """
 
     name: str
     folder: str
@@ -135,3 +147,8 @@ def governed(own: Spec, trunk: Spec | None) -> Spec:
         guardrails=trunk.guardrails,
         gates=(*own.gates, *(g for g in trunk.gates if g.name not in required)),
     )
+
+
+def as_json(spec: Spec) -> str:
+    """The spec as one line of JSON, as a revision keeps it frozen."""
+    return json.dumps(asdict(spec), sort_keys=True)

@@ -1,0 +1,133 @@
+"""This file says what a gate's numbers mean: pass, fail or inconclusive, each with one line that names the numbers.
+
+A gate that ran nothing fails, a limit that cannot be compared is inconclusive, and nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from branchline.core.revision import GateResult, Result
+from branchline.core.spec import Gate, Metric
+
+
+def compared(gate: Gate, own: float | None, incumbent: float | None) -> GateResult:
+    """Judge one number of a step's result against its limits and against the incumbent's (3.14).
+
+    `max_worse` is in the number's own unit; `direction` says whether lower or higher is better.
+    """
+    if own is None or not math.isfinite(own):
+        return GateResult(gate.name, Result.FAIL, f"no finite number {gate.value} came out of the steps")
+    numbers = [("value", own)]
+    words = [f"{gate.value} {own:.4g}"]
+    failed = []
+    if gate.max is not None and own > gate.max:
+        failed.append(f"> max {gate.max:g}")
+    if gate.min is not None and own < gate.min:
+        failed.append(f"< min {gate.min:g}")
+    if incumbent is not None:
+        numbers.append(("incumbent", incumbent))
+        words.append(
+            f"(incumbent {incumbent:.4g}" + (f", limit +{gate.max_worse:g})" if gate.max_worse is not None else ")")
+        )
+        worse = own - incumbent if gate.direction == "lower" else incumbent - own
+        if gate.max_worse is not None and worse > gate.max_worse:
+            failed.append(f"{worse:.3g} worse than the incumbent")
+    elif gate.max_worse is not None and gate.max is None and gate.min is None:
+        words.append("(nothing to compare with: the first revision)")
+    result = Result.FAIL if failed else Result.PASS
+    return GateResult(gate.name, result, " ".join(words + failed), tuple(numbers))
+
+
+def loaded(gate: Gate, measured: Mapping[str, float]) -> GateResult:
+    """Judge a load test: `measured` has sent, failed, p50_ms, p99_ms, rps (1.17h)."""
+    sent, failed, p99 = measured.get("sent", 0), measured.get("failed", 0), measured.get("p99_ms", math.inf)
+    numbers = tuple(sorted((name, float(value)) for name, value in measured.items()))
+    if sent < 1:
+        return GateResult(gate.name, Result.FAIL, "it sent nothing", numbers)
+    words = f"p99 {p99:.0f} ms at {gate.rps:g} rps, {failed:g} of {sent:g} failed"
+    if failed > gate.max_failed:
+        return GateResult(gate.name, Result.FAIL, words, numbers)
+    if gate.p99_ms and p99 > gate.p99_ms:
+        return GateResult(gate.name, Result.FAIL, f"{words} > {gate.p99_ms:g} ms", numbers)
+    return GateResult(gate.name, Result.PASS, words, numbers)
+
+
+def answered(gate: Gate, answer: object) -> GateResult:
+    """Judge what a gate function returned: a bool, or a mapping with `ok` and numbers; None checked nothing and
+    fails.
+    """
+    if isinstance(answer, bool):
+        return GateResult(gate.name, Result.PASS if answer else Result.FAIL, "passed" if answer else "it said no")
+    if isinstance(answer, Mapping) and "ok" in answer:
+        verdict = answer["ok"]
+        result = Result.INCONCLUSIVE if verdict is None else Result.PASS if verdict else Result.FAIL
+        plain = {k: v for k, v in answer.items() if k not in ("ok", "summary")}
+        numbers = tuple(
+            sorted((k, float(v)) for k, v in plain.items() if isinstance(v, int | float) and math.isfinite(v))
+        )
+        summary = str(answer.get("summary") or ", ".join(f"{k} {v:g}" for k, v in numbers) or result.value)
+        return GateResult(gate.name, result, summary, numbers)
+    return GateResult(
+        gate.name, Result.FAIL, f"it returned {answer!r}, which says neither yes nor no: it checked nothing"
+    )
+
+
+def tested(gate: Gate, counts: Mapping[str, int], exit_code: int) -> GateResult:
+    """Judge a pytest run by its counts (tests, failures, errors, skipped); pytest's 5, nothing ran, is a failure."""
+    ran = counts.get("tests", 0) - counts.get("skipped", 0)
+    bad = counts.get("failures", 0) + counts.get("errors", 0)
+    numbers = tuple(sorted((name, float(value)) for name, value in counts.items()))
+    if ran < 1:
+        return GateResult(gate.name, Result.FAIL, "it ran no test", numbers)
+    if bad or exit_code:
+        return GateResult(
+            gate.name, Result.FAIL, f"{bad} of {ran} tests failed" if bad else f"pytest exit {exit_code}", numbers
+        )
+    return GateResult(gate.name, Result.PASS, f"{ran} tests passed", numbers)
+
+
+def planned(metric: Metric | None, sigma: float | None) -> GateResult:
+    """The built-in gate `test-plan`: an A/B test needs a metric with a smallest worthwhile effect (statistics §7)."""
+    if metric is None:
+        return GateResult("test-plan", Result.FAIL, "no metric is declared: there is nothing to judge by")
+    if metric.mde is None or metric.mde <= 0:
+        return GateResult(
+            "test-plan", Result.FAIL, f"metric {metric.name} has no mde: say which effect is worth a change"
+        )
+    if metric.window <= 0:
+        return GateResult("test-plan", Result.FAIL, f"metric {metric.name} has no window in which an outcome counts")
+    if sigma is not None:
+        units = 4 * (3.24 / metric.mde) ** 2 * sigma**2
+        return GateResult(
+            "test-plan", Result.PASS, f"about {units:.0f} units for an effect of {metric.mde:g}", (("units", units),)
+        )
+    return GateResult("test-plan", Result.PASS, f"{metric.name}, effect {metric.mde:g}, window {metric.window:g} s")
+
+
+def logged(text: str | None) -> GateResult:
+    """The built-in gate `log`: an experiment has a written hypothesis, a metric and a log (1.14, 1.27)."""
+    if text is None:
+        return GateResult("log", Result.FAIL, "there is no EXPERIMENT.md")
+    sections = {
+        line.lstrip("# ").strip().lower(): i
+        for i, line in enumerate(lines := text.splitlines())
+        if line.startswith("#")
+    }
+    missing = [name for name in ("hypothesis", "metric", "log") if not _filled(name, sections, lines)]
+    if missing:
+        return GateResult("log", Result.FAIL, "EXPERIMENT.md says nothing under: " + ", ".join(missing))
+    return GateResult("log", Result.PASS, "hypothesis, metric and log are written")
+
+
+def _filled(name: str, sections: Mapping[str, int], lines: list[str]) -> bool:
+    if name not in sections:
+        return False
+    after = lines[sections[name] + 1 :]
+    body = []
+    for line in after:
+        if line.startswith("#"):
+            break
+        body.append(line)
+    return any(line.strip() and not line.strip().startswith("<!--") for line in body)

@@ -1,0 +1,200 @@
+"""This file turns what a person asks into an event, and says beforehand what git, traffic and processes will see of
+it.
+
+The plan that is shown is the law's own: the steps from what is observed to what the state after the event wants.
+What is done afterwards is exactly that, because nothing else is ever done.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from branchline.core import lifecycle as law
+from branchline.core import names
+from branchline.core.events import Event
+from branchline.core.revision import Revision
+from branchline.core.service import Candidate, Phase, Service
+from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, Write, desired, plan
+from branchline.engine.observing import Observer
+from branchline.engine.recording import Recorder
+from branchline.errors import NothingToDo, UnknownReference, UnknownService, UsageError
+from branchline.ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a request: the event, the steps it leads to as (kind, text), and whether it was recorded."""
+
+    service: str
+    event: str
+    steps: tuple[tuple[str, str], ...]
+    recorded: bool
+    generation: int
+
+
+@dataclass(slots=True)
+class Desk:
+    """Takes requests."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+
+    def ask(
+        self, command: str, reference: str, args: Mapping[str, Any], *, actor: str, because: str, dry_run: bool
+    ) -> Asked:
+        """Record what a command means, or with `dry_run` only say it; raises IllegalMove when it cannot happen now."""
+        if command not in MEANINGS:
+            raise UsageError(f"there is no command {command!r}; known: {', '.join(sorted(MEANINGS))}")
+        service, candidate = self.find(reference)
+        event = MEANINGS[command](service, candidate, {**args, "because": because})
+        before, after = self.recorder.preview(service.name, event)
+        steps = self.steps(before, after)
+        if not dry_run:
+            after = self.recorder.record(service.name, event, actor=actor, because=because)
+        return Asked(service.name, type(event).__name__, steps, not dry_run, after.generation)
+
+    def find(self, reference: str) -> tuple[Service, Candidate | None]:
+        """The service and, where one is meant, the candidate that a reference names."""
+        named = names.reference(reference)
+        if not named.service:
+            for name in self.ports.ledger.services():
+                service = self.ports.ledger.service(name)
+                for each in service.candidates:
+                    if each.revision.startswith(named.text):
+                        return service, each
+            raise UnknownReference(reference=reference)
+        if named.service not in self.ports.ledger.services():
+            raise UnknownService(did_you_mean(named.service, self.ports.ledger.services()), name=named.service)
+        service = self.ports.ledger.service(named.service)
+        return service, self._candidate(service, named, reference)
+
+    def _candidate(self, service: Service, named: names.Reference, reference: str) -> Candidate | None:
+        match named.kind:
+            case "service":
+                return sole(service)
+            case "branch":
+                found = [c for c in service.candidates if c.branch == named.text]
+            case "role" if named.text == "challenger":
+                found = [c for c in service.candidates if c.phase in law.SERVING]
+            case "role":
+                found = [c for c in service.candidates if c.phase is Phase.LIVE]
+            case "commit":
+                found = [c for c in service.candidates if c.revision.startswith(named.text)]
+            case _:
+                commits = {r.commit for r in self.ports.catalog.revisions(service.name) if r.version == named.text}
+                found = [c for c in service.candidates if c.revision in commits]
+        if not found:
+            raise UnknownReference(
+                did_you_mean(named.text, [c.branch for c in service.candidates]), reference=reference
+            )
+        return found[-1]
+
+    def revision(self, reference: str) -> Revision:
+        """The built revision that a reference names; a bare service means its incumbent."""
+        named = names.reference(reference)
+        for name in [named.service] if named.service else self.ports.ledger.services():
+            for revision in self.ports.catalog.revisions(name):
+                if named.kind == "version" and revision.version == named.text:
+                    return revision
+                if named.kind == "commit" and revision.commit.startswith(named.text):
+                    return revision
+        service, candidate = self.find(reference)
+        commit = candidate.revision if candidate and named.kind != "service" else None
+        commit = commit or max((line.incumbent or "" for line in service.lines), default="")
+        if not commit:
+            raise UnknownReference(f"nothing of {service.name} has been released yet", reference=reference)
+        return self.ports.catalog.revision(service.name, commit)
+
+    def steps(self, before: Service, after: Service) -> tuple[tuple[str, str], ...]:
+        """What git, traffic and processes will see, in order, as (kind, text)."""
+        versions = {r.commit: r.version for r in self.ports.catalog.revisions(after.name)}
+        todo = plan(self.observer.whole(before).world, desired(after))
+        return tuple(described(step, versions) for step in todo)
+
+
+def sole(service: Service) -> Candidate | None:
+    """The one open candidate that a bare service name can mean; None when there is none or more than one."""
+    busy = [c for c in service.candidates if c.phase in law.OPEN]
+    return busy[0] if len(busy) == 1 else None
+
+
+def described(step: Step, versions: Mapping[str, str]) -> tuple[str, str]:
+    """One step in words."""
+
+    def name(revision: str) -> str:
+        return versions.get(revision, revision[:7])
+
+    match step:
+        case Start():
+            return "process", f"start {name(step.revision)} in {step.perimeter}"
+        case Stop():
+            return "process", f"drain and stop {name(step.revision)} in {step.perimeter}"
+        case Route():
+            shares = ", ".join(f"{name(revision)} {share}%" for revision, share in step.shares)
+            return "traffic", shares or f"end the route of line {step.line}"
+        case Write():
+            return "git", f"make {step.ref} show {name(step.revision)} ({step.revision[:7]})"
+        case Absorb():
+            return "git", f"merge {name(step.revision)} into {step.branch}"
+        case Delete():
+            return "git", f"archive and delete {step.branch} at {step.tip[:7]}"
+        case Drop():
+            return "git", f"archive and delete {step.ref}"
+
+
+def did_you_mean(text: str, known: object) -> str:
+    """A cause that names what is near."""
+    names_known = [str(each) for each in known] if isinstance(known, list | tuple) else []
+    near = difflib.get_close_matches(text, names_known, 1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known: {', '.join(names_known)}" if names_known else "none is known yet"
+
+
+def _branch(service: Service, candidate: Candidate | None) -> str:
+    if candidate is None:
+        busy = [c.branch for c in service.candidates if c.phase in law.OPEN]
+        raise NothingToDo(
+            "name one of: " + ", ".join(busy) if busy else "push a branch first",
+            what=f"{service.name} has {len(busy) or 'no'} open branches",
+        )
+    return candidate.branch
+
+
+def _line(service: Service, args: Mapping[str, Any]) -> int:
+    return int(args.get("line") or max((line.major for line in service.lines), default=1))
+
+
+def _conclude(service: Service, candidate: Candidate | None, args: Mapping[str, Any]) -> Event:
+    branch = _branch(service, candidate)
+    if service.on(branch).phase is not Phase.WON:
+        raise NothingToDo("there is no verdict for it yet", what=f"{branch} cannot be concluded")
+    return law.Approved(branch)
+
+
+def _rollback(service: Service, candidate: Candidate | None, args: Mapping[str, Any]) -> Event:
+    """Of a service whose winner is still concluding a rollback is an abort; else back to the one before."""
+    line = _line(service, args)
+    for each in service.candidates:
+        if each.phase is Phase.CONCLUDING and each.line == line:
+            return law.Aborted(each.branch, reason=str(args["because"]))
+    return law.RolledBack(line=line, reason=str(args["because"]))
+
+
+MEANINGS: dict[str, Callable[[Service, Candidate | None, Mapping[str, Any]], Event]] = {
+    "approve": lambda s, c, a: law.Approved(_branch(s, c)),
+    "split": lambda s, c, a: law.Ramped(_branch(s, c), share=int(a["share"])),
+    "conclude": _conclude,
+    "extend": lambda s, c, a: law.Extended(_branch(s, c)),
+    "keep": lambda s, c, a: law.Kept(_branch(s, c)),
+    "close": lambda s, c, a: law.Withdrew(_branch(s, c), reason=str(a["because"])),
+    "abort": lambda s, c, a: law.Aborted(_branch(s, c), reason=str(a["because"])),
+    "rollback": _rollback,
+    "retire": lambda s, c, a: law.Retired(line=_line(s, a), reason=str(a["because"])),
+    "freeze": lambda s, c, a: law.Frozen(reason=str(a["because"])),
+    "thaw": lambda s, c, a: law.Thawed(),
+}

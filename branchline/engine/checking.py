@@ -1,0 +1,231 @@
+"""This file evaluates: all gates of one promotion attempt, against a staging group that is the revision as it would
+serve.
+
+Staging is the same code, environment, command and Envoy shape as production (3.15). Every gate leaves one line, its
+numbers and its log; one that ran nothing fails, one that raised fails with what it said.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from branchline.core import gates as judged
+from branchline.core.graph import parameters_of
+from branchline.core.revision import GateResult, Result, Revision
+from branchline.core.service import Method
+from branchline.core.spec import Gate
+from branchline.engine.building import modules, read_lines
+from branchline.engine.preparing import Prepared, closed_environment, laid
+from branchline.engine.progress import Progress
+from branchline.ports import Finished, Ports, Task
+
+Stopped = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """One evaluation: what is judged, against whom, and where it runs. `staging` is the revision's own URL."""
+
+    ports: Ports
+    prepared: Prepared
+    revision: Revision
+    incumbent: Revision | None
+    staging: str
+    progress: Progress
+    topic: str
+    home: Path
+    stopped: Stopped = lambda: False
+
+
+def evaluate(
+    ports: Ports,
+    prepared: Prepared,
+    revision: Revision,
+    incumbent: Revision | None,
+    method: Method,
+    staging: str,
+    progress: Progress,
+    topic: str,
+    stopped: Stopped = lambda: False,
+) -> tuple[GateResult, ...]:
+    """Run every gate, the built-in ones first, and keep what they found; later gates run although an earlier one
+    failed.
+    """
+    home = ports.state / "runs" / uuid.uuid4().hex[:12]
+    home.mkdir(parents=True)
+    this = Evaluation(ports, prepared, revision, incumbent, staging, progress, topic, home, stopped)
+    results: list[GateResult] = []
+
+    def keep(result: GateResult) -> None:
+        results.append(result)
+        mark = {Result.PASS: "ok", Result.FAIL: "no", Result.INCONCLUSIVE: "??"}[result.result]
+        progress.note(prepared.spec.name, topic, mark, f"gate {result.gate}", result.summary, result.seconds or None)
+
+    for result in built_in(this, method):
+        keep(result)
+    for gate in prepared.spec.gates:
+        if stopped():
+            break
+        keep(run_gate(this, gate))
+    if not prepared.spec.gates:
+        keep(GateResult("gates", Result.FAIL, "no gate is declared: nothing was checked"))
+    ports.catalog.keep_gates(prepared.spec.name, prepared.commit, results)
+    return tuple(results)
+
+
+def built_in(this: Evaluation, method: Method) -> list[GateResult]:
+    """The gates that an A/B test has by itself: its plan, and its written experiment log."""
+    if method is not Method.AB_TEST:
+        return []
+    log = this.prepared.folder / "EXPERIMENT.md"
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else None
+    return [judged.planned(this.prepared.spec.metric, None), judged.logged(text)]
+
+
+def run_gate(this: Evaluation, gate: Gate) -> GateResult:
+    """Run one gate and say what it found."""
+    begun = time.monotonic()
+    run = {"call": run_call, "pytest": run_pytest, "command": run_command, "compare": run_compare, "load": run_load}[
+        gate.kind
+    ]
+    result = run(this, gate)
+    log = this.home / f"{gate.name}.log"
+    kept = this.ports.artifacts.put(log) if log.exists() and log.stat().st_size else ""
+    return replace(result, seconds=round(time.monotonic() - begun, 3), log=kept)
+
+
+def results_of(ports: Ports, revision: Revision | None) -> dict[str, str]:
+    """Step -> the folder with its result, laid out."""
+    return {step: str(laid(ports, artifact)) for step, artifact in revision.artifacts} if revision else {}
+
+
+def run_call(this: Evaluation, gate: Gate) -> GateResult:
+    """A function of the service: its parameters name results, data, parameters, `incumbent` or `staging`."""
+    module, _, function = gate.call.partition(":")
+    texts = modules(this.prepared.folder)
+    needs = parameters_of(texts[module], function) if module in texts else None
+    if needs is None:
+        return GateResult(gate.name, Result.FAIL, f"there is no function {gate.call}")
+    mine = results_of(this.ports, this.revision)
+    order = {
+        "step": gate.name,
+        "call": gate.call,
+        "gate": True,
+        "inputs": {name: path for name, path in mine.items() if name in needs},
+        "incumbent": results_of(this.ports, this.incumbent) if this.incumbent else None,
+        "staging": this.staging,
+        "data": {name: str(path) for name, path in this.prepared.data.items() if name in needs},
+        "parameters": {name: value for name, value in this.prepared.spec.parameters if name in needs},
+        "output": str(this.home / "results" / gate.name),
+        "log": str(this.home / f"{gate.name}.log"),
+        "seconds": gate.seconds,
+    }
+    answers = this.home / f"{gate.name}.jsonl"
+    argv = (str(this.prepared.environment.python), "-P", "-m", "branchline.sdk.run", str(answers))
+    task = Task(
+        argv, this.prepared.folder, environment_of(this), this.home / f"{gate.name}.worker.log", gate.seconds + 60
+    )
+    finished = this.ports.runner.run(replace(task, stdin=json.dumps(order) + "\n"), this.stopped)
+    told = read_lines(answers)
+    if not told:
+        return GateResult(gate.name, Result.FAIL, f"its worker ended with exit {finished.exit}: {last(finished)}")
+    if not told[0].get("ok"):
+        return GateResult(gate.name, Result.FAIL, str(told[0].get("error") or "it failed"))
+    return judged.answered(gate, told[0].get("value"))
+
+
+def run_pytest(this: Evaluation, gate: Gate) -> GateResult:
+    """The service's own tests, in its own environment, from a copy of its folder; counted from pytest's JUnit file."""
+    work, report = this.home / "work" / gate.name, this.home / f"{gate.name}.xml"
+    shutil.copytree(this.prepared.folder, work, symlinks=True)
+    python = str(this.prepared.environment.python)
+    argv = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", gate.path)
+    finished = run_task(this, gate, argv, work)
+    shutil.rmtree(work, ignore_errors=True)
+    if finished.timed_out:
+        return GateResult(gate.name, Result.FAIL, f"stopped after {gate.seconds:g} s")
+    if not report.exists():
+        return GateResult(gate.name, Result.FAIL, f"pytest did not run (exit {finished.exit}): {last(finished)}")
+    return judged.tested(gate, counted(report), finished.exit)
+
+
+def counted(report: Path) -> dict[str, int]:
+    """The counts of a JUnit file: tests, failures, errors, skipped."""
+    root = ElementTree.parse(report).getroot()
+    suites = [root] if root.tag == "testsuite" else list(root)
+    return {
+        name: sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
+    }
+
+
+def run_command(this: Evaluation, gate: Gate) -> GateResult:
+    """Any command: 0 passes, 75 is inconclusive (try again), everything else fails."""
+    work = this.home / "work" / gate.name
+    shutil.copytree(this.prepared.folder, work, symlinks=True)
+    finished = run_task(this, gate, gate.command, work)
+    shutil.rmtree(work, ignore_errors=True)
+    if finished.timed_out:
+        return GateResult(gate.name, Result.FAIL, f"stopped after {gate.seconds:g} s")
+    result = {0: Result.PASS, 75: Result.INCONCLUSIVE}.get(finished.exit, Result.FAIL)
+    return GateResult(
+        gate.name, result, last(finished) if finished.exit else "exit 0", (("exit", float(finished.exit)),)
+    )
+
+
+def run_compare(this: Evaluation, gate: Gate) -> GateResult:
+    """A number of a step's result against its limits and the incumbent's."""
+    own = number_at(results_of(this.ports, this.revision), gate.value)
+    return judged.compared(gate, own, number_at(results_of(this.ports, this.incumbent), gate.value))
+
+
+def number_at(results: Mapping[str, str], path: str) -> float | None:
+    """The number at `STEP.KEY.KEY` in the JSON results; None when there is none."""
+    step, *keys = path.split(".")
+    file = Path(results[step]) / "value.json" if step in results else None
+    if file is None or not file.exists():
+        return None
+    found: object = json.loads(file.read_text(encoding="utf-8"))
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+def run_load(this: Evaluation, gate: Gate) -> GateResult:
+    """An open-loop load test against the staging address (1.17g, 1.17h)."""
+    sample = this.prepared.spec.serving.sample
+    argv = [str(this.prepared.environment.python), "-P", "-m", "branchline.sdk.load", "--url", this.staging]
+    argv += ["--rps", f"{gate.rps:g}", "--seconds", f"{gate.seconds:g}"]
+    argv += ["--sample", str(this.prepared.folder / sample)] if sample else []
+    finished = run_task(this, replace(gate, seconds=gate.seconds * 3 + 60), tuple(argv), this.home)
+    try:
+        measured = json.loads(finished.tail.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return GateResult(gate.name, Result.FAIL, f"the load test did not run (exit {finished.exit}): {last(finished)}")
+    return judged.loaded(gate, measured)
+
+
+def run_task(this: Evaluation, gate: Gate, argv: tuple[str, ...], cwd: Path) -> Finished:
+    """Run a gate's command in the closed environment, told where staging is."""
+    log = this.home / f"{gate.name}.log"
+    return this.ports.runner.run(Task(argv, cwd, environment_of(this), log, gate.seconds), this.stopped)
+
+
+def environment_of(this: Evaluation) -> dict[str, str]:
+    """The closed environment of a gate."""
+    return closed_environment(this.prepared, this.home) | {
+        "BRANCHLINE_STAGING": this.staging,
+        "BRANCHLINE_REVISION": this.revision.name,
+    }
+
+
+def last(finished: Finished) -> str:
+    """The last line that the command printed."""
+    lines = [line.strip() for line in finished.tail.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "no output"

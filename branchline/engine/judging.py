@@ -1,0 +1,261 @@
+"""This file looks at live traffic and records verdicts: at every request and every matured outcome, in order.
+
+What was seen is replayed from the ledger after a restart in the same order, so a restart changes no verdict.
+Exposures and verdicts use the *assigned* arm (intention to treat). Units enter when their window has closed, once
+(statistics §7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from branchline.core import lifecycle as law
+from branchline.core.evidence import Judgement, Plan, Stratum, judge
+from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.ratio_check import mismatch_over
+from branchline.core.service import Candidate, Method, Phase, Service
+from branchline.core.spec import Guardrails, Metric, Spec
+from branchline.core.verdict import Cause, Side, Verdict, decide, decide_canary, invalidity
+from branchline.engine.observing import Observer
+from branchline.engine.preparing import governed_spec
+from branchline.engine.progress import Progress
+from branchline.engine.recording import Recorder
+from branchline.errors import BranchlineError, IllegalMove
+from branchline.ports import Ports, Seen, Shown, Tally
+
+ENOUGH_TO_INVALIDATE = 100  # units; below, one stray unit would be more than one per cent
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What was seen of one candidate against one incumbent, and what follows from it."""
+
+    control: str
+    challenger: str
+    plan: Plan | None
+    metric: Metric | None
+    limits: Guardrails
+    strata: dict[int, Stratum] = field(default_factory=dict)
+    exposed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    reported: dict[int, tuple[int, int]] = field(default_factory=dict)
+    splits: dict[int, tuple[float, float]] = field(default_factory=dict)
+    guards: dict[str, Guard] = field(default_factory=dict)
+    judgement: Judgement | None = None
+    verdict: Verdict | None = None
+    seen: int = 0
+    tallied: int = 0
+    began: float | None = None
+    stepped_in: int = 0
+    crossed: int = 0
+
+    def __post_init__(self) -> None:
+        rule = Guardrail(tolerated=self.limits.tolerated_ratio)
+        if self.limits.failed_requests:
+            self.guards["failed requests"] = Guard(rule)
+        if self.limits.bad_outcome_above is not None or self.limits.bad_outcome_below is not None:
+            self.guards["bad outcomes"] = Guard(rule)
+
+    def share(self, table: int) -> float | None:
+        """The challenger's part of what both arms get under a table, if the table is known."""
+        split = self.splits.get(table)
+        return split[1] / (split[0] + split[1]) if split and all(split) else None
+
+    def count(self, tally: Tally) -> None:
+        """Take one request into the guardrail on failed requests."""
+        self.tallied = tally.order
+        self.began = tally.at if self.began is None else self.began
+        if "failed requests" in self.guards:
+            self._guard("failed requests", tally.arm, tally.bad, self.share(tally.table))
+
+    def see(self, unit: Seen) -> None:
+        """Take one matured unit into the conclusion and into the guardrail on bad outcomes."""
+        self.seen = unit.order
+        if unit.arm not in (self.control, self.challenger):
+            return
+        mine = unit.arm == self.challenger
+        n0, n1 = self.exposed.get(unit.stratum, (0, 0))
+        self.exposed[unit.stratum] = (n0 + (not mine), n1 + mine)
+        if unit.value is None:
+            return
+        r0, r1 = self.reported.get(unit.stratum, (0, 0))
+        self.reported[unit.stratum] = (r0 + (not mine), r1 + mine)
+        old = self.strata.get(unit.stratum, Stratum())
+        self.strata[unit.stratum] = (
+            replace(old, challenger=old.challenger.add(unit.value))
+            if mine
+            else replace(old, control=old.control.add(unit.value))
+        )
+        if "bad outcomes" in self.guards:
+            self._guard("bad outcomes", unit.arm, self._is_bad(unit.value), self.share(unit.stratum))
+
+    def _is_bad(self, value: float) -> bool:
+        above, below = self.limits.bad_outcome_above, self.limits.bad_outcome_below
+        return (above is not None and value > above) or (below is not None and value < below)
+
+    def _guard(self, name: str, arm: str, bad: bool, share: float | None) -> None:
+        if arm == self.challenger:
+            self.guards[name] = self.guards[name].update(0, 0, 1, int(bad), share=share)
+        elif arm == self.control:
+            self.guards[name] = self.guards[name].update(1, int(bad), 0, 0, share=share)
+
+    def invalid(self) -> str:
+        """Why the arms cannot be compared, '' when they can."""
+        known = [table for table in self.exposed if table in self.splits]
+        units = sum(sum(counts) for counts in self.exposed.values())
+        enough = units >= ENOUGH_TO_INVALIDATE
+        dropping = self.metric is not None and self.metric.missing == "drop"
+        return invalidity(
+            ratio=mismatch_over([(self.exposed[t], self.splits[t]) for t in known]),
+            reporting=mismatch_over([(self.reported.get(t, (0, 0)), self.splits[t]) for t in known])
+            if dropping
+            else 1.0,
+            crossed=self.crossed if enough else 0,
+            stepped_in=self.stepped_in if enough else 0,
+            units=max(units, 1),
+        )
+
+
+@dataclass(slots=True)
+class Judge:
+    """Judges whoever is under test or in a canary."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+    progress: Progress
+    measurements: dict[tuple[str, str], tuple[tuple[object, ...], Measurement]] = field(default_factory=dict)
+
+    def look(self, name: str) -> bool:
+        """Look at all that is new of a service; says whether a verdict was recorded."""
+        service = self.recorder.service(name)
+        shown = self.ports.router.shown(name)
+        done = False
+        for candidate in service.candidates:
+            if candidate.phase in (Phase.TESTING, Phase.CANARY) and candidate.line in shown:
+                done |= self._look_at(service, candidate, shown[candidate.line])
+            elif candidate.phase is Phase.WON and candidate.line in shown:
+                done |= self._guard_won(service, candidate, shown[candidate.line])
+        return done
+
+    def measurement(self, service: Service, candidate: Candidate, shown: Shown) -> tuple[Spec, Measurement]:
+        """What was seen of a candidate in its segment; begun anew when either side of the comparison has changed."""
+        spec = governed_spec(self.ports, service.name, candidate.revision, self.observer.refs.get(service.default, ""))
+        control = control_of(service, candidate)
+        identity = (candidate.revision, candidate.segment, control, shown.experiment, service.slots)
+        known = self.measurements.get((service.name, candidate.branch))
+        if known is None or known[0] != identity:
+            found = Measurement(control, candidate.revision, plan_of(spec, service.slots), spec.metric, spec.guardrails)
+            known = self.measurements[service.name, candidate.branch] = (identity, found)
+        shares = shares_now(shown)
+        if control in shares and candidate.revision in shares:
+            known[1].splits[shown.table] = (shares[control], shares[candidate.revision])
+        return spec, known[1]
+
+    def _look_at(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
+        spec, seen = self.measurement(service, candidate, shown)
+        now = self.ports.clock.now()
+        window = spec.metric.window if spec.metric else 0.0
+        observations = self.ports.observations
+        counts = observations.counts(service.name, shown.experiment)
+        seen.crossed = counts.get("", {}).get("both", 0)
+        seen.stepped_in = counts.get(candidate.revision, {}).get("stepped_in", 0)
+        for tally in observations.requests(service.name, shown.experiment, after=seen.tallied):
+            seen.count(tally)
+            if any(guard.breached for guard in seen.guards.values()):
+                return self._conclude(service, candidate, spec, seen, now)
+        if candidate.method is Method.AB_TEST:
+            for unit in observations.matured(service.name, shown.experiment, after=seen.seen, until=now, window=window):
+                seen.see(unit)
+                if unit.value is not None and self._conclude(service, candidate, spec, seen, now):
+                    return True
+        else:
+            for unit in observations.matured(service.name, shown.experiment, after=seen.seen, until=now, window=window):
+                seen.see(unit)
+        return self._conclude(service, candidate, spec, seen, now)
+
+    def _guard_won(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
+        """Guardrails live in every waiting state: who has won but waits can still breach."""
+        _, seen = self.measurement(service, candidate, shown)
+        for tally in self.ports.observations.requests(service.name, shown.experiment, after=seen.tallied):
+            seen.count(tally)
+        breached = [name for name, guard in seen.guards.items() if guard.breached]
+        return bool(breached) and self._record(service, law.Breached(candidate.branch, reason=", ".join(breached)), "")
+
+    def _conclude(self, service: Service, candidate: Candidate, spec: Spec, seen: Measurement, now: float) -> bool:
+        rollout = spec.rollout
+        lasted = 0.0 if seen.began is None else now - seen.began
+        if candidate.method is Method.AB_TEST:
+            ended = "max_duration is over" if lasted >= rollout.max_seconds else ""
+            plan = seen.plan or Plan(mde=1.0)
+            seen.judgement = judge(list(seen.strata.values()), plan, ended)
+            hold = f"min_duration: {rollout.min_seconds - lasted:.0f} s left" if lasted < rollout.min_seconds else ""
+            seen.verdict = decide(seen.judgement, seen.guards, invalid=seen.invalid(), hold=hold)
+        else:
+            requests = max((guard.requests for guard in seen.guards.values()), default=0)
+            waited = lasted >= rollout.canary_seconds
+            seen.verdict = decide_canary(
+                seen.guards, requests=requests, min_requests=rollout.canary_requests, waited=waited
+            )
+        event = event_of(candidate, seen.verdict)
+        return event is not None and self._record(service, event, seen.verdict.text)
+
+    def _record(self, service: Service, event: law.BranchEvent, text: str) -> bool:
+        try:
+            self.recorder.record(service.name, event, because=text.splitlines()[0] if text else "")
+        except IllegalMove:
+            return False
+        self.progress.note(service.name, event.branch, "ok", "verdict", text)
+        return True
+
+
+def event_of(candidate: Candidate, verdict: Verdict) -> law.BranchEvent | None:
+    """The event that a verdict is, or None while there is none."""
+    branch, reason = candidate.branch, verdict.text
+    if verdict.cause in (Cause.ROLLBACK, Cause.FAILURE):
+        return law.Breached(branch, reason=reason)
+    match verdict.side:
+        case Side.CHALLENGER:
+            return law.Won(branch, reason=reason)
+        case Side.INCUMBENT:
+            return law.Lost(branch, reason=reason)
+        case Side.INCONCLUSIVE:
+            return law.Undecided(branch, reason=reason)
+    return None
+
+
+def control_of(service: Service, candidate: Candidate) -> str:
+    """Whom a candidate is compared with: the line's incumbent, or the holder of the arm that a fix wants."""
+    if candidate.base is not None:
+        return service.on(candidate.base).revision
+    return service.line(candidate.line).incumbent or ""
+
+
+def plan_of(spec: Spec, slots: int) -> Plan | None:
+    """The plan of the test: the declared metric, its error rate divided among the declared slots (settled when
+    seated).
+    """
+    metric = spec.metric
+    if metric is None or metric.mde is None:
+        return None
+    return Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / slots)
+
+
+def shares_now(shown: Shown) -> Mapping[str, float]:
+    """Buckets by revision under the table that is shown."""
+    held: dict[str, float] = {}
+    for revision, buckets in shown.segments:
+        held[revision] = held.get(revision, 0.0) + buckets
+    return held
+
+
+def look_at_all(judge: Judge, services: Iterable[str], troubles: dict[tuple[str, str], str]) -> bool:
+    """Look at every service; a trouble with one stops no other (I24)."""
+    done = False
+    for name in services:
+        try:
+            done |= judge.look(name)
+            troubles.pop((name, "judging"), None)
+        except BranchlineError as error:
+            troubles[name, "judging"] = f"{error.code}: {error.message}"
+    return done

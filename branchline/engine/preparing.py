@@ -1,0 +1,166 @@
+"""This file gets a commit ready to be built, tested and served: its code, spec, environment, data and laid-out
+artifacts.
+
+Everything it lays out is named by content and never changed afterwards, so doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from branchline.core.revision import Revision
+from branchline.core.spec import Spec, governed
+from branchline.errors import BadServiceFile, DataNotPinned, UnknownService
+from branchline.ports import Environment, Group, Ports
+
+SERVICE_FILE = "branchline.toml"
+LOCK_FILE = "data.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A commit of a service, ready: `code` is the whole repository at it, `folder` the service's in it."""
+
+    spec: Spec
+    commit: str
+    tree: str
+    code: Path
+    environment: Environment
+    sdk: str
+    sdk_path: Path
+    data: Mapping[str, Path]
+    data_digests: Mapping[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """Where the service's own files lie."""
+        return self.code / self.spec.folder
+
+
+def spec_at(ports: Ports, service: str, commit: str) -> Spec:
+    """The service file of a commit; raises UnknownService when the commit has no such service."""
+    folders = [f for f in ports.repository.folders(commit, SERVICE_FILE) if PurePosixPath(f).name == service]
+    if not folders:
+        raise UnknownService(f"no folder named {service} holds a {SERVICE_FILE} in {commit[:7]}", name=service)
+    if len(folders) > 1:
+        raise BadServiceFile("two folders have this name: " + ", ".join(folders), path=folders[0])
+    path = f"{folders[0]}/{SERVICE_FILE}"
+    return ports.read_spec(ports.repository.read(commit, path) or b"", path)
+
+
+def governed_spec(ports: Ports, service: str, commit: str, trunk: str) -> Spec:
+    """The spec of a commit under the policy of the trunk's tip ('' or a trunk without the service: its own, F10)."""
+    own = spec_at(ports, service, commit)
+    if not trunk:
+        return own
+    try:
+        return governed(own, spec_at(ports, service, trunk))
+    except UnknownService:
+        return own
+
+
+def code_of(ports: Ports, commit: str) -> Path:
+    """The whole repository at a commit, as a folder that is never changed."""
+    folder = ports.state / "trees" / commit
+    if not folder.exists():
+        ports.repository.export(commit, folder)
+    return folder
+
+
+def pinned(ports: Ports, spec: Spec, commit: str) -> dict[str, str]:
+    """Source -> digest of its manifest, as `data.lock` of the commit pins it; raises DataNotPinned."""
+    text = ports.repository.read(commit, f"{spec.folder}/{LOCK_FILE}")
+    locked = dict(ports.read_lock(text, f"{spec.folder}/{LOCK_FILE}")) if text is not None else {}
+    for source, _ in spec.data:
+        if source not in locked:
+            raise DataNotPinned(source=source, service=spec.name)
+    return {source: locked[source] for source, _ in spec.data}
+
+
+def prepare(ports: Ports, spec: Spec, commit: str) -> Prepared:
+    """Lay out code, environment and data of a commit; may take minutes when the environment is new."""
+    code = code_of(ports, commit)
+    digests = pinned(ports, spec, commit)
+    data = {}
+    for source, digest in digests.items():
+        data[source] = ports.state / "data" / digest
+        if not data[source].exists():
+            ports.sources.lay(source, digest, data[source])
+    environment = ports.environments.ensure(spec.name, code / spec.folder, spec.python)
+    sdk, sdk_path = ports.environments.sdk()
+    return Prepared(
+        spec, commit, ports.repository.tree(commit, spec.closure), code, environment, sdk, sdk_path, data, digests
+    )
+
+
+def laid(ports: Ports, artifact: str) -> Path:
+    """An artifact as a folder that is never changed."""
+    folder = ports.state / "laid" / artifact
+    if not folder.exists():
+        ports.artifacts.get(artifact, folder)
+    return folder
+
+
+def closed_environment(prepared: Prepared, home: Path) -> dict[str, str]:
+    """The whole environment of a step, gate or server: a fixed base and nothing of the person's shell (2.24)."""
+    binaries = prepared.environment.python.parent
+    return {
+        "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": f"{prepared.sdk_path}:{prepared.folder}",
+        **pycache(prepared.environment),
+    }
+
+
+def pycache(environment: Environment) -> dict[str, str]:
+    """Where the environment's bytecode lies, compiled once for a lock."""
+    folder = environment.python.parent.parent.parent / "pycache"
+    return {"PYTHONPYCACHEPREFIX": str(folder)} if folder.is_dir() else {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def group_of(ports: Ports, revision: Revision, prepared: Prepared, perimeter: str) -> Group:
+    """The instance group of a revision in a perimeter: same command, environment and artifacts in each (3.15, 2.24)."""
+    spec, serving = prepared.spec, prepared.spec.serving
+    home = ports.state / "revisions" / spec.name / revision.commit
+    home.mkdir(parents=True, exist_ok=True)
+    results = {step: str(laid(ports, artifact)) for step, artifact in revision.artifacts}
+    order = {
+        "predict": serving.predict,
+        "load": serving.load,
+        "sample": str(prepared.folder / serving.sample) if serving.sample else "",
+        "results": results,
+    }
+    (home / "serving.json").write_text(json.dumps(order, sort_keys=True))
+    environment = closed_environment(prepared, home) | dict(serving.env)
+    environment |= {
+        "BRANCHLINE_SERVICE_SPEC": str(home / "serving.json"),
+        "BRANCHLINE_REVISION": revision.name,
+        "BRANCHLINE_PERIMETER": perimeter,
+        **{f"BRANCHLINE_RESULT_{step.upper().replace('-', '_')}": path for step, path in results.items()},
+    }
+    if serving.predict:
+        argv: tuple[str, ...] = (str(prepared.environment.python), "-P", "-m", "branchline.sdk.serve")
+        environment |= {"OMP_NUM_THREADS": "1"}
+    else:
+        argv = serving.command
+    return Group(
+        service=spec.name,
+        revision=revision.commit,
+        version=revision.version,
+        perimeter=perimeter,
+        argv=argv,
+        cwd=prepared.folder,
+        env=environment,
+        health="/-/health" if serving.predict else serving.health,
+        start_seconds=serving.start_seconds,
+        drain_seconds=serving.drain_seconds,
+        instances=serving.instances,
+        nonce_aware=bool(serving.predict),
+    )

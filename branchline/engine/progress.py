@@ -1,0 +1,61 @@
+"""This file keeps what is being done right now, for people who watch: a bounded list of notes with numbers.
+
+Notes are for eyes and never for decisions: after a restart the list is empty and nothing is lost but the telling.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of progress: `mark` is ok, =, no, ..; `name` what it is about; `text` the rest of the line."""
+
+    number: int
+    service: str
+    topic: str
+    mark: str
+    name: str
+    text: str
+    seconds: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Progress:
+    """The notes of this daemon's life, newest kept."""
+
+    def __init__(self, keep: int = 5000) -> None:
+        self._notes: deque[Note] = deque(maxlen=keep)
+        self._grown = threading.Condition()
+        self._number = 0
+
+    def note(
+        self, service: str, topic: str, mark: str, name: str, text: str = "", seconds: float | None = None, **more: Any
+    ) -> None:
+        """Add a note; `topic` is what it belongs to: a branch, or the id of a run."""
+        with self._grown:
+            self._number += 1
+            self._notes.append(Note(self._number, service, topic, mark, name, text, seconds, more))
+            self._grown.notify_all()
+
+    @property
+    def number(self) -> int:
+        """The number of the newest note."""
+        with self._grown:
+            return self._number
+
+    def since(self, number: int, topic: str = "", wait: float = 0.0) -> tuple[Note, ...]:
+        """The notes after a number, of one topic if it is named; waits up to so many seconds for the first."""
+
+        def fresh() -> tuple[Note, ...]:
+            return tuple(n for n in self._notes if n.number > number and (not topic or n.topic == topic))
+
+        with self._grown:
+            if wait:
+                self._grown.wait_for(fresh, wait)
+            return fresh()

@@ -1,0 +1,260 @@
+"""This file answers questions: what is where, is git what production is, what happened, why did a step run.
+
+Answers are plain JSON documents with a schema id; reading changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from branchline.core import lifecycle as law
+from branchline.core.service import Candidate, Phase, Service
+from branchline.core.waiting import waits_for
+from branchline.core.world import PRODUCTION, STAGING, desired, plan
+from branchline.engine.asking import Desk, described
+from branchline.engine.judging import Judge, Measurement
+from branchline.engine.observing import Observer, Sight
+from branchline.engine.recording import Recorder
+from branchline.errors import BranchlineError, UnknownReference
+from branchline.ports import Ports
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads for people and programs."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+    judge: Judge
+    desk: Desk
+    troubles: Mapping[tuple[str, str], str]
+
+    def status(self, only: str = "") -> Document:
+        """Revision by place, each with its branch, share and state (3.25)."""
+        known = self.ports.ledger.services()
+        chosen = [self.desk.find(only)[0].name] if only else list(known)
+        services = [self.service(name) for name in chosen]
+        drifts = [drift for name in chosen for drift in self.drifts(self.recorder.service(name))]
+        return {
+            "schema": "branchline.status/1",
+            "services": services,
+            "parity": {"ok": not drifts, "drifts": drifts},
+            "remote": {"reachable": self.observer.reachable},
+        }
+
+    def service(self, name: str) -> Document:
+        """One service: its lines, a row for every branch that is open or serves, and its troubles."""
+        service = self.recorder.service(name)
+        sight = self.observer.production(service)
+        shares = {revision: share for _, line in sight.world.routes for revision, share in line}
+        versions = {r.commit: r.version for r in self.ports.catalog.revisions(name)}
+        rows = [self._incumbent(service, line, shares, versions, sight) for line in service.lines]
+        for candidate in service.candidates:
+            if candidate.phase in law.OPEN:
+                rows.append(self._row(service, candidate, shares, versions, sight))
+        return {
+            "name": name,
+            "generation": service.generation,
+            "frozen": service.frozen,
+            "address": self.ports.router.address(name),
+            "rows": rows,
+            "troubles": [text for (owner, _), text in sorted(self.troubles.items()) if owner == name],
+        }
+
+    def _incumbent(
+        self, service: Service, line: law.Line, shares: Mapping[str, int], versions: Mapping[str, str], sight: Sight
+    ) -> Document:
+        commit = line.incumbent or ""
+        trunks = {revision: ref for ref, revision in desired(service).trunks}
+        return {
+            "branch": trunks.get(commit, service.default),
+            "commit": commit,
+            "version": versions.get(commit, ""),
+            "perimeter": PRODUCTION,
+            "share": shares.get(commit, 0),
+            "state": "incumbent",
+            "phase": Phase.LIVE.value,
+            "detail": "the one before is warm" if line.warm else "",
+            "healthy": healthy(sight, commit, PRODUCTION),
+            "address": self.ports.router.address(service.name),
+            "line": line.major,
+        }
+
+    def _row(
+        self,
+        service: Service,
+        candidate: Candidate,
+        shares: Mapping[str, int],
+        versions: Mapping[str, str],
+        sight: Sight,
+    ) -> Document:
+        serving = candidate.phase in law.SERVING
+        staged = candidate.phase in (Phase.EVALUATING, Phase.QUEUED)
+        perimeter = PRODUCTION if serving else STAGING if staged else ""
+        version = versions.get(candidate.revision, "")
+        waits = waits_for(service, candidate)
+        return {
+            "branch": candidate.branch,
+            "commit": candidate.revision,
+            "version": version,
+            "perimeter": perimeter,
+            "share": shares.get(candidate.revision, 0),
+            "state": candidate.phase.value,
+            "phase": candidate.phase.value,
+            "waits_for": waits,
+            "detail": self._detail(service, candidate, waits),
+            "healthy": healthy(sight, candidate.revision, perimeter),
+            "address": self.ports.router.address(service.name, version) if perimeter and version else "",
+            "line": candidate.line,
+            "tip": candidate.tip,
+            "measurement": self.measured(service.name, candidate.branch),
+        }
+
+    def _detail(self, service: Service, candidate: Candidate, waits: str) -> str:
+        if waits:
+            return f"waits for: {waits}"
+        if candidate.phase in (Phase.TESTING, Phase.CANARY):
+            measured = self.measured(service.name, candidate.branch)
+            return str(measured["text"]) if measured else "no traffic yet"
+        for entry in self.ports.ledger.history(service.name, limit=100):
+            if entry.detail.get("branch") == candidate.branch and entry.detail.get("reason"):
+                return str(entry.detail["reason"]).splitlines()[0]
+        return ""
+
+    def measured(self, service: str, branch: str) -> Document | None:
+        """What the judge has seen of a candidate so far."""
+        known = self.judge.measurements.get((service, branch))
+        return measurement_document(known[1]) if known else None
+
+    def drifts(self, service: Service) -> list[Document]:
+        """Every place where git, production and the record disagree, with the repair (1.51)."""
+        try:
+            sight = self.observer.whole(service)
+        except BranchlineError as error:
+            return [{"service": service.name, "kind": "unseen", "what": error.message, "repair": error.next}]
+        versions = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
+        wanted = desired(service)
+        found = []
+        for step in plan(sight.world, wanted):
+            kind, text = described(step, versions)
+            found.append({"service": service.name, "kind": kind, "what": f"to do: {text}", "repair": "branchline up"})
+        for ref, shows in sight.world.trunks:
+            if ref in dict(wanted.trunks) and shows == "foreign":
+                repair = f"git log {ref} -- {service.name}"
+                found.append(
+                    {"service": service.name, "kind": "git", "what": f"{ref} shows no known revision", "repair": repair}
+                )
+        for candidate in service.candidates:
+            if candidate.phase is Phase.CONCLUDING and candidate.trouble:
+                what = f"{candidate.branch} is concluding: {candidate.trouble}"
+                found.append(
+                    {
+                        "service": service.name,
+                        "kind": "git",
+                        "what": what,
+                        "repair": f"branchline status {service.name}",
+                    }
+                )
+            if candidate.phase in law.SERVING and candidate.branch not in self.observer.refs:
+                what = f"{candidate.branch} serves but its branch is gone"
+                found.append(
+                    {
+                        "service": service.name,
+                        "kind": "git",
+                        "what": what,
+                        "repair": f"branchline abort {candidate.branch}",
+                    }
+                )
+        return found
+
+    def parity(self) -> Document:
+        """Whether git equals traffic, for every service."""
+        services = self.ports.ledger.services()
+        drifts = [drift for name in services for drift in self.drifts(self.recorder.service(name))]
+        return {"schema": "branchline.parity/1", "ok": not drifts, "services": list(services), "drifts": drifts}
+
+    def history(self, service: str = "", limit: int = 50, before: int = 0) -> Document:
+        """The audit, newest first (3.02, 3.09)."""
+        entries = self.ports.ledger.history(service, limit=limit, before=before)
+        return {"schema": "branchline.history/1", "entries": [asdict(entry) for entry in entries]}
+
+    def revision(self, reference: str) -> Document:
+        """One revision with its gates and steps (1.09, 1.16)."""
+        revision = self.desk.revision(reference)
+        gates = self.ports.catalog.gates(revision.service, revision.commit)
+        runs = self.ports.catalog.run(revision.service, revision.commit)
+        return {
+            "schema": "branchline.revision/1",
+            **{k: v for k, v in asdict(revision).items() if k not in ("spec", "artifacts", "data")},
+            "name": revision.name,
+            "artifacts": dict(revision.artifacts),
+            "data": dict(revision.data),
+            "gates": [{**asdict(gate), "result": gate.result.value, "numbers": dict(gate.numbers)} for gate in gates],
+            "steps": [asdict(run) for run in runs],
+        }
+
+    def why(self, reference: str, step: str = "") -> Document:
+        """Why each step of a revision ran or was reused."""
+        service, candidate = self.desk.find(reference)
+        try:
+            commit = self.desk.revision(reference).commit
+        except UnknownReference:
+            if candidate is None:
+                raise
+            commit = candidate.revision
+        runs = [run for run in self.ports.catalog.run(service.name, commit) if not step or run.step == step]
+        return {
+            "schema": "branchline.why/1",
+            "service": service.name,
+            "commit": commit,
+            "steps": [asdict(r) for r in runs],
+        }
+
+    def log(self, reference: str, lines: int = 40) -> Document:
+        """The last lines of a revision's instances, or of what was built and checked of it."""
+        service, candidate = self.desk.find(reference)
+        commits = {candidate.revision} if candidate else {line.incumbent for line in service.lines}
+        instances = [i for i in self.ports.launcher.instances() if i.service == service.name and i.revision in commits]
+        logs = [
+            {
+                "name": f"{i.version} {i.perimeter} {i.nonce}",
+                "state": i.state,
+                "text": self.ports.launcher.log(i.nonce, lines),
+            }
+            for i in instances
+        ]
+        return {"schema": "branchline.logs/1", "service": service.name, "logs": logs}
+
+
+def healthy(sight: Sight, revision: str, perimeter: str) -> bool:
+    """Whether a ready incarnation of a revision runs in a perimeter."""
+    return any(i.state == "ready" for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter))
+
+
+def measurement_document(seen: Measurement) -> Document:
+    """A measurement in numbers and in one line."""
+    judged = seen.judgement
+    document: Document = {
+        "metric": seen.metric.name if seen.metric else "",
+        "guardrails": {
+            name: {"bad": g.bad, "requests": g.requests, "evidence": g.highest, "answer": str(g.answer)}
+            for name, g in seen.guards.items()
+        },
+        "verdict": {"side": str(seen.verdict.side), "reason": seen.verdict.reason} if seen.verdict else None,
+    }
+    text = "no outcome yet"
+    if judged is not None and judged.estimate is not None:
+        document |= {"estimate": judged.estimate, "low": judged.low, "high": judged.high, "units": judged.units}
+        text = f"{judged.units} outcomes, {judged.estimate:+.2f}"
+        if judged.low is not None and judged.high is not None:
+            text += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
+        if judged.reason:
+            text += f", {judged.reason}"
+    elif seen.guards:
+        text = "; ".join(f"{name}: {g.bad} bad of {g.requests}" for name, g in seen.guards.items())
+    return {**document, "text": text}

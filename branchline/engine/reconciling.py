@@ -1,0 +1,343 @@
+"""This file takes the next steps: it observes a service, asks the law what is ready, and does that.
+
+Production and git are two lanes that do not wait for one another: a dead remote never holds up a shift, and a
+challenger that will not start never holds up a merge. Each step is idempotent and what it did is observed in the
+next pass; there is no list of things to do that could be lost. Troubles are kept beside the service for people to
+read, never acted upon.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from branchline.core import lifecycle as law
+from branchline.core.service import Candidate, Phase, Service
+from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, World, Write, desired, lane, ready
+from branchline.engine.observing import Observer, Sight
+from branchline.engine.preparing import group_of, prepare, spec_at
+from branchline.engine.progress import Progress
+from branchline.engine.recording import Recorder
+from branchline.engine.telling import conclusion_message
+from branchline.errors import (
+    BranchlineError,
+    Fenced,
+    ForeignCommit,
+    IllegalMove,
+    MergeConflict,
+    PushRefused,
+    RefMoved,
+    RemoteUnreachable,
+    TrunkCheckedOut,
+)
+from branchline.ports import Change, Endpoint, Group, Instance, Ports, Stamp
+
+PATIENCE = 3  # starts of one revision in one perimeter before it is given up
+TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
+    (RemoteUnreachable, "remote"),
+    (PushRefused, "permission"),
+    (ForeignCommit, "foreign"),
+    (MergeConflict, "conflict"),
+    (TrunkCheckedOut, "checked out"),
+)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How often a group was started in vain, and when it may be tried again."""
+
+    failed: int = 0
+    again: float = 0.0
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Brings the world to what is recorded, one pass at a time."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+    progress: Progress
+    troubles: dict[tuple[str, str], str] = field(default_factory=dict)
+    spawn: Callable[[Callable[[], None]], None] = lambda act: threading.Thread(target=act, name="stop").start()
+    _attempts: dict[tuple[str, str], Attempts] = field(default_factory=dict)
+    _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    _offered: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    _stopping: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # ------------------------------------------------------------------------------------------ production
+
+    def production(self, name: str) -> bool:
+        """One pass over the processes and routes of a service; says whether anything was done."""
+        service = self.recorder.service(name)
+        stamp, wanted = self.recorder.stamp(service), desired(service)
+        sight = self.observer.production(service)
+        done = self._bury(service, sight, stamp)
+        done |= self._offer(service, sight, wanted, stamp)
+        for step in ready(sight.world, wanted):
+            if lane(step) != "git":
+                done |= self._try(name, step, lambda step=step: self._produce(service, sight, step, stamp))  # type: ignore[misc]
+        return done
+
+    def _produce(self, service: Service, sight: Sight, step: Step, stamp: Stamp) -> bool:
+        match step:
+            case Start(revision=revision, perimeter=perimeter):
+                return self._start(service, sight, revision, perimeter, stamp)
+            case Route(line=line, shares=shares):
+                if not {revision for revision, _ in shares} <= self._offered_revisions(service.name):
+                    return False
+                self.ports.router.shift(service.name, line, shares, stamp)
+                self._tell_shares(service, line, shares)
+                return True
+            case Stop(revision=revision, perimeter=perimeter):
+                gone = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter)]
+                self._publish(service, tuple(i for i in sight.instances if i.state == "ready" and i not in gone), stamp)
+                begun = [self._stop(service.name, instance, stamp) for instance in gone]
+                return any(begun)
+        return False
+
+    def _stop(self, name: str, instance: Instance, stamp: Stamp) -> bool:
+        """Drain and stop beside the loop: a slow goodbye holds up nobody's shift."""
+        with self._lock:
+            if instance.nonce in self._stopping:
+                return False
+            self._stopping.add(instance.nonce)
+
+        def stop() -> bool:
+            self.ports.launcher.stop(instance.nonce, stamp)
+            return True
+
+        def act() -> None:
+            try:
+                self._try(name, "stop", stop)
+            finally:
+                with self._lock:
+                    self._stopping.discard(instance.nonce)
+
+        self.spawn(act)
+        return True
+
+    def _tell_shares(self, service: Service, line: int, shares: tuple[tuple[str, int], ...]) -> None:
+        names = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
+        text = ", ".join(f"{names.get(revision, revision[:7])} {share}%" for revision, share in shares) or "ended"
+        for candidate in service.candidates:
+            if candidate.revision in dict(shares) and candidate.line == line:
+                self.progress.note(service.name, candidate.branch, "ok", "traffic", text)
+
+    def _start(self, service: Service, sight: Sight, revision: str, perimeter: str, stamp: Stamp) -> bool:
+        attempts = self._attempts.setdefault((revision, perimeter), Attempts())
+        mine = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter)]
+        if any(i.state == "starting" for i in mine) or self.ports.clock.monotonic() < attempts.again:
+            return False
+        self.ports.launcher.launch(self._group(service, revision, perimeter), stamp)
+        return True
+
+    def _group(self, service: Service, revision: str, perimeter: str) -> Group:
+        known = self._groups.get((revision, perimeter))
+        built = self.ports.catalog.revision(service.name, revision)
+        if known is None or known.version != built.version:
+            prepared = prepare(self.ports, spec_at(self.ports, service.name, revision), revision)
+            known = self._groups[revision, perimeter] = group_of(self.ports, built, prepared, perimeter)
+        return known
+
+    def _bury(self, service: Service, sight: Sight, stamp: Stamp) -> bool:
+        """Clear failed incarnations away; who failed too often is given up where something else serves."""
+        done = False
+        for instance in sight.instances:
+            key = (instance.revision, instance.perimeter)
+            if instance.state == "ready":
+                self._attempts.pop(key, None)
+            if instance.state not in ("failed", "stopped") or instance.perimeter == "trial":
+                continue
+            attempts = self._attempts.setdefault(key, Attempts())
+            attempts.failed += 1
+            attempts.again = self.ports.clock.monotonic() + min(30.0, 0.25 * 2**attempts.failed)
+            self.ports.launcher.stop(instance.nonce, stamp)
+            self.troubles[service.name, "start"] = f"{instance.version} did not stay up: {last_line(instance.tail)}"
+            if attempts.failed >= (1 if instance.perimeter == "staging" else PATIENCE):
+                self._give_up(service, instance)
+            done = True
+        return done
+
+    def _give_up(self, service: Service, instance: Instance) -> None:
+        """A hard failure is no statistics: out of evaluation, or out of traffic, at once."""
+        for candidate in service.candidates:
+            if candidate.revision != instance.revision:
+                continue
+            reason = f"{instance.perimeter} group did not stay up: {last_line(instance.tail)}"
+            if candidate.phase is Phase.EVALUATING:
+                self._record(service.name, law.GatesFailed(candidate.branch, reason=reason))
+            elif candidate.phase in law.SERVING and instance.perimeter == "production":
+                self._record(service.name, law.Breached(candidate.branch, reason=reason))
+
+    def _offer(self, service: Service, sight: Sight, wanted: World, stamp: Stamp) -> bool:
+        """Make every ready incarnation that is wanted addressable, before any route names it."""
+        groups = {(g.revision, g.perimeter) for g in wanted.running}
+        routed = {revision for _, shares in sight.world.routes for revision, _ in shares}
+        keep = tuple(
+            i
+            for i in sight.instances
+            if i.state == "ready"
+            and ((i.revision, i.perimeter) in groups or i.revision in routed or i.perimeter == "trial")
+        )
+        return self._try(service.name, "offer", lambda: self._publish(service, keep, stamp))
+
+    def _publish(self, service: Service, instances: tuple[Instance, ...], stamp: Stamp) -> bool:
+        endpoints = endpoints_of(service, instances)
+        with self._lock:
+            if self._offered.get(service.name) == endpoints:
+                return False
+        self.ports.router.offer(service.name, endpoints, stamp)
+        with self._lock:
+            self._offered[service.name] = endpoints
+        return True
+
+    def _offered_revisions(self, name: str) -> set[str]:
+        return {endpoint.revision for endpoint in self._offered.get(name, ()) if endpoint.split}
+
+    def forget(self) -> None:
+        """Offer everything again: the gateway was started anew."""
+        with self._lock:
+            self._offered.clear()
+
+    # ------------------------------------------------------------------------------------------------- git
+
+    def git(self, name: str) -> bool:
+        """One pass over the trunks and branches of a service; says whether anything was done."""
+        service = self.recorder.service(name)
+        stamp, wanted = self.recorder.stamp(service), desired(service)
+        world = self.observer.whole(service).world
+        done = False
+        for step in ready(world, wanted):
+            if lane(step) == "git":
+                done |= self._try(name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
+        for candidate in service.candidates:
+            if candidate.phase is Phase.CONCLUDING and self._has(candidate, world, wanted):
+                done |= self._record(name, law.Recorded(candidate.branch))
+        return done
+
+    def _has(self, candidate: Candidate, world: World, wanted: World) -> bool:
+        if candidate.base is not None:
+            return (candidate.base, candidate.revision) in world.absorbed
+        refs = [ref for ref, revision in wanted.trunks if revision == candidate.revision]
+        return bool(refs) and all(dict(world.trunks).get(ref) == candidate.revision for ref in refs)
+
+    def _write(self, service: Service, step: Step, stamp: Stamp) -> bool:
+        writer = self.ports.writer
+        match step:
+            case Write():
+                candidate = taker(service, step.revision)
+                try:
+                    writer.conclude(self._change(service, step, stamp))
+                except tuple(kind for kind, _ in TROUBLES) as error:
+                    if candidate:
+                        self._refuse(service.name, candidate, error)
+                    raise
+                for each in service.candidates:
+                    if each.revision == step.revision:
+                        self.progress.note(
+                            service.name, each.branch, "ok", "git", f"{step.ref} shows {step.revision[:7]}"
+                        )
+            case Absorb():
+                base = service.on(step.branch)
+                writer.absorb(service.name, step.branch, base.tip, step.revision, stamp)
+            case Delete():
+                writer.delete(service.name, step.branch, step.tip, stamp)
+                self.progress.note(service.name, step.branch, "ok", "git", f"deleted {step.branch} (archived)")
+            case Drop():
+                writer.drop(service.name, step.ref, stamp)
+        self.observer.fetch()
+        return True
+
+    def _change(self, service: Service, step: Write, stamp: Stamp) -> Change:
+        revision = self.ports.catalog.revision(service.name, step.revision)
+        entry, message = conclusion_message(self.ports, service, step, revision)
+        self.ports.writer.hold(service.name, revision.commit, revision.version)
+        kept = taker(service, step.revision)
+        return Change(
+            service=service.name,
+            closure=self.observer.closure(step.ref, service.name, (step.revision,)),
+            ref=step.ref,
+            revision=step.revision,
+            seen=step.seen,
+            version=revision.version,
+            message=message,
+            actor=entry.actor,
+            at=entry.at,
+            stamp=stamp,
+            event=entry.generation,
+            keep=kept is not None
+            and kept.holds == service.line(kept.line).incumbent
+            and was_kept(self.ports, service, kept),
+        )
+
+    def _refuse(self, name: str, candidate: Candidate, error: BranchlineError) -> None:
+        reason = next(word for kind, word in TROUBLES if isinstance(error, kind))
+        if candidate.trouble != reason:
+            self._record(name, law.Refused(candidate.branch, reason=reason))
+
+    # -------------------------------------------------------------------------------------------- together
+
+    def _try(self, name: str, step: object, act: Callable[[], bool]) -> bool:
+        """Do one step; a trouble is kept for people and met again in the next pass, and stops no other step."""
+        what = step if isinstance(step, str) else type(step).__name__.lower()
+        try:
+            done = act()
+        except Fenced:
+            return True  # something newer is recorded: observe and plan again
+        except RefMoved:
+            self.observer.fetch()
+            return True
+        except BranchlineError as error:
+            self.troubles[name, what] = f"{error.code}: {error.message}" + (f" ({error.cause})" if error.cause else "")
+            return False
+        self.troubles.pop((name, what), None)
+        return done
+
+    def _record(self, name: str, event: law.Event) -> bool:
+        try:
+            self.recorder.record(name, event)
+        except IllegalMove:
+            return False  # it was true of a state that has been left meanwhile
+        return True
+
+
+def endpoints_of(service: Service, instances: tuple[Instance, ...]) -> tuple[Endpoint, ...]:
+    """How incarnations are addressed: a branch's name leads to its staging group, later to its production group."""
+    branches = {c.revision: c.branch for c in service.candidates}
+    in_production = {i.revision for i in instances if i.perimeter == "production"}
+    found = []
+    for i in sorted(instances, key=lambda i: (i.version, i.perimeter, i.nonce)):
+        pins: tuple[str, ...] = ()
+        if i.perimeter == "production" or i.revision not in in_production:
+            branch = branches.get(i.revision, "")
+            handle = branch.split("--")[2:3] if branch else []
+            pins = tuple(dict.fromkeys([i.version, *([branch] if branch else []), *handle, i.revision[:7], i.revision]))
+        split = i.perimeter == "production"
+        found.append(Endpoint(i.revision, i.version, i.nonce, i.sockets, pins, split, i.health, i.nonce_aware))
+    return tuple(found)
+
+
+def taker(service: Service, revision: str) -> Candidate | None:
+    """The candidate that is taking over the trunk's arm with this revision."""
+    return next((c for c in service.candidates if c.phase is Phase.CONCLUDING and c.revision == revision), None)
+
+
+def was_kept(ports: Ports, service: Service, candidate: Candidate) -> bool:
+    """Whether a person said of this very try that its tree replaces the base as it is."""
+    for entry in ports.ledger.history(service.name, limit=200):
+        if entry.detail.get("branch") != candidate.branch:
+            continue
+        if entry.event == "Kept":
+            return True
+        if entry.event in ("Opened", "Pushed"):
+            return False
+    return False
+
+
+def last_line(text: str) -> str:
+    """The last line of a log that says something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"

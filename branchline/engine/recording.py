@@ -1,0 +1,85 @@
+"""This file records events: the law's answer, the state and the audit row in one transaction, and then the telling.
+
+Act only on what is recorded. Whoever holds a resource is told the new stamp before anything is planned, and refuses
+what was planned before (I21); so no step can act on a state that has been left.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from branchline.core.events import Event
+from branchline.core.lifecycle import move
+from branchline.core.records import event_to_json
+from branchline.core.service import Service
+from branchline.errors import IllegalMove, UnknownService
+from branchline.ports import Clock, Ledger, Stamp
+
+
+class Resource(Protocol):
+    """Whoever can refuse what was planned before a stamp."""
+
+    def tell(self, service: str, stamp: Stamp) -> None:
+        """Refuse everything about this service that was planned before the stamp."""
+
+
+class Recorder:
+    """Records events for one epoch."""
+
+    def __init__(
+        self, ledger: Ledger, resources: Sequence[Resource], clock: Clock, default: str, changed: Callable[[str], None]
+    ) -> None:
+        self.epoch = ledger.take_over()
+        self._ledger = ledger
+        self._resources = resources
+        self._clock = clock
+        self._default = default
+        self._changed = changed
+        self._lock = threading.RLock()
+        for name in ledger.services():
+            self._tell(ledger.service(name))
+
+    def stamp(self, service: Service) -> Stamp:
+        """The stamp of what is planned from this state."""
+        return Stamp(service.generation, self.epoch)
+
+    def service(self, name: str) -> Service:
+        """The recorded state, or that of a service nobody has heard of yet."""
+        try:
+            return self._ledger.service(name)
+        except UnknownService:
+            return Service(name, default=self._default)
+
+    def record(
+        self,
+        name: str,
+        event: Event,
+        *,
+        actor: str = "branchline",
+        because: str = "",
+        only_if: Callable[[Service], bool] = lambda service: True,
+    ) -> Service:
+        """Let the law say what becomes of the service, and keep it; raises IllegalMove and then keeps nothing.
+
+        `only_if` is asked of the state the event would meet: what took long may be about a state that has been left.
+        """
+        with self._lock:
+            before = self.service(name)
+            if not only_if(before):
+                raise IllegalMove("it was about a state that has been left", event=type(event).__name__, subject=name)
+            after = move(before, event)
+            self._ledger.record(after, event_to_json(event), actor=actor, because=because, at=self._clock.now())
+            self._tell(after)
+        self._changed(name)
+        return after
+
+    def preview(self, name: str, event: Event) -> tuple[Service, Service]:
+        """The state as it is and as the event would leave it; records nothing."""
+        before = self.service(name)
+        return before, move(before, event)
+
+    def _tell(self, service: Service) -> None:
+        for resource in self._resources:
+            resource.tell(service.name, self.stamp(service))

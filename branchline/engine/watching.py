@@ -1,0 +1,127 @@
+"""This file turns what people did in git into events: a branch pushed, moved, deleted.
+
+A branch's name is the interface (1.24): whatever is not named as an experiment or a fix means nothing here and is no
+error. What a person did is an event and never drift: a branch deleted by hand is withdrawn, unless it was merged by
+hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from branchline.core import names
+from branchline.core.events import Configured, Event, Opened, Pushed, Withdrew
+from branchline.core.lifecycle import OPEN
+from branchline.core.service import Candidate, Method, Service
+from branchline.core.spec import Spec
+from branchline.engine.observing import Observer
+from branchline.engine.preparing import SERVICE_FILE, governed_spec, spec_at
+from branchline.engine.recording import Recorder
+from branchline.errors import BranchlineError, IllegalMove
+from branchline.ports import Ports
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Reads refs and records what became of them."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+    troubles: dict[tuple[str, str], str]
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def look(self) -> bool:
+        """Fetch, and record what is new; says whether anything was. Raises RemoteUnreachable."""
+        refs = self.observer.fetch()
+        done = False
+        for name in sorted(self._services(refs)):
+            service = self.recorder.service(name)
+            for event, actor in [*self._configured(service, refs), *self._moved(service, refs)]:
+                done |= self._record(name, event, actor)
+        return done
+
+    def _services(self, refs: Mapping[str, str]) -> set[str]:
+        """Services that are recorded or that a branch speaks of."""
+        found = set(self.ports.ledger.services())
+        found |= {branch.service for ref in refs if (branch := names.branch(ref))}
+        return found
+
+    def _configured(self, service: Service, refs: Mapping[str, str]) -> Iterator[tuple[Event, str]]:
+        """What the trunk's service file says of slots, slice and approval; before there is one, the newest branch's."""
+        commits = [refs[service.default]] if service.default in refs else []
+        if not service.lines:
+            commits += [c.tip for c in service.candidates]
+        for commit in commits:
+            try:
+                rollout = spec_at(self.ports, service.name, commit).rollout
+            except BranchlineError:
+                continue
+            said = (rollout.slots, rollout.slice, rollout.approval)
+            if said != (service.slots, service.slice, service.approval):
+                yield Configured(slots=rollout.slots, slice=rollout.slice, approval=rollout.approval), "branchline"
+            return
+
+    def _moved(self, service: Service, refs: Mapping[str, str]) -> Iterator[tuple[Event, str]]:
+        candidates = {candidate.branch: candidate for candidate in service.candidates}
+        for ref, tip in sorted(refs.items()):
+            branch = names.branch(ref)
+            if branch is None or branch.service != service.name:
+                continue
+            candidate = candidates.get(ref)
+            if candidate is None or candidate.phase not in OPEN:
+                if (candidate is None or tip not in (candidate.tip, candidate.revision)) and self._holds_service(
+                    ref, tip, service.name
+                ):
+                    yield self._opened(service, branch, tip), self._author(tip)
+            elif tip != candidate.tip:
+                yield Pushed(ref, tip=tip, synced=self._synced(service, candidate, tip)), self._author(tip)
+        for candidate in service.candidates:
+            if candidate.phase in OPEN and candidate.branch not in refs and not self._merged(service, candidate):
+                yield Withdrew(candidate.branch, reason="its branch was deleted"), "git"
+
+    def _holds_service(self, ref: str, tip: str, service: str) -> bool:
+        """A branch whose commit has no such service is noted once and otherwise left alone."""
+        folders = self.ports.repository.folders(tip, SERVICE_FILE)
+        if any(PurePosixPath(folder).name == service for folder in folders):
+            self.troubles.pop((service, ref), None)
+            return True
+        self.troubles[service, ref] = f"BL102: {ref} has no folder named {service} with a {SERVICE_FILE}"
+        return False
+
+    def _opened(self, service: Service, branch: names.Branch, tip: str) -> Opened:
+        method = Method.PATCH if branch.kind == "fix" else self._method(service, tip)
+        line = max((line.major for line in service.lines), default=1)
+        return Opened(branch.name, tip=tip, method=method, base=branch.on or None, line=line)
+
+    def _method(self, service: Service, tip: str) -> Method:
+        try:
+            spec: Spec = governed_spec(self.ports, service.name, tip, self.observer.refs.get(service.default, ""))
+        except BranchlineError:
+            return Method.AB_TEST  # building it will say what is wrong with the file
+        return Method.AB_TEST if spec.kind == "model" and not spec.rollout.skip_ab else Method.CANARY
+
+    def _synced(self, service: Service, candidate: Candidate, tip: str) -> bool:
+        """Whether the tip contains what it would replace."""
+        target = service.line(candidate.line).incumbent
+        if candidate.base is not None:
+            target = service.on(candidate.base).revision
+        return target is not None and self.ports.repository.base(target, tip) == target
+
+    def _merged(self, service: Service, candidate: Candidate) -> bool:
+        """Forges delete the branch as they merge it: then it is the conclusion's business."""
+        return self.observer.trunk(service, service.default) == candidate.revision
+
+    def _author(self, tip: str) -> str:
+        commits = self.ports.repository.log("", tip)
+        return f"{commits[0]['author']} <{commits[0]['email']}>" if commits else "git"
+
+    def _record(self, name: str, event: Event, actor: str) -> bool:
+        try:
+            self.recorder.record(name, event, actor=actor, because="seen in git")
+        except IllegalMove as error:
+            self.troubles[name, type(event).__name__] = f"{error.code}: {error.message}"
+            return False
+        return True

@@ -1,0 +1,177 @@
+"""This file sends candidates to be built and evaluated, a few at a time, and records what came of it.
+
+What takes minutes may end after its candidate has moved on: a result is recorded only for the very commit and phase
+it was begun for. Stopped work is begun again from what was finished.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from branchline.core import lifecycle as law
+from branchline.core.revision import Result, Revision, StepRun
+from branchline.core.service import Candidate, Method, Phase, Service
+from branchline.core.spec import as_json
+from branchline.core.world import STAGING
+from branchline.engine.building import build
+from branchline.engine.checking import evaluate
+from branchline.engine.observing import Observer
+from branchline.engine.preparing import governed_spec, prepare
+from branchline.engine.progress import Progress
+from branchline.engine.recording import Recorder
+from branchline.errors import BranchlineError, IllegalMove, UnknownReference
+from branchline.ports import Ports
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Builds and evaluates candidates beside the loops."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+    progress: Progress
+    troubles: dict[tuple[str, str], str]
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="work"))
+    _busy: set[tuple[str, str, str, str]] = field(default_factory=set)
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def look(self, name: str) -> bool:
+        """Begin whatever work the service's candidates wait for; says whether any was begun."""
+        service = self.recorder.service(name)
+        begun = False
+        for candidate in service.candidates:
+            if candidate.phase is Phase.BUILDING:
+                begun |= self._begin(service, candidate, self._build)
+            elif candidate.phase is Phase.EVALUATING and self._staged(service, candidate):
+                begun |= self._begin(service, candidate, self._evaluate)
+        return begun
+
+    def close(self) -> None:
+        """Stop what is running; it is begun again by the next daemon."""
+        self._closed.set()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _staged(self, service: Service, candidate: Candidate) -> bool:
+        instances = self.ports.launcher.instances()
+        mine = [
+            i for i in instances if (i.service, i.revision, i.perimeter) == (service.name, candidate.revision, STAGING)
+        ]
+        return any(i.state == "ready" for i in mine)
+
+    def _begin(self, service: Service, candidate: Candidate, work: Callable[[Service, Candidate], None]) -> bool:
+        key = (service.name, candidate.branch, candidate.revision, candidate.phase.value)
+        if key in self._busy or self._closed.is_set():
+            return False
+        self._busy.add(key)
+
+        def run() -> None:
+            try:
+                work(service, candidate)
+            except IllegalMove:
+                pass  # it moved on while we worked: the next look begins what is wanted now
+            except BranchlineError as error:
+                if error.transient:
+                    self.troubles[service.name, "work"] = f"{error.code}: {error.message}"
+                else:
+                    self._fail(service, candidate, error)
+            finally:
+                self._busy.discard(key)
+
+        self.pool.submit(run)
+        return True
+
+    def _fail(self, service: Service, candidate: Candidate, error: BranchlineError) -> None:
+        reason = f"error[{error.code}]: {error.message}" + (f": {error.cause}" if error.cause else "")
+        text = "\n".join(part for part in (reason, error.log, f"next: {error.next}") if part)
+        self.progress.note(service.name, candidate.branch, "no", candidate.phase.value, text)
+        kind = law.BuildFailed if candidate.phase is Phase.BUILDING else law.GatesFailed
+        try:
+            self._record(service, candidate, kind(candidate.branch, reason=reason))
+        except IllegalMove:
+            return
+
+    def _record(self, service: Service, candidate: Candidate, event: law.BranchEvent) -> None:
+        self.recorder.record(service.name, event, only_if=lambda now: same_try(now, candidate))
+
+    def _stopped(self, service: Service, candidate: Candidate) -> Callable[[], bool]:
+        return lambda: self._closed.is_set() or not same_try(self.recorder.service(service.name), candidate)
+
+    def _build(self, service: Service, candidate: Candidate) -> None:
+        ports, topic = self.ports, candidate.branch
+        trunk = self.observer.refs.get(service.default, "")
+        spec = governed_spec(ports, service.name, candidate.revision, trunk)
+        prepared = prepare(ports, spec, candidate.revision)
+        runs = build(ports, prepared, self.progress, topic, self._stopped(service, candidate))
+        made = Revision(
+            service=service.name,
+            commit=candidate.revision,
+            version="",
+            branch=candidate.branch,
+            tree=prepared.tree,
+            environment=prepared.environment.digest,
+            sdk=prepared.sdk,
+            spec=as_json(spec),
+            artifacts=tuple((run.step, run.artifact) for run in runs),
+            data=tuple(sorted(prepared.data_digests.items())),
+            trained=self._trained(service.name, candidate.revision, runs),
+            author=self._author(candidate.revision),
+            built=ports.clock.now(),
+        )
+        bump = "patch" if candidate.method is Method.PATCH else "minor"
+        revision = ports.catalog.add(made, bump, candidate.line)
+        self.progress.note(service.name, topic, "ok", "built", f"{revision.name}  {revision.short}")
+        self._record(service, candidate, law.Built(candidate.branch))
+
+    def _trained(self, service: str, commit: str, runs: tuple[StepRun, ...]) -> str:
+        """The commit that the artifacts were trained at (1.09): an older one when every step was reused from it."""
+        if not runs or any(run.state == "ran" for run in runs):
+            return commit
+        artifacts = tuple((run.step, run.artifact) for run in runs)
+        older = [r for r in self.ports.catalog.revisions(service) if r.artifacts == artifacts]
+        return older[-1].trained if older else commit
+
+    def _author(self, commit: str) -> str:
+        commits = self.ports.repository.log("", commit)
+        return f"{commits[0]['author']} <{commits[0]['email']}>" if commits else ""
+
+    def _evaluate(self, service: Service, candidate: Candidate) -> None:
+        ports, name = self.ports, service.name
+        trunk = self.observer.refs.get(service.default, "")
+        spec = governed_spec(ports, name, candidate.revision, trunk)
+        revision = ports.catalog.revision(name, candidate.revision)
+        staging = ports.router.address(name, revision.version)
+        prepared = prepare(ports, spec, candidate.revision)
+        stopped = self._stopped(service, candidate)
+        incumbent = self._incumbent(service, candidate)
+        found = evaluate(
+            ports, prepared, revision, incumbent, candidate.method, staging, self.progress, candidate.branch, stopped
+        )
+        bad = [f"{gate.gate}: {gate.summary}" for gate in found if gate.result is not Result.PASS]
+        if stopped():
+            return
+        if bad:
+            self._record(service, candidate, law.GatesFailed(candidate.branch, reason="; ".join(bad)))
+            return
+        final = ports.catalog.finish(name, candidate.revision)
+        ports.writer.hold(name, final.commit, final.version)
+        self.progress.note(name, candidate.branch, "ok", "passed", f"{final.name}  {len(found)} gates")
+        self._record(service, candidate, law.GatesPassed(candidate.branch, share=spec.rollout.share))
+
+    def _incumbent(self, service: Service, candidate: Candidate) -> Revision | None:
+        commit = service.line(candidate.line).incumbent
+        try:
+            return self.ports.catalog.revision(service.name, commit) if commit else None
+        except UnknownReference:
+            return None
+
+
+def same_try(service: Service, candidate: Candidate) -> bool:
+    """Whether the candidate still is the commit and phase that the work was begun for."""
+    return any(
+        (now.branch, now.revision, now.phase) == (candidate.branch, candidate.revision, candidate.phase)
+        for now in service.candidates
+    )
