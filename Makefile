@@ -46,8 +46,8 @@ test: setup lint unit ## everything that must hold: lint, unit, then contract, i
 
 check: setup lint unit ## lint and unit tests, in seconds
 
-fix: setup ## repair what ruff can repair
-	@$(BIN)/ruff check --fix .
+fix: setup ## repair and format what ruff can
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 
 docs: setup ## write again what the pages print from the code
 	@$(PYTEST) -m printed --write-docs
@@ -60,6 +60,7 @@ soak: setup ## random walks, thousands of kills, minutes of death: an hour
 
 lint: setup
 	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check . || { echo 'not formatted: make fix' >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo --cache-dir .cache/importlinter > .cache/layers.txt || { cat .cache/layers.txt; exit 1; }
 

@@ -23,8 +23,24 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[1]
 LEAKS = ("GIT_", "BRANCHLINE_", "XDG_", "CLICOLOR", "SSH_", "LC_", "COV_")
 LEAKING = {
-    "CI", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PAGER", "LESS", "BROWSER", "EDITOR", "VISUAL", "LANG", "TZ",
-    "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "PYTHONHASHSEED",
+    "CI",
+    "COLUMNS",
+    "LINES",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "PAGER",
+    "LESS",
+    "BROWSER",
+    "EDITOR",
+    "VISUAL",
+    "LANG",
+    "TZ",
+    "VIRTUAL_ENV",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONWARNINGS",
+    "PYTHONHASHSEED",
 }
 GIT_CONFIG = """\
 [user]

@@ -302,9 +302,7 @@ def documents() -> tuple[tuple[Path, str], ...]:
 def test_documents_name_only_codes_that_exist() -> None:
     codes = {error.code for error in tree_of_errors()}
     unknown = [
-        f"{named(path)} {code}"
-        for path, text in documents()
-        for code in set(re.findall(r"\bBL\d{3}\b", text)) - codes
+        f"{named(path)} {code}" for path, text in documents() for code in set(re.findall(r"\bBL\d{3}\b", text)) - codes
     ]
     assert not unknown
 
