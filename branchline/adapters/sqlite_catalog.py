@@ -1,0 +1,203 @@
+"""This file keeps what was built and what the gates found: the Catalog port on SQLite.
+
+Rules: every row is a fact and is never changed. A version is allocated by a row of `version`, whose primary key gives
+each one once (I25); a revision is called by its final version as soon as it has one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import BindParameter, bindparam, func, insert, select
+from sqlalchemy.engine import Connection, RowMapping
+
+from branchline.adapters.sqlite import SqliteFile
+from branchline.adapters.sqlite_tables import gate_result, revision, step_run, version
+from branchline.core import names
+from branchline.core.revision import GateResult, Result, Revision, StepRun
+from branchline.errors import UnknownReference
+
+_OF_SERVICE: BindParameter[str] = bindparam("service")
+_OF_COMMIT: BindParameter[str] = bindparam("commit")
+NAMED = select(revision, version.c.version, version.c.final).join(
+    version, (version.c.service == revision.c.service) & (version.c.commit == revision.c.commit)
+)
+# A revision comes with both its versions; the final one, if any, last.
+ONE = NAMED.where(revision.c.service == _OF_SERVICE, revision.c.commit == _OF_COMMIT).order_by(version.c.final)
+ALL = NAMED.where(revision.c.service == _OF_SERVICE).order_by(revision.c.number, version.c.final)
+TAKEN = select(version.c.version).where(version.c.service == _OF_SERVICE)
+BUILDS = select(func.count()).where(revision.c.service == _OF_SERVICE, revision.c.branch == bindparam("branch"))
+GATES_NEWEST = select(func.max(gate_result.c.evaluation)).where(
+    gate_result.c.service == _OF_SERVICE, gate_result.c.commit == _OF_COMMIT
+)
+GATES = (
+    select(gate_result)
+    .where(gate_result.c.service == _OF_SERVICE, gate_result.c.commit == _OF_COMMIT)
+    .where(gate_result.c.evaluation == bindparam("newest"))
+    .order_by(gate_result.c.number)
+)
+RUN_NEWEST = select(func.max(step_run.c.run)).where(step_run.c.service == _OF_SERVICE, step_run.c.commit == _OF_COMMIT)
+RUN = (
+    select(step_run)
+    .where(step_run.c.service == _OF_SERVICE, step_run.c.commit == _OF_COMMIT)
+    .where(step_run.c.run == bindparam("newest"))
+    .order_by(step_run.c.number)
+)
+ARTIFACT = (
+    select(step_run.c.artifact)
+    .where(step_run.c.key == bindparam("key"), step_run.c.state != "failed", step_run.c.artifact != "")
+    .order_by(step_run.c.number.desc())
+    .limit(1)
+)
+
+
+class SqliteCatalog:
+    """The Catalog port."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def add(self, revision: Revision, bump: str, line: int) -> Revision:
+        """Keep a built revision and allocate its pre-release version; the same commit again is returned as it is."""
+        with self._file.writing("the revision") as connection:
+            kept = _one(connection, revision.service, revision.commit)
+            if kept is None:
+                _insert(connection, revision, bump, line)
+                _allocate(connection, revision, _prerelease(connection, revision, bump, line), final=False)
+                kept = _one(connection, revision.service, revision.commit)
+        assert kept is not None
+        return kept[0]
+
+    def finish(self, service: str, commit: str) -> Revision:
+        """Allocate the final version (unique, never given again) and return the revision; again: as it is."""
+        with self._file.writing("the version") as connection:
+            kept = _one(connection, service, commit)
+            if kept is None:
+                raise UnknownReference(reference=f"{service}@{commit}")
+            found, bump, line = kept
+            if found.final:
+                return found
+            number = str(names.following(_taken(connection, service), bump, line))
+            _allocate(connection, found, number, final=True)
+        return replace(found, version=number, final=True)
+
+    def revision(self, service: str, commit: str) -> Revision:
+        """Raises UnknownReference."""
+        with self._file.reading() as connection:
+            kept = _one(connection, service, commit)
+        if kept is None:
+            raise UnknownReference(reference=f"{service}@{commit}")
+        return kept[0]
+
+    def revisions(self, service: str) -> tuple[Revision, ...]:
+        """All of them, newest first."""
+        with self._file.reading() as connection:
+            rows = connection.execute(ALL, {"service": service}).mappings().all()
+        by_commit = {row["commit"]: _revision(row) for row in rows}  # the final version comes last, and stays
+        return tuple(reversed(by_commit.values()))
+
+    def keep_gates(self, service: str, commit: str, results: Sequence[GateResult]) -> None:
+        """Keep one evaluation's results; older evaluations of the commit stay in history, and are read no more."""
+        with self._file.writing("the gates") as connection:
+            newest = connection.execute(GATES_NEWEST, {"service": service, "commit": commit}).scalar_one() or 0
+            rows = [
+                {
+                    "service": service, "commit": commit, "evaluation": newest + 1, "gate": each.gate,
+                    "result": each.result.value, "summary": each.summary, "numbers": json.dumps(each.numbers),
+                    "seconds": each.seconds, "log": each.log,
+                }
+                for each in results
+            ]  # fmt: skip
+            if rows:
+                connection.execute(insert(gate_result), rows)
+
+    def gates(self, service: str, commit: str) -> tuple[GateResult, ...]:
+        """The results of the newest evaluation, in order."""
+        with self._file.reading() as connection:
+            newest = connection.execute(GATES_NEWEST, {"service": service, "commit": commit}).scalar_one() or 0
+            rows = connection.execute(GATES, {"service": service, "commit": commit, "newest": newest}).all()
+        return tuple(
+            GateResult(row.gate, Result(row.result), row.summary, _pairs(row.numbers), row.seconds, row.log)
+            for row in rows
+        )
+
+    def keep_run(self, service: str, commit: str, runs: Sequence[StepRun]) -> None:
+        """Keep what became of the steps, with the artifacts by their keys, in one transaction."""
+        with self._file.writing("the run") as connection:
+            newest = connection.execute(RUN_NEWEST, {"service": service, "commit": commit}).scalar_one() or 0
+            rows = [
+                {
+                    "service": service, "commit": commit, "run": newest + 1, "step": each.step, "state": each.state,
+                    "key": each.key, "artifact": each.artifact, "seconds": each.seconds, "summary": each.summary,
+                    "why": each.why,
+                }
+                for each in runs
+            ]  # fmt: skip
+            if rows:
+                connection.execute(insert(step_run), rows)
+
+    def run(self, service: str, commit: str) -> tuple[StepRun, ...]:
+        """The steps of the newest run of that commit; () when there was none."""
+        with self._file.reading() as connection:
+            newest = connection.execute(RUN_NEWEST, {"service": service, "commit": commit}).scalar_one() or 0
+            rows = connection.execute(RUN, {"service": service, "commit": commit, "newest": newest}).all()
+        return tuple(
+            StepRun(row.step, row.state, row.key, row.artifact, row.seconds, row.summary, row.why) for row in rows
+        )
+
+    def artifact(self, key: str) -> str:
+        """The artifact id that a finished step left under this key, the newest; '' when there is none."""
+        with self._file.reading() as connection:
+            return connection.execute(ARTIFACT, {"key": key}).scalar_one_or_none() or ""
+
+
+def _one(connection: Connection, service: str, commit: str) -> tuple[Revision, str, int] | None:
+    """A revision under its best version, with the bump and the line it was built for."""
+    rows = connection.execute(ONE, {"service": service, "commit": commit}).mappings().all()
+    return (_revision(rows[-1]), rows[-1]["bump"], rows[-1]["line"]) if rows else None
+
+
+def _insert(connection: Connection, new: Revision, bump: str, line: int) -> None:
+    row = {column.name: getattr(new, column.name) for column in revision.c if hasattr(new, column.name)}
+    row |= {"artifacts": json.dumps(new.artifacts), "data": json.dumps(new.data), "bump": bump, "line": line}
+    connection.execute(insert(revision), row)
+
+
+def _allocate(connection: Connection, of: Revision, number: str, *, final: bool) -> None:
+    row = {"service": of.service, "version": number, "commit": of.commit, "final": final}
+    connection.execute(insert(version), row)
+
+
+def _prerelease(connection: Connection, of: Revision, bump: str, line: int) -> str:
+    """`X.Y.Z-HANDLE.N`: the version it would get now, and how many times its branch was built."""
+    taken = _taken(connection, of.service)
+    branch = names.branch(of.branch)
+    handle = branch.handle if branch else "build"
+    # Branches of one handle (an experiment and a fix) count apart, so N may be taken: the next free one is as good.
+    n = connection.execute(BUILDS, {"service": of.service, "branch": of.branch}).scalar_one()
+    following = names.following(taken, bump, line)
+    while (number := replace(following, pre=f"{handle}.{n}")) in taken:
+        n += 1
+    return str(number)
+
+
+def _taken(connection: Connection, service: str) -> list[names.Version]:
+    read = (names.version(text) for text in connection.execute(TAKEN, {"service": service}).scalars())
+    return [each for each in read if each]
+
+
+def _revision(row: RowMapping) -> Revision:
+    plain = "service commit version branch tree environment sdk spec trained author built"
+    return Revision(
+        **{name: row[name] for name in plain.split()},
+        artifacts=_pairs(row["artifacts"]),
+        data=_pairs(row["data"]),
+        final=bool(row["final"]),
+    )
+
+
+def _pairs(text: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, value) for name, value in json.loads(text))

@@ -1,0 +1,328 @@
+"""This file keeps exposures and outcomes: the Observations port on SQLite.
+
+Rules: requests and the reader's position are one transaction, so each line of the gateway's log is kept exactly once. A
+unit's first request in an experiment fixes its arm and stratum; seen in another arm later, it is marked `both` and
+leaves the conclusion. A request without a unit is a unit of its own. An outcome counts only for a recorded exposure of
+its service and within the metric's window (I17), once (I16); a batch is one transaction. Counts are running ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BindParameter, Executable, and_, bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine import Connection, Row
+
+from branchline.adapters.sqlite import SqliteFile
+from branchline.adapters.sqlite_tables import exposure, outcome, reader, request, tally
+from branchline.core import metrics
+from branchline.core.spec import Metric
+from branchline.errors import OutcomeRefused
+from branchline.ports import Outcome, Seen, Served, Tally
+
+CHUNK = 1000  # of values in one statement
+READER = "gateway"
+
+Count = tuple[str, str, str, str]  # service, experiment, arm, what
+
+_SERVICE: BindParameter[str] = bindparam("of_service")
+_EXPERIMENT: BindParameter[str] = bindparam("of_experiment")
+_AFTER: BindParameter[int] = bindparam("after")
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
+POSITION = select(reader.c.position).where(reader.c.name == READER)
+KEEP_POSITION = upsert(reader).values(name=READER)
+KEEP_POSITION = KEEP_POSITION.on_conflict_do_update(
+    index_elements=[reader.c.name], set_={"position": KEEP_POSITION.excluded.position}
+)
+COUNT = upsert(tally)
+COUNT = COUNT.on_conflict_do_update(
+    index_elements=[tally.c.service, tally.c.experiment, tally.c.arm, tally.c.what],
+    set_={"n": tally.c.n + COUNT.excluded.n},
+)
+EXPOSURES = select(exposure).where(
+    exposure.c.service == _SERVICE, exposure.c.experiment == _EXPERIMENT, exposure.c.unit.in_(_SOME)
+)
+CHANGE_EXPOSURE = (
+    update(exposure)
+    .where(exposure.c.number == bindparam("of_number"))
+    .values(prediction=bindparam("prediction"), struck=bindparam("struck"), both=bindparam("both"))
+)
+# What a report is joined with: the last experiment its unit was exposed in, or the request it names.
+BY_UNIT = select(exposure).where(exposure.c.service == _SERVICE, exposure.c.unit.in_(_SOME)).order_by(exposure.c.number)
+BY_REQUEST = (
+    select(exposure, request.c.request, request.c.prediction.label("predicted"))
+    .join(
+        request,
+        and_(
+            request.c.service == exposure.c.service,
+            request.c.experiment == exposure.c.experiment,
+            request.c.unit == exposure.c.unit,
+        ),
+    )
+    .where(request.c.service == _SERVICE, request.c.request.in_(_SOME))
+    .order_by(request.c.number)
+)
+REPORTED = select(outcome.c.key, outcome.c.reported).where(outcome.c.service == _SERVICE, outcome.c.key.in_(_SOME))
+WITH_OUTCOME = select(outcome.c.exposure).where(outcome.c.exposure.in_(_SOME), outcome.c.late.is_(False)).distinct()
+_OPEN = select(func.min(exposure.c.number)).where(
+    exposure.c.service == _SERVICE, exposure.c.experiment == _EXPERIMENT, exposure.c.number > _AFTER,
+    exposure.c.at + bindparam("window") > bindparam("until"),
+)  # fmt: skip
+_VALUE = select(func.avg(outcome.c.value)).where(
+    outcome.c.exposure == exposure.c.number, outcome.c.late.is_(False),
+    outcome.c.at <= exposure.c.at + bindparam("window"),
+)  # fmt: skip
+MATURED = (
+    select(exposure, _VALUE.scalar_subquery().label("value"))
+    .where(exposure.c.service == _SERVICE, exposure.c.experiment == _EXPERIMENT, exposure.c.both.is_(False))
+    .where(exposure.c.number > _AFTER)
+    .where(exposure.c.number < func.coalesce(_OPEN.scalar_subquery(), 2**62))
+    .order_by(exposure.c.number)
+)
+REQUESTS = (
+    select(request.c.number, request.c.arm, request.c.table, request.c.bad, request.c.at)
+    .where(request.c.service == _SERVICE, request.c.experiment == _EXPERIMENT, request.c.number > _AFTER)
+    .where(request.c.counted.is_(True))
+    .order_by(request.c.number)
+)
+# Reports that could be joined with nothing belong to no experiment: they are counted under ''.
+COUNTS = select(tally.c.arm, tally.c.what, tally.c.n).where(
+    tally.c.service == _SERVICE, tally.c.experiment.in_([_EXPERIMENT, ""])
+)
+
+
+@dataclass(slots=True)
+class _Unit:
+    """An exposure as it changes while requests are taken; `number` 0: not kept yet."""
+
+    row: dict[str, Any]
+    number: int = 0
+    changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """What a report was joined with: an exposure, the prediction it is about, and the key it is known by."""
+
+    row: Row[Any]
+    prediction: float | None
+    key: str
+
+
+class SqliteObservations:
+    """The Observations port."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def position(self) -> str:
+        """Where the reader of the gateway's log stands ('' at the very start)."""
+        with self._file.reading() as connection:
+            return connection.execute(POSITION).scalar_one_or_none() or ""
+
+    def take(self, served: Iterable[Served], position: str) -> int:
+        """Keep requests and the reader's new position in one transaction (exactly once); return how many were kept."""
+        lines = list(served)
+        with self._file.writing("the requests") as connection:
+            units, counts = _units(connection, lines), Counter[Count]()
+            rows = [_taken(line, units[_of(line)], counts) for line in lines]
+            new = [unit.row for unit in units.values() if not unit.number]
+            _all(connection, insert(exposure), new)
+            _all(connection, insert(request), rows)
+            changed = [unit for unit in units.values() if unit.number and unit.changed]
+            _all(connection, CHANGE_EXPOSURE, [
+                {"of_number": unit.number, **{name: unit.row[name] for name in ("prediction", "struck", "both")}}
+                for unit in changed
+            ])  # fmt: skip
+            _count(connection, counts)
+            connection.execute(KEEP_POSITION, {"position": position})
+        return len(lines)
+
+    def report(self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
+        """Keep outcomes durably; one word each: kept, duplicate, conflict, late, unknown, refused.
+
+        `metrics` has the metric of each service; an outcome of any other service is unknown. Read the gateway's log
+        first: a caller may report before the line of its request was read.
+        """
+        words: dict[int, str] = {}
+        with self._file.writing("the outcomes") as connection:
+            for service in {each.service for each in outcomes} & metrics.keys():
+                mine = {place: each for place, each in enumerate(outcomes) if each.service == service}
+                words |= _reported(connection, service, metrics[service], mine, at)
+        return tuple(words.get(place, "unknown") for place in range(len(outcomes)))
+
+    def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
+        """Units whose window closed by `until`, in order of exposure, after the cursor, up to the first not matured.
+
+        A unit's value is the mean of what was reported of it within the window.
+        """
+        asked = {"of_service": service, "of_experiment": experiment, "after": after, "until": until, "window": window}
+        with self._file.reading() as connection:
+            rows = connection.execute(MATURED, asked).all()
+        return tuple(Seen(row.number, row.unit, row.arm, row.table, row.value, row.at) for row in rows)
+
+    def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:
+        """Requests after the cursor for the guardrail: after its first bad request a unit counts no more."""
+        asked = {"of_service": service, "of_experiment": experiment, "after": after}
+        with self._file.reading() as connection:
+            return tuple(Tally(*row) for row in connection.execute(REQUESTS, asked))
+
+    def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
+        """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; and see below for ''.
+
+        Under '': `both` (units seen in more than one arm), `refused`, `conflict`, and `unknown` of the whole service.
+        """
+        asked = {"of_service": service, "of_experiment": experiment}
+        found: dict[str, dict[str, int]] = {"": dict.fromkeys(("both", "refused", "conflict", "unknown"), 0)}
+        with self._file.reading() as connection:
+            for row in connection.execute(COUNTS, asked):
+                kinds = ("units", "requests", "bad", "stepped_in", "outcomes", "late")
+                arm = found.setdefault(row.arm, dict.fromkeys(kinds, 0))
+                arm[row.what] = arm.get(row.what, 0) + row.n
+        return found
+
+
+# ---- taking requests
+
+
+def _of(line: Served) -> tuple[str, str, str]:
+    return (line.service, line.experiment, line.unit or line.request)
+
+
+def _units(connection: Connection, lines: Sequence[Served]) -> dict[tuple[str, str, str], _Unit]:
+    """The exposures of these requests' units, in order: those that are kept, and new ones."""
+    asked: dict[tuple[str, str], dict[str, None]] = {}
+    for line in lines:
+        service, experiment, unit = _of(line)
+        asked.setdefault((service, experiment), {})[unit] = None
+    units: dict[tuple[str, str, str], _Unit] = {}
+    for (service, experiment), some in asked.items():
+        of = {"of_service": service, "of_experiment": experiment}
+        for row in _some(connection, EXPOSURES, some, of):
+            units[service, experiment, row.unit] = _Unit(dict(row._mapping), row.number)
+    for line in lines:
+        if (key := _of(line)) not in units:
+            units[key] = _Unit({
+                "service": key[0], "experiment": key[1], "unit": key[2], "arm": line.assigned, "table": line.table,
+                "at": line.at, "prediction": None, "struck": False, "both": False,
+            })  # fmt: skip
+    return units
+
+
+def _taken(line: Served, unit: _Unit, counts: Counter[Count]) -> dict[str, Any]:
+    """The row of a request; marks its unit and counts it."""
+    arm = (line.service, line.experiment, line.assigned)
+    known = unit.row
+    if not unit.number and not unit.changed:
+        counts[*arm, "units"] += 1
+    counts[*arm, "requests"] += 1
+    counts[*arm, "bad"] += line.bad
+    counts[*arm, "stepped_in"] += line.answered != line.assigned
+    counted = not known["struck"]
+    before = (known["struck"], known["both"], known["prediction"])
+    known["struck"] = known["struck"] or line.bad
+    if line.assigned != known["arm"] and not known["both"]:
+        known["both"] = True
+        counts[line.service, line.experiment, "", "both"] += 1
+    if known["prediction"] is None and line.assigned == known["arm"]:
+        known["prediction"] = line.prediction  # a first answer that failed has none: the first that there is
+    unit.changed = unit.changed or not unit.number or before != (known["struck"], known["both"], known["prediction"])
+    return {
+        "service": line.service, "experiment": line.experiment, "unit": known["unit"], "request": line.request,
+        "arm": line.assigned, "table": line.table, "bad": line.bad, "counted": counted, "at": line.at,
+        "prediction": line.prediction,
+    }  # fmt: skip
+
+
+# ---- joining outcomes
+
+
+def _reported(
+    connection: Connection, service: str, metric: Metric, mine: Mapping[int, Outcome], at: float
+) -> dict[int, str]:
+    """The word for each of one service's outcomes; keeps those that are kept or late."""
+    joins = _joins(connection, service, mine)
+    of = {"of_service": service}
+    known = {row.key: row.reported for row in _some(connection, REPORTED, {join.key for join in joins.values()}, of)}
+    answered = set(_some(connection, WITH_OUTCOME, {join.row.number for join in joins.values()}, {}, scalars=True))
+    rows, counts, words = [], Counter[Count](), dict[int, str]()
+    for place, each in mine.items():
+        join = joins.get(place)
+        words[place] = word = "unknown" if join is None else _judged(each, join, metric, known, at)
+        if join is None:
+            counts[service, "", "", word] += 1
+            continue
+        if word in ("refused", "conflict"):
+            counts[service, join.row.experiment, "", word] += 1
+        if word not in ("kept", "late"):
+            continue
+        known[join.key] = reported = metrics.number(each.value)
+        value = metrics.value(metric, join.prediction, reported)
+        rows.append({
+            "service": service, "key": join.key, "exposure": join.row.number, "reported": reported, "value": value,
+            "at": at, "late": word == "late",
+        })  # fmt: skip
+        if word == "late" or join.row.number not in answered:
+            counts[service, join.row.experiment, join.row.arm, "late" if word == "late" else "outcomes"] += 1
+        if word == "kept":
+            answered.add(join.row.number)
+    _all(connection, insert(outcome), rows)
+    _count(connection, counts)
+    return words
+
+
+def _judged(each: Outcome, join: _Join, metric: Metric, known: Mapping[str, float], at: float) -> str:
+    try:
+        reported = metrics.number(each.value)
+        if join.key in known:
+            return "duplicate" if known[join.key] == reported else "conflict"
+        metrics.value(metric, join.prediction, reported)
+    except OutcomeRefused:
+        return "refused"
+    return "late" if at > join.row.at + metric.window else "kept"
+
+
+def _joins(connection: Connection, service: str, mine: Mapping[int, Outcome]) -> dict[int, _Join]:
+    """What each outcome is about, by its place; those about nothing known are missing."""
+    of = {"of_service": service}
+    asked = {each.request for each in mine.values() if each.request}
+    requests = {row.request: row for row in _some(connection, BY_REQUEST, asked, of)}
+    asked = {each.unit for each in mine.values() if each.unit and not each.request}
+    units = {row.unit: row for row in _some(connection, BY_UNIT, asked, of)}
+    joins = {}
+    for place, each in mine.items():
+        row = requests.get(each.request) if each.request else units.get(each.unit)
+        # Who names both must name them rightly (F77): a request of another unit is a forgery or a mistake.
+        if row is None or (each.request and each.unit and row.unit != each.unit):
+            continue
+        prediction = row.predicted if each.request else row.prediction
+        about = f"request:{each.request}" if each.request else f"unit:{row.number}"
+        joins[place] = _Join(row, prediction, f"id:{each.id}" if each.id else about)
+    return joins
+
+
+# ---- statements with many values
+
+
+def _some(
+    connection: Connection, statement: Executable, values: Iterable[Any], of: Mapping[str, str], scalars: bool = False
+) -> Iterator[Any]:
+    """The rows of a statement for any number of values."""
+    waiting = list(values)
+    for start in range(0, len(waiting), CHUNK):
+        found = connection.execute(statement, {**of, "some": waiting[start : start + CHUNK]})
+        yield from found.scalars() if scalars else found
+
+
+def _all(connection: Connection, statement: Executable, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _count(connection: Connection, counts: Counter[Count]) -> None:
+    names = ("service", "experiment", "arm", "what")
+    _all(connection, COUNT, [{**dict(zip(names, key, strict=True)), "n": n} for key, n in counts.items() if n])

@@ -1,0 +1,112 @@
+"""This file brings a ledger's file to the newest schema: Alembic operations, one function per revision.
+
+Rules: a revision that was released is never changed, a new one is added at the end of `REVISIONS` and says its columns
+itself (the tables of `sqlite_tables` move on, an old revision must not). All of it happens in one transaction with the
+new number, after a copy of the file was made. A file with a number that is not known here is newer, and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Column, Float, Integer, Text
+from sqlalchemy.engine import Connection
+
+from branchline.errors import LedgerNewer
+
+
+def _cells(kind: Any, *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=False) for name in names]
+
+
+def _table(op: Operations, name: str, *cells: sa.schema.SchemaItem, numbered: bool = True) -> None:
+    number = [Column("number", Integer, primary_key=True)] if numbered else []
+    op.create_table(name, *number, *cells, sqlite_autoincrement=numbered)
+
+
+def _append_only(op: Operations, *tables: str) -> None:
+    """Triggers, because a promise that only our own code keeps is none (I15)."""
+    for table in tables:
+        for verb in ("update", "delete"):
+            op.execute(
+                f"create trigger {table}_no_{verb} before {verb} on {table} "
+                f"begin select raise(abort, '{table} is append-only'); end"
+            )
+
+
+def first(op: Operations) -> None:
+    """The ledger, the catalog and the observations."""
+    unique, key = sa.UniqueConstraint, sa.PrimaryKeyConstraint
+    text, whole, real, yes = sa.Text, sa.Integer, sa.Float, sa.Boolean
+    op.create_table("alembic_version", Column("version_num", Text, primary_key=True))
+    op.create_table("service", Column("name", Text, primary_key=True), *_cells(whole, "generation"),
+                    *_cells(text, "state"))  # fmt: skip
+    _table(op, "event", *_cells(text, "service"), *_cells(whole, "generation"), *_cells(text, "type", "detail"),
+           unique("service", "generation"))  # fmt: skip
+    op.create_table("audit", Column("number", Integer, sa.ForeignKey("event.number"), primary_key=True),
+                    *_cells(text, "actor", "because"), *_cells(real, "at"),
+                    *_cells(text, "state", "chain"))  # fmt: skip
+    _table(op, "epoch")
+    _table(op, "revision", *_cells(text, "service", "commit", "branch", "bump"), *_cells(whole, "line"),
+           *_cells(text, "tree", "environment", "sdk", "spec", "artifacts", "data", "trained", "author"),
+           *_cells(real, "built"), unique("service", "commit"))  # fmt: skip
+    _table(op, "version", *_cells(text, "service", "version", "commit"), *_cells(yes, "final"),
+           key("service", "version"), unique("service", "commit", "final"), numbered=False)  # fmt: skip
+    _table(op, "gate_result", *_cells(text, "service", "commit"), *_cells(whole, "evaluation"),
+           *_cells(text, "gate", "result", "summary", "numbers"), *_cells(real, "seconds"),
+           *_cells(text, "log"))  # fmt: skip
+    _table(op, "step_run", *_cells(text, "service", "commit"), *_cells(whole, "run"),
+           *_cells(text, "step", "state", "key", "artifact"), *_cells(real, "seconds"),
+           *_cells(text, "summary", "why"))  # fmt: skip
+    op.create_table("reader", Column("name", Text, primary_key=True), *_cells(text, "position"))
+    _table(op, "request", *_cells(text, "service", "experiment", "unit", "request", "arm"), *_cells(whole, "table"),
+           *_cells(yes, "bad", "counted"), *_cells(real, "at"), Column("prediction", Float))  # fmt: skip
+    _table(op, "exposure", *_cells(text, "service", "experiment", "unit", "arm"), *_cells(whole, "table"),
+           *_cells(real, "at"), Column("prediction", Float), *_cells(yes, "struck", "both"),
+           unique("service", "experiment", "unit"))  # fmt: skip
+    _table(op, "outcome", *_cells(text, "service", "key"), *_cells(whole, "exposure"),
+           *_cells(real, "reported", "value", "at"), *_cells(yes, "late"), unique("service", "key"))  # fmt: skip
+    _table(op, "tally", *_cells(text, "service", "experiment", "arm", "what"), *_cells(whole, "n"),
+           key("service", "experiment", "arm", "what"), numbered=False)  # fmt: skip
+    for name, table, columns in (
+        ("gate_result_commit", "gate_result", ["service", "commit", "evaluation"]),
+        ("step_run_commit", "step_run", ["service", "commit", "run"]),
+        ("step_run_key", "step_run", ["key"]),
+        ("request_id", "request", ["service", "request"]),
+        ("request_counted", "request", ["service", "experiment", "number"]),
+        ("exposure_unit", "exposure", ["service", "unit", "number"]),
+        ("outcome_exposure", "outcome", ["exposure"]),
+    ):
+        op.create_index(name, table, columns)
+    _append_only(op, "event", "audit", "revision", "version", "gate_result", "step_run")
+
+
+Revision = tuple[str, Callable[[Operations], None]]
+REVISIONS: tuple[Revision, ...] = (("0001", first),)
+
+
+def found(connection: Connection) -> str:
+    """The number of the schema that a file has; '' for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
+def missing(number: str, revisions: tuple[Revision, ...] = REVISIONS) -> tuple[Revision, ...]:
+    """The revisions that a file with this number lacks; raises LedgerNewer when the number is not known here."""
+    numbers = ["", *(name for name, _ in revisions)]
+    if number not in numbers:
+        raise LedgerNewer(found=number)
+    return revisions[numbers.index(number) :]
+
+
+def bring(connection: Connection, revisions: tuple[Revision, ...]) -> None:
+    """Apply the revisions in the open transaction, and write down the last one's number."""
+    operations = Operations(MigrationContext.configure(connection))
+    for _, apply in revisions:
+        apply(operations)
+    for number, _ in revisions[-1:]:
+        connection.execute(sa.text("delete from alembic_version"))
+        connection.execute(sa.text("insert into alembic_version values (:number)"), {"number": number})

@@ -1,0 +1,242 @@
+"""This file says what every Observations does: the fake and SQLite (1.30-1.37, I16, I17, F75-F79)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from branchline.adapters.sqlite import SqliteFile
+from branchline.adapters.sqlite_observations import SqliteObservations
+from branchline.core.spec import Metric
+from branchline.ports import Observations, Outcome, Served
+from tests.fakes.observations import FakeObservations
+
+METRICS = {
+    "housing": Metric("abs_pct_error", "error", "lower", 3, (0, 100), window=10),
+    "shop": Metric("bought", "binary", window=10),
+}
+
+
+@pytest.fixture(params=["fake", "sqlite"])
+def observations(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Observations]:
+    if request.param == "fake":
+        yield FakeObservations()
+        return
+    file = SqliteFile(tmp_path / "ledger.sqlite3")
+    yield SqliteObservations(file)
+    file.close()
+
+
+def line(unit: str = "u1", arm: str = "old", at: float = 100, **other: Any) -> Served:
+    fields = {
+        "service": "shop", "unit": unit, "request": f"r-{unit}-{at:g}", "assigned": arm, "answered": arm,
+        "experiment": "e1", "table": 1, "status": 200, "flags": "", "seconds": 0.01, "at": at,
+    }  # fmt: skip
+    return Served(**{**fields, **other})
+
+
+def said(unit: str = "", value: Any = 1, **other: Any) -> Outcome:
+    return Outcome(**{"service": "shop", "value": value, "unit": unit, **other})
+
+
+def report(observations: Observations, *outcomes: Outcome, at: float = 101) -> tuple[str, ...]:
+    return observations.report(outcomes, METRICS, at=at)
+
+
+def values(observations: Observations, service: str = "shop", until: float = 1000) -> dict[str, float | None]:
+    seen = observations.matured(service, "e1", after=0, until=until, window=10)
+    return {each.unit: each.value for each in seen}
+
+
+def test_the_position_is_kept_with_the_requests(observations: Observations) -> None:
+    assert observations.position() == ""
+    assert observations.take([line(), line("u2")], "file:10") == 2
+    assert observations.position() == "file:10"
+    assert observations.take([], "file:20") == 0
+    assert observations.position() == "file:20"
+
+
+def test_the_first_request_fixes_arm_and_stratum_1_33(observations: Observations) -> None:
+    observations.take([line(at=100, table=1), line(at=101, table=2), line("u2", "new", at=102, table=2)], "p")
+    seen = observations.matured("shop", "e1", after=0, until=1000, window=10)
+    found = [(each.unit, each.arm, each.stratum, each.at) for each in seen]
+    assert found == [("u1", "old", 1, 100), ("u2", "new", 2, 102)]
+
+
+def test_a_unit_enters_when_its_window_closed_not_before(observations: Observations) -> None:
+    observations.take([line(at=100), line("u2", at=105)], "p")
+    report(observations, said("u1"), said("u2"), at=106)
+    assert values(observations, until=109.9) == {}
+    assert values(observations, until=110) == {"u1": 1}
+    assert values(observations, until=115) == {"u1": 1, "u2": 1}
+
+
+def test_matured_goes_on_after_its_cursor_and_stops_at_the_first_open_window(observations: Observations) -> None:
+    observations.take([line("u1", at=100), line("u2", at=200), line("u3", at=101)], "p")
+    first = observations.matured("shop", "e1", after=0, until=150, window=10)
+    assert [each.unit for each in first] == ["u1"]
+    rest = observations.matured("shop", "e1", after=first[-1].order, until=300, window=10)
+    assert [each.unit for each in rest] == ["u2", "u3"]
+    assert [each.order for each in rest] == sorted(each.order for each in rest)
+    assert observations.matured("shop", "e1", after=rest[-1].order, until=300, window=10) == ()
+
+
+def test_no_outcome_is_none_and_no_zero(observations: Observations) -> None:
+    observations.take([line()], "p")
+    assert values(observations) == {"u1": None}
+
+
+def test_a_unit_seen_in_both_arms_leaves_the_conclusion(observations: Observations) -> None:
+    observations.take([line(at=100), line("u2", at=100)], "p")
+    observations.take([line(arm="new", at=101), line(arm="new", at=102)], "q")
+    assert values(observations) == {"u2": None}
+    counts = observations.counts("shop", "e1")
+    assert counts[""]["both"] == 1
+    assert (counts["old"]["units"], counts["old"]["requests"], counts["new"]["requests"]) == (2, 2, 2)
+    assert counts["new"]["units"] == 0
+
+
+def test_experiments_and_services_are_kept_apart_I17(observations: Observations) -> None:
+    observations.take([line(), line(experiment="e2", arm="new", at=101), line(service="housing", at=102)], "p")
+    assert values(observations) == {"u1": None}
+    assert observations.counts("shop", "e2")["new"]["units"] == 1
+    assert "old" not in observations.counts("shop", "e2")
+
+
+def test_a_request_without_a_unit_is_a_unit_of_its_own(observations: Observations) -> None:
+    observations.take([line("", at=100, request="r1"), line("", at=101, request="r2", arm="new")], "p")
+    assert values(observations) == {"r1": None, "r2": None}
+    assert report(observations, said(request="r2")) == ("kept",)
+    assert values(observations) == {"r1": None, "r2": 1}
+
+
+def test_an_outcome_counts_once_F75_I16(observations: Observations) -> None:
+    observations.take([line(), line("u2")], "p")
+    assert report(observations, said("u1", 1), said("u1", 1), said("u1", 0)) == ("kept", "duplicate", "conflict")
+    assert report(observations, said("u1", 1), said("u1", 0), said("u2", 0)) == ("duplicate", "conflict", "kept")
+    assert values(observations) == {"u1": 1, "u2": 0}
+    counts = observations.counts("shop", "e1")
+    assert (counts["old"]["outcomes"], counts[""]["conflict"]) == (2, 2)
+
+
+def test_an_id_tells_outcomes_of_one_unit_apart_and_their_mean_is_its_value(observations: Observations) -> None:
+    observations.take([line()], "p")
+    outcomes = [said("u1", value, id=id) for value, id in ((1, "a"), (0, "b"), (1, "a"), (0, "a"))]
+    words = report(observations, *outcomes)
+    assert words == ("kept", "kept", "duplicate", "conflict")
+    assert values(observations) == {"u1": 0.5}
+    assert observations.counts("shop", "e1")["old"]["outcomes"] == 1
+
+
+def test_a_late_outcome_is_kept_flagged_and_never_counted_F76(observations: Observations) -> None:
+    observations.take([line(at=100), line("u2", at=100)], "p")
+    assert report(observations, said("u1"), at=110.5) == ("late",)
+    assert report(observations, said("u1"), at=111) == ("duplicate",)
+    assert report(observations, said("u2"), at=110) == ("kept",)
+    assert values(observations) == {"u1": None, "u2": 1}
+    counts = observations.counts("shop", "e1")["old"]
+    assert (counts["outcomes"], counts["late"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        said("stranger"),
+        said(request="r-none"),
+        said(),
+        said("u1", service="housing"),
+        said("u1", service="nobody"),
+        said("u2", request="r-u1-100"),
+        said(id="x"),
+    ],
+    ids=["unit", "request", "nothing", "other service", "unknown service", "request of another unit", "id alone"],
+)
+def test_a_forged_outcome_is_unknown_and_changes_nothing_F77(observations: Observations, outcome: Outcome) -> None:
+    observations.take([line(), line("u2")], "p")
+    assert report(observations, outcome) == ("unknown",)
+    assert values(observations) == {"u1": None, "u2": None}
+    assert observations.counts("shop", "e1")["old"]["outcomes"] == 0
+
+
+def test_unknown_outcomes_are_counted_for_their_service_F77(observations: Observations) -> None:
+    report(observations, said("x"), said("y"), said("z", service="housing"))
+    assert observations.counts("shop", "e1")[""]["unknown"] == 2
+    assert observations.counts("housing", "any")[""]["unknown"] == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, False, "1", None, 2, 0.5, 10**400, [1]])
+def test_a_value_that_is_none_is_refused_F78(observations: Observations, value: Any) -> None:
+    observations.take([line()], "p")
+    assert report(observations, said("u1", value)) == ("refused",)
+    assert values(observations) == {"u1": None}
+    assert observations.counts("shop", "e1")[""]["refused"] == 1
+    assert report(observations, said("u1", 1)) == ("kept",)
+
+
+def test_the_error_is_that_of_the_logged_prediction(observations: Observations) -> None:
+    lines = [
+        line(service="housing", prediction=90.0, request="r1"),
+        line(service="housing", prediction=70.0, at=101, request="r2"),
+        line("u2", service="housing", prediction=None, status=503, at=102),
+        line("u2", service="housing", prediction=400.0, at=103),
+        line("u3", service="housing", at=104),
+    ]
+    observations.take(lines, "p")
+    words = report(
+        observations,
+        said("u1", 100, service="housing"),
+        said("u2", 100, service="housing"),
+        said("u3", 100, service="housing"),
+        said("", 100, request="r2", service="housing"),
+        at=105,
+    )
+    assert words == ("kept", "kept", "refused", "kept")
+    found = values(observations, "housing")
+    assert found == pytest.approx({"u1": 20.0, "u2": 100.0, "u3": None})  # u1: mean of 10 and 30; u2: cut at its bound
+
+
+def test_a_unit_is_joined_with_the_last_experiment_it_was_exposed_in(observations: Observations) -> None:
+    observations.take([line(at=100), line(experiment="e2", at=105)], "p")
+    assert report(observations, said("u1", 1), at=106) == ("kept",)
+    assert values(observations) == {"u1": None}
+    assert [each.value for each in observations.matured("shop", "e2", after=0, until=999, window=10)] == [1]
+
+
+def test_only_a_first_bad_request_counts_and_its_unit_leaves(observations: Observations) -> None:
+    bad: Mapping[str, Any] = {"status": 503}
+    observations.take([line(at=1), line(at=2, **bad), line(at=3), line("u2", "new", at=4)], "p")
+    observations.take([line(at=5, **bad), line("u2", "new", at=6, answered="old"), line("u2", "new", at=7)], "q")
+    counted = observations.requests("shop", "e1", after=0)
+    assert [(each.at, each.arm, each.bad) for each in counted] == [
+        (1, "old", False), (2, "old", True), (4, "new", False), (6, "new", True),
+    ]  # fmt: skip
+    rest = observations.requests("shop", "e1", after=counted[2].order)
+    assert rest == counted[3:]
+    counts = observations.counts("shop", "e1")
+    assert (counts["old"]["bad"], counts["new"]["bad"], counts["new"]["stepped_in"]) == (2, 1, 1)
+
+
+def test_a_client_that_left_is_no_failure(observations: Observations) -> None:
+    observations.take([line(status=0, flags="DC")], "p")
+    assert observations.counts("shop", "e1")["old"] == {
+        "units": 1, "requests": 1, "bad": 0, "stepped_in": 0, "outcomes": 0, "late": 0,
+    }  # fmt: skip
+
+
+def test_nothing_is_known_of_an_experiment_nobody_saw(observations: Observations) -> None:
+    assert observations.matured("shop", "none", after=0, until=9e9, window=1) == ()
+    assert observations.requests("shop", "none", after=0) == ()
+    assert observations.counts("shop", "none") == {"": {"both": 0, "refused": 0, "conflict": 0, "unknown": 0}}
+
+
+def test_a_batch_of_thousands_is_joined_whole_I16(observations: Observations) -> None:
+    observations.take([line(f"u{n}", "new" if n % 2 else "old") for n in range(3000)], "p")
+    words = report(observations, *(said(f"u{n}", bool(n % 3) if n % 2 else n % 3 % 2) for n in range(3000)))
+    assert words.count("refused") == 1500  # bools
+    assert words.count("kept") == 1500
+    assert len(values(observations)) == 3000
+    assert observations.counts("shop", "e1")["old"]["outcomes"] == 1500

@@ -1,0 +1,1 @@
+"""This package holds one fake for each port: it passes the contract suite that the real adapter passes."""

@@ -1,0 +1,149 @@
+"""This file fakes the Observations port in memory, the plain way: everything is counted anew from what was kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from branchline.core import metrics
+from branchline.core.spec import Metric
+from branchline.errors import OutcomeRefused
+from branchline.ports import Outcome, Seen, Served, Tally
+
+
+@dataclass
+class Exposed:
+    """A unit in an experiment."""
+
+    order: int
+    first: Served
+    prediction: float | None
+    both: bool = False
+    struck: bool = False
+    outcomes: list[tuple[float, float]] = field(default_factory=list)  # at, value
+    late: int = 0
+
+
+class FakeObservations:
+    """The Observations port."""
+
+    def __init__(self) -> None:
+        self.lines: list[Served] = []
+        self._position = ""
+        self._exposed: dict[tuple[str, str, str], Exposed] = {}
+        self._tallies: list[tuple[Served, Tally]] = []
+        self._reported: dict[tuple[str, str], float] = {}
+        self._words: Counter[tuple[str, str, str]] = Counter()
+
+    def position(self) -> str:
+        """Where the reader stands."""
+        return self._position
+
+    def take(self, served: Iterable[Served], position: str) -> int:
+        """Keep requests and the position."""
+        lines = list(served)
+        for line in lines:
+            key = (line.service, line.experiment, unit_of(line))
+            known = self._exposed.setdefault(key, Exposed(len(self._exposed) + 1, line, None))
+            self.lines.append(line)
+            if not known.struck:
+                tally = Tally(len(self.lines), line.assigned, line.table, line.bad, line.at)
+                self._tallies.append((line, tally))
+            known.struck |= line.bad
+            known.both |= line.assigned != known.first.assigned
+            if known.prediction is None and line.assigned == known.first.assigned:
+                known.prediction = line.prediction
+        self._position = position
+        return len(lines)
+
+    def report(self, outcomes: Sequence[Outcome], by_service: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
+        """Keep outcomes; one word each."""
+        return tuple(self._report(each, by_service.get(each.service), at) for each in outcomes)
+
+    def _report(self, each: Outcome, metric: Metric | None, at: float) -> str:
+        if metric is None:
+            return "unknown"
+        found, prediction = self._about(each)
+        if found is None:
+            self._words[each.service, "", "unknown"] += 1
+            return "unknown"
+        about = f"request {each.request}" if each.request else f"unit {found.order}"
+        key = (each.service, f"id {each.id}" if each.id else about)
+        experiment = found.first.experiment
+        try:
+            reported = metrics.number(each.value)
+            if key in self._reported:
+                if self._reported[key] == reported:
+                    return "duplicate"
+                self._words[each.service, experiment, "conflict"] += 1
+                return "conflict"
+            value = metrics.value(metric, prediction, reported)
+        except OutcomeRefused:
+            self._words[each.service, experiment, "refused"] += 1
+            return "refused"
+        self._reported[key] = reported
+        if at > found.first.at + metric.window:
+            found.late += 1
+            return "late"
+        found.outcomes.append((at, value))
+        return "kept"
+
+    def _about(self, each: Outcome) -> tuple[Exposed | None, float | None]:
+        if each.request:
+            lines = [line for line in self.lines if (line.service, line.request) == (each.service, each.request)]
+            if not lines or (each.unit and unit_of(lines[-1]) != each.unit):
+                return None, None
+            last = lines[-1]
+            return self._exposed[last.service, last.experiment, unit_of(last)], last.prediction
+        mine = [x for (service, _, unit), x in self._exposed.items() if (service, unit) == (each.service, each.unit)]
+        return (mine[-1], mine[-1].prediction) if mine else (None, None)
+
+    def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
+        """Units whose window closed."""
+        seen: list[Seen] = []
+        for unit, each in self._of(service, experiment):
+            if each.order <= after:
+                continue
+            if each.first.at + window > until:
+                break
+            values = [value for at, value in each.outcomes if at <= each.first.at + window]
+            if not each.both:
+                value = fmean(values) if values else None
+                seen.append(Seen(each.order, unit, each.first.assigned, each.first.table, value, each.first.at))
+        return tuple(seen)
+
+    def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:
+        """Requests that the guardrail counts."""
+        return tuple(
+            tally
+            for line, tally in self._tallies
+            if (line.service, line.experiment) == (service, experiment) and tally.order > after
+        )
+
+    def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
+        """What was counted, per arm."""
+        kinds = ("units", "requests", "bad", "stepped_in", "outcomes", "late")
+        found: dict[str, Counter[str]] = {}
+        for line in self.lines:
+            if (line.service, line.experiment) == (service, experiment):
+                arm = found.setdefault(line.assigned, Counter(dict.fromkeys(kinds, 0)))
+                arm.update(requests=1, bad=int(line.bad), stepped_in=int(line.answered != line.assigned))
+        whole = Counter(both=0)
+        for _, each in self._of(service, experiment):
+            arm = found[each.first.assigned]
+            arm.update(units=1, outcomes=int(bool(each.outcomes)), late=each.late)
+            whole.update(both=int(each.both))
+        words = {word: self._words[service, experiment, word] for word in ("refused", "conflict")}
+        whole.update(words | {"unknown": self._words[service, "", "unknown"]})
+        full = {arm: {kind: counted[kind] for kind in kinds} for arm, counted in found.items()}
+        return {"": {kind: whole[kind] for kind in ("both", "refused", "conflict", "unknown")}} | full
+
+    def _of(self, service: str, experiment: str) -> list[tuple[str, Exposed]]:
+        return [(unit, x) for (one, other, unit), x in self._exposed.items() if (one, other) == (service, experiment)]
+
+
+def unit_of(line: Served) -> str:
+    """The unit of a request: without one it is a unit of its own."""
+    return line.unit or line.request
