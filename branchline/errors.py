@@ -9,10 +9,10 @@
     ├── AccessError     BL6xx  access and policy
     └── LedgerError     BL7xx  the ledger and the daemon
 
-A leaf has a code, one sentence (its docstring, filled in with the fields it was raised with) and a hint: the next command
-to type. Whether trying again can help is the attribute `transient`. Two tables say what a code means to a machine: `HTTP`
-and `EXIT`. A gate that fails is a result and not an error. Third-party exceptions are translated in the adapter that met
-them and nowhere else.
+A leaf has a code, one sentence (its docstring, filled in with the fields it was raised with) and a hint: the next
+command to type. Whether trying again can help is the attribute `transient`. Two tables say what a code means to a
+machine: `HTTP` and `EXIT`. A gate that fails is a result and not an error. Third-party exceptions are translated in
+the adapter that met them and nowhere else.
 """
 
 from __future__ import annotations
@@ -246,6 +246,13 @@ class DataChanged(ReuseError):
     transient = True
 
 
+class UnsafeArtifact(ReuseError):
+    """{path} cannot be kept as an artifact."""
+
+    code = "BL326"
+    hint = "write plain files and folders, no links or devices; branchline logs {service}"
+
+
 class RunError(BranchlineError):
     """Something that was started did not do its work."""
 
@@ -360,6 +367,36 @@ class GatewayDown(TrafficError):
     transient = True
 
 
+class NoInstance(TrafficError):
+    """No instance of the revision answers."""
+
+    code = "BL507"
+    hint = "branchline status"
+    transient = True
+
+
+class TooSlow(TrafficError):
+    """The revision did not answer in time."""
+
+    code = "BL508"
+    hint = "branchline status"
+    transient = True
+
+
+class TooLarge(TrafficError):
+    """The request is larger than the gateway lets through."""
+
+    code = "BL509"
+    hint = "send less at once"
+
+
+class UnitRefused(TrafficError):
+    """The request names more than one unit, or one of more than 200 characters."""
+
+    code = "BL510"
+    hint = "send one unit, of at most 200 characters, without a comma"
+
+
 class AccessError(BranchlineError):
     """You may not do this."""
 
@@ -432,14 +469,23 @@ class DiskFull(LedgerError):
     hint = "free some space; abort and rollback still work"
 
 
+class LedgerBusy(LedgerError):
+    """Another process holds the ledger."""
+
+    code = "BL708"
+    hint = "branchline status"
+    transient = True
+
+
 HTTP: dict[str, int] = {
     "BL102": 404, "BL104": 404, "BL107": 404, "BL505": 404,
+    "BL507": 503, "BL508": 504, "BL509": 413, "BL510": 400,
     "BL105": 409, "BL204": 409, "BL702": 409, "BL705": 409, "BL706": 409,
-    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL707": 507,
+    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL708": 503, "BL707": 507,
     "BL611": 403,
 }  # fmt: skip
 EXIT: dict[str, int] = {
-    "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL000": 70,
+    "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL708": 75, "BL000": 70,
 }  # fmt: skip
 
 
@@ -449,7 +495,9 @@ def status_of(code: str) -> int:
 
 
 def exit_of(code: str) -> int:
-    """The exit status of an error code (sysexits and the field's habits): 2 usage, 1 it did not work, 3 policy, 69, 75."""
+    """The exit status of an error code (sysexits and the field's habits): 2 usage, 1 it did not work, 3 policy, 69,
+    75.
+    """
     return EXIT.get(code, {"1": 2, "5": 69, "6": 3, "7": 69}.get(code[2], 1))
 
 
