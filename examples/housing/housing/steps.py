@@ -1,0 +1,48 @@
+"""This file builds the model: clean, train, evaluate. Plain functions; a parameter names the data or the step it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import skops.io
+from sklearn.base import RegressorMixin, clone
+
+import serving
+from listing import FACTS, TARGET
+from recipe import recipe
+
+
+def clean(sales: Path) -> pd.DataFrame:
+    """All sales in the order of their months, none twice."""
+    months = [pd.read_csv(month) for month in sorted(sales.rglob("*.csv"))]
+    return pd.concat(months, ignore_index=True).drop_duplicates("pid")
+
+
+def train(clean: pd.DataFrame) -> Path:
+    """The model, fitted on every sale there is."""
+    path = Path("model.skops")
+    skops.io.dump(fit(recipe(), clean), path)
+    return path
+
+
+def evaluate(train: Path, clean: pd.DataFrame) -> dict[str, float]:
+    """How the trained model's recipe does on sales it has not seen: fitted without the last twelve months, asked for them.
+
+    `mape` and `bias` are per cent of the price.
+    """
+    month = clean["year_sold"] * 12 + clean["month_sold"]
+    last = month > month.max() - 12
+    model = fit(clone(serving.load(train)), clean[~last])
+    error = 100 * (model.predict(table(clean[last])) / clean.loc[last, TARGET] - 1)
+    return {"mape": float(error.abs().mean()), "bias": float(error.mean()), "sales": int(last.sum())}
+
+
+def fit(model: RegressorMixin, sales: pd.DataFrame) -> RegressorMixin:
+    """The model, fitted on these sales."""
+    return model.fit(table(sales), sales[TARGET].to_numpy())
+
+
+def table(sales: pd.DataFrame) -> object:
+    """What the model sees of the sales, one `listing.row` each."""
+    return sales[list(FACTS)].to_numpy(dtype=object)
