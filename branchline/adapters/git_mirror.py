@@ -16,7 +16,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from branchline.adapters.git import NETWORK, Git, commit_id, hidden, push_failure, ref_name, tree_path, words
+from branchline.adapters.git import (
+    ANY_COMMIT,
+    NETWORK,
+    Git,
+    commit_id,
+    hidden,
+    push_failure,
+    ref_name,
+    tree_path,
+    words,
+)
 from branchline.adapters.git_export import Entry, entries, export
 from branchline.core.names import checked
 from branchline.errors import GitError, NotARepository, RemoteUnreachable, UnknownReference
@@ -131,9 +141,8 @@ class Mirror:
 
     def read(self, commit: str, path: str) -> bytes | None:
         """One file of a commit."""
-        answer = self.git.answer("cat-file", "blob", "--end-of-options", f"{commit_id(commit)}:{tree_path(path)}")
-        if answer.code and not self.has(commit):
-            raise UnknownReference(reference=commit[:12])
+        self.borrow(commit)
+        answer = self.git.answer("cat-file", "blob", f"{commit}:{tree_path(path)}")
         return None if answer.code else answer.out
 
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
@@ -150,6 +159,7 @@ class Mirror:
 
     def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
         """Write the commit's tree into a folder; see `git_export.py`."""
+        self.borrow(commit)
         export(self.git, commit, folder, closure)
 
     def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
@@ -253,11 +263,16 @@ class Mirror:
         return tuple(Trailer(commit, at.removeprefix(mine), of) for commit, at, of in rows if at.startswith(mine))
 
     def borrow(self, commit: str) -> None:
-        """Bring a commit of the user's own repository here, such as a snapshot of the work tree."""
+        """Bring a commit that only the user's own repository has, such as a snapshot of the work tree.
+
+        Raises UnknownReference when it is there neither.
+        """
         if not self.has(commit):
             with self.lock:
-                allowed = "--upload-pack=git -c uploadpack.allowAnySHA1InWant=true upload-pack"
-                self._fetch(allowed, "--end-of-options", str(self.common), commit_id(commit))
+                try:
+                    self._fetch(ANY_COMMIT, "--end-of-options", str(self.common), commit)
+                except RemoteUnreachable as failure:
+                    raise UnknownReference(failure.cause, reference=commit[:12]) from failure
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -280,7 +295,7 @@ class Mirror:
             return  # the next fetch will say so
 
     def _ask(self, commit: str, *arguments: str) -> str:
-        commit_id(commit)
+        self.borrow(commit)
         answer = self.git.answer("--literal-pathspecs", *arguments)
         if answer.code:
             raise UnknownReference(words(answer.err), reference=commit[:12])
@@ -289,6 +304,7 @@ class Mirror:
     def _entries(self, commit: str) -> tuple[Entry, ...]:
         known = self._trees.get(commit)
         if known is None:
+            self.borrow(commit)
             known = entries(self.git, commit)
             if len(self._trees) >= 8:
                 self._trees.clear()

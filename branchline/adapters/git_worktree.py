@@ -1,0 +1,193 @@
+"""This file is the person's own repository as the command line sees it: branches, identity, work tree.
+
+Rules: used by commands a person typed and by nothing else; hooks do not run, settings are the person's own. The index
+is never touched but by `git switch`, and what is not committed is never lost. Reading asks nothing of the network,
+except where a docstring says so.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from branchline.adapters.git import ANY_COMMIT, NETWORK, Git, commit_id, push_failure, ref_name, words
+from branchline.core.names import handle_from
+from branchline.errors import (
+    BranchExists,
+    DirtyWorkTree,
+    GitError,
+    NotARepository,
+    NothingToDo,
+    RemoteUnreachable,
+    UnknownReference,
+)
+
+
+class WorkTree:
+    """The work tree that a folder belongs to; raises NotARepository."""
+
+    def __init__(self, folder: Path) -> None:
+        found = Git(folder).answer("rev-parse", "--path-format=absolute", "--show-toplevel", "--git-common-dir")
+        if found.code:
+            raise NotARepository(words(found.err), path=str(folder))
+        top, common = found.text.splitlines()
+        self.root = Path(top)
+        self.common = Path(common)
+        self._git = Git(self.root, sheltered=False)
+
+    # ------------------------------------------------------------------------------------------------ what is there
+
+    @property
+    def remote(self) -> str:
+        """The remote that is git's truth: `origin`, else the only one; '' when there is none."""
+        remotes = self._git.line("remote").splitlines()
+        return "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else ""
+
+    @property
+    def branch(self) -> str:
+        """The branch that is checked out; '' when HEAD is detached."""
+        return self._git.answer("symbolic-ref", "--quiet", "--short", "HEAD").text
+
+    @property
+    def head(self) -> str:
+        """The commit that is checked out; '' before the first one."""
+        return self._at("HEAD")
+
+    def person(self) -> str:
+        """Whoever commits here, as `Name <mail>`; '' when git does not know."""
+        found = re.fullmatch(r"(.* <.+>) \d+ [+-]\d{4}", self._git.answer("var", "GIT_AUTHOR_IDENT").text)
+        return found[1] if found else ""
+
+    def handle(self) -> str:
+        """A handle made of the person's mail address, else of the name; '' when git knows neither."""
+        name, _, mail = self.person().rstrip(">").partition(" <")
+        return handle_from(mail) or handle_from(name)
+
+    def trunk(self) -> str:
+        """The default branch: what the remote says (asked when it is not known here), else what is usual here."""
+        remote = self.remote
+        if remote:
+            known = self._git.answer("symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD").text
+            if known:
+                return known.removeprefix(f"{remote}/")
+            told = self._git.answer("ls-remote", "--symref", "--end-of-options", remote, "HEAD", seconds=NETWORK)
+            found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", told.text, re.MULTILINE)
+            if found:
+                return found[1]
+        usual = [self._git.answer("config", "--get", "init.defaultBranch").text, "main", "master"]
+        there = [name for name in usual if name and self._at(f"refs/heads/{name}")]
+        return there[0] if there else self.branch or "main"
+
+    def tip(self, branch: str) -> str:
+        """The tip of a branch as known here, the remote's before one's own; '' when there is none."""
+        places = [f"refs/remotes/{self.remote}/", "refs/heads/"] if self.remote else ["refs/heads/"]
+        return next((tip for place in places if (tip := self._at(place + ref_name(branch)))), "")
+
+    def commit(self, text: str) -> str:
+        """The full id of a commit, a branch or a tag; raises UnknownReference."""
+        found = self._at(ref_name(text))
+        if not found:
+            raise UnknownReference(reference=text)
+        return found
+
+    def is_dirty(self, paths: Sequence[str] = ()) -> bool:
+        """Whether anything below the paths (none: anywhere) is not committed, new files included."""
+        asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=all", "--", *paths)
+        return bool(self._git.out("--literal-pathspecs", *asked))
+
+    def snapshot(self, paths: Sequence[str] = ()) -> str:
+        """A commit of the work tree as it is, ignored files left out; HEAD itself when nothing differs.
+
+        Index and HEAD stay as they are; the same work tree on the same HEAD is the same commit. With paths, only what
+        lies below them is taken from the work tree.
+        """
+        head = self.head
+        with tempfile.TemporaryDirectory(prefix="branchline-") as folder:
+            index = {"GIT_INDEX_FILE": f"{folder}/index"}
+            mine = Path(self._git.line("rev-parse", "--path-format=absolute", "--git-path", "index"))
+            if mine.is_file():  # what git remembers of the files' times saves reading them all
+                shutil.copyfile(mine, index["GIT_INDEX_FILE"])
+            if paths:
+                self._git.out("read-tree", head or "--empty", env=index)
+            self._git.out("--literal-pathspecs", "add", "--all", "--", *(paths or ["."]), env=index)
+            tree = self._git.line("write-tree", env=index)
+        if head and self._git.line("rev-parse", f"{head}^{{tree}}") == tree:
+            return head
+        date = self._git.line("show", "-s", "--format=%ct", head) if head else "0"
+        who = (("NAME", "branchline"), ("EMAIL", "branchline@localhost"), ("DATE", f"@{date} +0000"))
+        known = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who}
+        parent = ["-p", head] if head else []
+        return self._git.line("commit-tree", tree, *parent, "-m", "The work tree as it was", env=known)
+
+    # ------------------------------------------------------------------------------------------------ what is done
+
+    def fetch(self) -> None:
+        """Bring the remote-tracking branches up to date; nothing to do without a remote. Raises RemoteUnreachable."""
+        remote = self.remote
+        if remote:
+            answer = self._git.answer("fetch", "--quiet", "--prune", "--end-of-options", remote, seconds=NETWORK)
+            if answer.code:
+                raise RemoteUnreachable(words(answer.err), remote=remote)
+
+    def start(self, branch: str, base: str) -> str:
+        """Create a branch at the fetched tip of another one and switch to it; returns the commit it starts from.
+
+        Changes that are not committed are carried along, as `git switch` does. Raises BranchExists, DirtyWorkTree,
+        RemoteUnreachable, and UnknownReference when there is no base.
+        """
+        self.fetch()
+        if self.tip(branch):
+            raise BranchExists(branch=branch)
+        tip = self.tip(base)
+        if not tip:
+            raise UnknownReference(reference=base, hint="git commit --allow-empty -m Start")
+        answer = self._git.answer("switch", "--quiet", "--no-track", "--create", branch, tip)
+        if answer.code:
+            raise DirtyWorkTree(words(answer.err))
+        return tip
+
+    def switch(self, branch: str) -> None:
+        """Check a branch out, the remote's when there is none here; raises DirtyWorkTree, UnknownReference."""
+        if not self.tip(branch):
+            raise UnknownReference(reference=branch)
+        answer = self._git.answer("switch", "--quiet", branch)
+        if answer.code:
+            raise DirtyWorkTree(words(answer.err))
+
+    def push(self, branch: str) -> None:
+        """Push one's own branch to the remote and follow it there; without a remote it is where it belongs.
+
+        Raises UnknownReference, RefMoved, PushRefused, RemoteUnreachable.
+        """
+        ref = f"refs/heads/{ref_name(branch)}"
+        if not self._at(ref):
+            raise UnknownReference(reference=branch)
+        remote = self.remote
+        if remote:
+            asked = ("push", "--porcelain", "--no-verify", "--set-upstream", "--end-of-options", remote, f"{ref}:{ref}")
+            answer = self._git.answer(*asked, seconds=NETWORK)
+            if answer.code:
+                raise push_failure(answer, branch, remote)
+
+    def checkout(self, commit: str, folder: Path, mirror: Path) -> None:
+        """Add a work tree with a detached HEAD at a commit, brought from our mirror when it is not here any more.
+
+        Raises NothingToDo when the folder is there already, UnknownReference when nobody has the commit.
+        """
+        if folder.exists():
+            raise NothingToDo(what=f"{folder} is there already")
+        if not self._at(commit_id(commit)):
+            asked = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", ANY_COMMIT, "--end-of-options")
+            answer = self._git.answer("fetch", "--quiet", *asked, str(mirror), commit, seconds=NETWORK)
+            if answer.code:
+                raise UnknownReference(words(answer.err), reference=commit[:12])
+        answer = self._git.answer("worktree", "add", "--quiet", "--detach", "--end-of-options", str(folder), commit)
+        if answer.code:
+            raise GitError(words(answer.err))
+
+    def _at(self, name: str) -> str:
+        """The commit of a name; '' when it names none."""
+        return self._git.answer("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").text
