@@ -250,9 +250,9 @@ class Repository(Protocol):
     def base(self, one: str, other: str) -> str:
         """Their merge base; '' when they share no history."""
 
-    def export(self, commit: str, folder: Path) -> None:
+    def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
         """Write the whole tree of a commit, read-only in spirit, into a folder that does not exist yet; atomic by
-        rename.
+        rename. Raises UnsafeTree for what cannot be delivered inside the closure (none given: anywhere).
         """
 
     def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
@@ -306,6 +306,7 @@ class Environment:
     packages: int
     level: str
     reused: bool
+    names: tuple[str, ...] = ()
 
 
 class Environments(Protocol):
