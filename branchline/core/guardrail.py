@@ -110,7 +110,7 @@ class Guard:
             factors, hits, others = _limit_factors(self.rule), challenger_bad, challenger - challenger_bad
         else:
             if share is None:
-                share = challenger / (control + challenger) if control and challenger else None
+                share = challenger / max(control + challenger, 1)
             factors, hits, others = _ratio_factors(self.rule, share), challenger_bad, control_bad
         *steps, good = [math.exp(min(hits * up + others * down, _LARGEST_STEP)) for up, down in factors]
         restarts = min(self.buckets // self.rule.tick, self.rule.ticks)
@@ -137,9 +137,9 @@ _SILENT: Factors = ((0.0, 0.0),) * (len(RATIOS) + 1)
 
 
 @lru_cache(maxsize=256)
-def _ratio_factors(rule: Guardrail, share: float | None) -> Factors:
+def _ratio_factors(rule: Guardrail, share: float) -> Factors:
     """For each ratio, and last for a pass: what a bad request of the challenger, or the incumbent, adds to log E."""
-    if share is None or not 0 < share < 1:
+    if not 0 < share < 1:
         return _SILENT
 
     def theta(ratio: float) -> float:

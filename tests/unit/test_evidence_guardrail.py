@@ -82,6 +82,14 @@ def test_a_good_canary_passes_and_may_still_be_rolled_back() -> None:
     assert after(guard, (900, 0, 100, 100)).answer is GuardAnswer.ROLLBACK
 
 
+def test_what_has_passed_stays_passed() -> None:
+    guard = after(Guard(), *[(900, 9, 100, 1)] * 12)
+    assert guard.passed
+    worse = after(guard, (900, 9, 100, 4))
+    assert worse.evidence_good < 20
+    assert worse.answer is GuardAnswer.PASS
+
+
 def test_a_canary_twice_as_bad_does_not_pass() -> None:
     assert not after(Guard(), *[(900, 9, 100, 2)] * 60).passed
 

@@ -106,6 +106,21 @@ def test_a_successor_inherits_a_whole_segment() -> None:
     assert reallocate(table, {"incumbent": 90, "sam": 10}) == (("sam", 1000), ("incumbent", 9000))
 
 
+def test_an_arm_grows_beside_itself_and_then_by_whole_segments() -> None:
+    """Each way keeps the table short: no new segment where an old one can be moved or renamed."""
+    table: Table = (("incumbent", 4000), ("sam", 1000), ("incumbent", 4000), ("alex", 1000))
+    grown = (("incumbent", 4000), ("sam", 1000), ("incumbent", 3000), ("alex", 2000))
+    assert reallocate(table, {"incumbent": 70, "sam": 10, "alex": 20}) == grown
+    table = (("incumbent", 9000), ("alex", 1000))
+    assert reallocate(table, {"incumbent": 80, "sam": 20}) == (("incumbent", 8000), ("sam", 2000))
+
+
+def test_new_arms_enter_by_name() -> None:
+    """The order of a set differs between processes; a table must not."""
+    table = reallocate(whole("z"), {"z": 60, "e": 8, "d": 8, "c": 8, "b": 8, "a": 8})
+    assert [arm for arm, _ in table] == ["a", "b", "c", "d", "e", "z"]
+
+
 def test_an_arm_with_nothing_leaves_the_table() -> None:
     assert reallocate((("alex", 1000), ("incumbent", 9000)), {"alex": 0, "incumbent": 100}) == whole("incumbent")
 
