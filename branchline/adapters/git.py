@@ -34,6 +34,9 @@ _PASSED = re.compile(
 # Nothing that a repository brings with it is run (F13).
 _OFF = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false")
 
+# Lets a repository on this machine give a commit that no branch of it leads to.
+ANY_COMMIT = "--upload-pack=git -c core.hooksPath=/dev/null -c uploadpack.allowAnySHA1InWant=true upload-pack"
+
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+@-]*)*")
 
