@@ -1,0 +1,106 @@
+"""This file writes the gateway's files: under one lock, by rename, and once more from a reserve when the disk is full.
+
+Rules. Renamed first, synced after: a shift must not wait for a slow disk, and what a power cut takes is rendered
+again. One lock file serves the daemon and a command that works without it. The reserve is given up for one change and
+laid aside again as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from branchline.errors import DiskFull
+
+RESERVE = 4 << 20
+
+
+class Files:
+    """The gateway's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._unsynced: set[Path] = set()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who reads and changes the folder, among threads and processes; syncs before it lets go."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+            self._sync()
+        finally:
+            os.close(handle)
+
+    def read(self, name: str) -> str:
+        """A file's text; '' when it is not there."""
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def put(self, name: str, text: str) -> None:
+        """Replace a file as a whole; what is the same already is left alone. Raises DiskFull."""
+        if text and self.read(name) == text:
+            return
+        try:
+            self._write(name, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            (self.folder / "reserve").unlink(missing_ok=True)
+            self._again(name, text)
+
+    def _again(self, name: str, text: str) -> None:
+        try:
+            self._write(name, text)
+        except OSError as error:
+            raise DiskFull(str(error), what=name) from error
+
+    def append(self, name: str, line: Mapping[str, Any]) -> None:
+        """Add one JSON line. Raises DiskFull."""
+        self.put(name, self.read(name) + json.dumps(line, sort_keys=True) + "\n")
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The JSON lines of a file."""
+        return [json.loads(line) for line in self.read(name).splitlines()]
+
+    def keep_reserve(self) -> None:
+        """Lay room aside for the day the disk is full; without room, another time."""
+        path = self.folder / "reserve"
+        if path.exists() and path.stat().st_size == RESERVE:
+            return
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE)
+        except OSError:
+            path.unlink(missing_ok=True)
+
+    def _write(self, name: str, text: str) -> None:
+        path, fresh = self.folder / name, self.folder / f"{name}.new"
+        try:
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(text.encode())
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+        fresh.replace(path)
+        self._unsynced.add(path)
+
+    def _sync(self) -> None:
+        for path in (*self._unsynced, self.folder) if self._unsynced else ():
+            with contextlib.suppress(FileNotFoundError):
+                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        self._unsynced.clear()

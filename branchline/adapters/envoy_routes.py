@@ -1,0 +1,182 @@
+"""This file renders the one route table: which request belongs to which service, line, pin and arm; pure.
+
+Rules. Weights of a split always sum to 10,000 and stand in the order of the bucket table, the same cluster several
+times if need be. A pin nobody knows is 404 and never falls into the split; only routes marked `split` are exposures.
+A request that brings its unit meets no script; one without is given a unit by the script and then matched again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from branchline.adapters.envoy_documents import (
+    DAEMON,
+    LARGEST_BODY,
+    PIN,
+    SECONDS,
+    Document,
+    arm_of,
+    cluster_of,
+    typed,
+)
+from branchline.adapters.envoy_table import Gateway, Line, Routes
+from branchline.core.traffic import BUCKETS
+from branchline.ports import Endpoint
+
+UNIT_HEADER = "x-branchline-unit"
+_UNIT = "[^,]{1,200}"  # two headers arrive as one with a comma, so a unit holds none
+_RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
+_FALL_BACK = {
+    **_RETRY,
+    "retry_priority": {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": typed(
+            "extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig", update_frequency=1
+        ),
+    },
+}
+_MINT = {"envoy.filters.http.lua": typed("config.route.v3.FilterConfig", config={})}
+
+
+def routes(gateway: Gateway) -> list[Document]:
+    """The route table: a virtual host for each service, and one that finds services by the first word of the path."""
+    served = {name: r for name, r in sorted(gateway.services.items()) if r.known or r.lines}
+    hosts: list[Document] = [
+        {
+            "name": name,
+            "domains": [f"{name}.*"],
+            "routes": list(_service(name, of, by_path=False)),
+        }
+        for name, of in served.items()
+        if not name.isdigit()  # 127.* is an address
+    ]
+    paths: Document = {"name": "paths", "domains": ["*"]}
+    if served:
+        by_word = {
+            f"/{name}": {
+                "action": {
+                    "name": "routes",
+                    "typed_config": typed("config.route.v3.RouteList", routes=list(_service(name, of, by_path=True))),
+                }
+            }
+            for name, of in served.items()
+        }
+        path = typed("type.matcher.v3.HttpRequestHeaderMatchInput", header_name=":path")
+        tree = {"input": {"name": "path", "typed_config": path}, "prefix_match_map": {"map": by_word}}
+        paths["matcher"] = {"matcher_tree": tree}
+    revision = {"key": "x-branchline-revision", "value": "%METADATA(UPSTREAM_HOST:branchline:revision)%"}
+    return [
+        typed(
+            "config.route.v3.RouteConfiguration",
+            name="branchline",
+            validate_clusters=True,
+            ignore_port_in_host_matching=True,
+            response_headers_to_add=[{"header": revision, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+            virtual_hosts=[*hosts, paths],
+        )
+    ]
+
+
+def pins_of(routes: Routes) -> dict[str, Endpoint]:
+    """Every word a request may pin by and where it leads: production before staging, the newest before the older."""
+    found: dict[str, Endpoint] = {}
+    warm = [k.endpoint for k in routes.known if k.warm]
+    for endpoint in sorted(warm, key=lambda e: e.split):
+        for pin in (endpoint.revision, endpoint.revision[:7], endpoint.version, *endpoint.pins):
+            found[pin] = endpoint
+    return found
+
+
+def _service(service: str, of: Routes, *, by_path: bool) -> Iterator[Document]:
+    """The routes of one service, the first that matches wins."""
+    here: Document = {"path_separated_prefix": f"/{service}"} if by_path else {"prefix": "/"}
+    root = f"/{service}" if by_path else ""
+    large = {"name": "content-length", "range_match": {"start": LARGEST_BODY + 1, "end": 1 << 62}}
+    yield {"match": {"prefix": "/", "headers": [large]}, "direct_response": {"status": 413}}
+    yield _ask(service, root, "v", "GET")
+    yield _ask(service, root, "outcomes", "POST")
+    lines = {f"v{number}": (number, line) for number, line in of.lines}
+    pinned: dict[str, list[str]] = {}
+    for pin, endpoint in pins_of(of).items():
+        pinned.setdefault(cluster_of(service, endpoint), []).append(re.escape(pin))
+    for pin, (number, line) in lines.items():
+        if by_path:
+            yield from _split(service, of, number, line, {"path_separated_prefix": f"/{service}@{pin}"}, by_path)
+        header = {"name": PIN, "string_match": {"exact": pin}}
+        yield from _split(service, of, number, line, {**here, "headers": [header]}, by_path)
+    for cluster, words in pinned.items():
+        either = "|".join(words)
+        if by_path:
+            match = {"safe_regex": {"regex": f"/{service}@(?:{either})(?:/.*)?"}}
+            yield {"match": match, "route": _to(service, by_path, cluster=cluster)}
+        header = {"name": PIN, "string_match": {"safe_regex": {"regex": either}}}
+        yield {"match": {**here, "headers": [header]}, "route": _to(service, by_path, cluster=cluster)}
+    yield {"match": {**here, "headers": [{"name": PIN, "present_match": True}]}, "direct_response": {"status": 404}}
+    if lines:
+        number, line = lines[list(lines)[-1]]  # the newest line has the plain address
+        yield from _split(service, of, number, line, here, by_path)
+
+
+def _ask(service: str, root: str, word: str, method: str) -> Document:
+    """A question to the daemon; the header tells a dead daemon from a dead revision in the gateway's own answer."""
+    is_method = {"name": ":method", "string_match": {"exact": method}}
+    return {
+        "match": {"path": f"{root}/-/{word}", "headers": [is_method]},
+        "route": {"cluster": DAEMON, "prefix_rewrite": f"/{service}/-/{word}", "timeout": f"{SECONDS}s"},
+        "request_headers_to_add": [_overwrite("x-branchline-ask", service)],
+    }
+
+
+def _split(service: str, of: Routes, number: int, line: Line, match: Document, by_path: bool) -> Iterator[Document]:
+    """The routes of a line: to its one arm, or by the unit into the table."""
+    header = of.group(line.holder)[0].unit_header if of.group(line.holder) else UNIT_HEADER
+    told = {
+        "split": "true",
+        "service": service,
+        "line": str(number),
+        "experiment": line.experiment,
+        "table": str(line.table),
+    }
+    marked: Document = {"metadata": {"filter_metadata": {"branchline": told}}}
+    if header != UNIT_HEADER:
+        marked["request_headers_to_add"] = [_overwrite(UNIT_HEADER, f"%REQ({header})%")]
+    if not line.experiment:
+        yield {"match": match, "route": _to(service, by_path, cluster=arm_of(service, of, line, line.holder)), **marked}
+        return
+    assert sum(buckets for _, buckets in line.segments) == BUCKETS
+    weights = [{"name": arm_of(service, of, line, arm), "weight": buckets} for arm, buckets in line.segments]
+    salted = {"pattern": {"regex": "^(.*)$"}, "substitution": f"{line.experiment}:\\1"}
+    by_unit = _to(
+        service,
+        by_path,
+        weighted_clusters={"clusters": weights, "use_hash_policy": True},
+        hash_policy=[{"header": {"header_name": header, "regex_rewrite": salted}}],
+        retry_policy=_FALL_BACK,
+    )
+    yield {"match": _with_header(match, header, _UNIT), "route": by_unit, **marked}
+    yield {"match": _with_header(match, header, ".+"), "direct_response": {"status": 400}}
+    minting = {"filter_metadata": {"envoy.filters.http.lua": {"unit_header": header}}}
+    yield {
+        "match": match,
+        # Never asked: with its new unit the request matches the route above. If the script failed, nobody is exposed.
+        "route": _to(service, by_path, cluster=arm_of(service, of, line, line.holder)),
+        "metadata": minting,
+        "typed_per_filter_config": _MINT,
+    }
+
+
+def _to(service: str, by_path: bool, **more: object) -> Document:
+    """A route action with our limits; the service sees its own paths, without its name in front."""
+    rewrite = {"pattern": {"regex": f"^/{service}(?:@[^/]+)?/?"}, "substitution": "/"}
+    where: Document = {"regex_rewrite": rewrite} if by_path else {}
+    return {"timeout": f"{SECONDS}s", "retry_policy": _RETRY, **where, **more}
+
+
+def _with_header(match: Document, name: str, regex: str) -> Document:
+    header = {"name": name, "string_match": {"safe_regex": {"regex": regex}}}
+    return {**match, "headers": [*match.get("headers", ()), header]}
+
+
+def _overwrite(key: str, value: str) -> Document:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,0 +1,138 @@
+"""This file holds tiny servers on Unix sockets, to stand behind a gateway: they can fail, hang and die."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from branchline.ports import Endpoint
+
+
+@dataclass
+class Upstream:
+    """One revision's server: answers every request with its name, the path and the headers it saw."""
+
+    revision: str
+    version: str
+    nonce: str
+    socket: Path
+    pins: tuple[str, ...] = ()
+    split: bool = True
+    unit_header: str = "x-branchline-unit"
+    status: int = 200
+    delay: float = 0.0
+    prediction: str = ""
+    says: str = ""  # another nonce: a stranger on our socket
+    requests: int = 0
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is offered to the router."""
+        return Endpoint(
+            self.revision,
+            self.version,
+            self.nonce,
+            (str(self.socket),),
+            pins=self.pins,
+            split=self.split,
+            health="/health",
+            unit_header=self.unit_header,
+        )
+
+    async def begin(self) -> None:
+        """Listen."""
+        self._loop = asyncio.get_running_loop()
+        self._server = await asyncio.start_unix_server(self._connected, self.socket)
+
+    def die(self) -> None:
+        """Be gone at once, open connections too."""
+        assert self._loop
+        asyncio.run_coroutine_threadsafe(self._die(), self._loop).result()
+
+    def live(self) -> None:
+        """Listen again."""
+        assert self._loop
+        self.socket.unlink(missing_ok=True)
+        asyncio.run_coroutine_threadsafe(self.begin(), self._loop).result()
+
+    async def _die(self) -> None:
+        assert self._server
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await self._answer(head.decode("utf-8", "surrogateescape"), reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, *rest = head.strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, path, _ = first.split(" ")
+        status, told = 200, f"x-envoy-upstream-healthchecked-cluster: {self.says or self.nonce}\r\n"
+        if path != "/health":
+            self.requests += 1
+            await asyncio.sleep(self.delay)
+            status = self.status
+            told = f"x-branchline-prediction: {self.prediction}\r\n" if self.prediction else ""
+        answer = json.dumps(
+            {"revision": self.revision, "method": method, "path": path, "headers": headers, "body": body.decode()}
+        ).encode("utf-8", "surrogateescape")
+        writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(answer)}\r\n{told}\r\n".encode() + answer)
+        await writer.drain()
+
+
+@contextmanager
+def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop of its own thread; at the end everything in it is cancelled."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(_cancel(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _cancel() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+class Backyard:
+    """A folder of upstreams."""
+
+    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self.folder = folder
+        self._loop = loop
+        self._count = 0
+
+    def add(self, revision: str, version: str, **more: Any) -> Upstream:
+        """Start a new incarnation of a revision."""
+        self._count += 1
+        nonce = f"n{self._count:03d}"
+        upstream = Upstream(revision, version, nonce, self.folder / f"{nonce}.sock", **more)
+        asyncio.run_coroutine_threadsafe(upstream.begin(), self._loop).result()
+        return upstream
