@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from branchline.core.boundary import (
@@ -332,6 +332,7 @@ def test_better_data_is_never_worse_evidence(d: float, gain: float, v: float, ef
     assert rank[better.answer] >= rank[worse.answer]
 
 
+@settings(max_examples=25)
 @given(st.lists(st.integers(-50, 50), min_size=2), st.lists(st.integers(-50, 50), min_size=2))
 def test_sums_are_the_mean_and_the_variance(control: list[int], challenger: list[int]) -> None:
     arms = [Sums.of(control), Sums.of(challenger)]
