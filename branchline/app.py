@@ -1,0 +1,158 @@
+"""This file introduces the parts to one another: real adapters into ports, the engine over them, threads around it.
+
+It is the only composition root; the end-to-end tests use it too. The daemon holds a lock for its whole life, so
+there is one controller for a state folder, and nothing that serves dies with it: instances and Envoy outlive it and
+are re-adopted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import IO
+
+from branchline.adapters.clock import SystemClock
+from branchline.adapters.conclusion import Conclusion
+from branchline.adapters.folder import Folder
+from branchline.adapters.gateway_log import GatewayLog
+from branchline.adapters.mirror import Mirror
+from branchline.adapters.processes import ProcessLauncher
+from branchline.adapters.route_writer import RouteWriter
+from branchline.adapters.runner import ProcessRunner
+from branchline.adapters.servicefile import read_lock, read_spec
+from branchline.adapters.sources import LocalSources
+from branchline.adapters.sqlite import SqliteFile
+from branchline.adapters.sqlite_catalog import SqliteCatalog
+from branchline.adapters.sqlite_ledger import SqliteLedger
+from branchline.adapters.sqlite_observations import SqliteObservations
+from branchline.adapters.uv import UvEnvironments
+from branchline.engine.controlling import Controller, Pass
+from branchline.errors import BranchlineError, SecondDaemon
+from branchline.ports import Ports
+from branchline.settings import Settings, made
+
+LOG = logging.getLogger("branchline")
+
+
+class Daemon:
+    """One controller with its threads, the lock it lives under, and the file that says where it listens."""
+
+    def __init__(self, settings: Settings, port: int = 0) -> None:
+        self.settings = made(settings)
+        self._lock = held(settings.state / "daemon.lock")
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.gateway = RouteWriter(
+            settings.state / "gateway", settings.runtime, ingest=settings.ingest, port=port or None
+        )
+        self.ports = ports_of(settings, self.gateway)
+        self.gateway.ensure()
+        self.controller = Controller(self.ports, default_branch(settings))
+
+    def start(self) -> None:
+        """Start the threads and say where the daemon can be reached."""
+        for each in (*self.controller.passes(), Pass("gateway", self._keep_gateway, 0.2, 0.5)):
+            thread = threading.Thread(target=self._repeat, args=(each,), name=each.name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        told = {"pid": os.getpid(), "socket": str(self.settings.socket), "epoch": self.controller.recorder.epoch}
+        write_whole(self.settings.state / "daemon.json", json.dumps(told))
+
+    def stop(self) -> None:
+        """Stop the threads; whatever serves goes on serving."""
+        self._stopping.set()
+        self.controller.changed.set()
+        self.controller.workshop.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self.ports.ledger.close()
+        (self.settings.state / "daemon.json").unlink(missing_ok=True)
+        self._lock.close()
+
+    def stop_serving(self) -> None:
+        """Stop every instance and the gateway: what `down` does before the daemon itself goes."""
+        for instance in self.ports.launcher.instances():
+            service = self.controller.recorder.service(instance.service)
+            self.ports.launcher.stop(instance.nonce, self.controller.recorder.stamp(service))
+        self.gateway.close()
+
+    def _keep_gateway(self) -> bool:
+        """Start Envoy again when it is gone; everything is offered anew then."""
+        if not self.gateway.ensure():
+            return False
+        self.controller.reconciler.forget()
+        return True
+
+    def _repeat(self, one: Pass) -> None:
+        """Run a pass until the daemon stops: soon again after it did something, later and later while it is idle."""
+        pause = one.least
+        while not self._stopping.is_set():
+            try:
+                pause = one.least if one.act() else min(one.most, pause * 2)
+                self.controller.troubles.pop(("", one.name), None)
+            except BranchlineError as error:
+                self.controller.troubles["", one.name] = f"{error.code}: {error.message}"
+                pause = one.most
+            except Exception:
+                LOG.exception("the pass %s failed", one.name)
+                self.controller.troubles["", one.name] = "BL000: something failed inside; see daemon.log"
+                pause = one.most
+            self._stopping.wait(pause)
+
+
+def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
+    """The real adapters of a laptop: SQLite, folders, processes, git, uv, Envoy."""
+    state = settings.state
+    file = SqliteFile(state / "ledger.sqlite3")
+    artifacts = Folder(state / "store")
+    mirror = Mirror(state / "mirror.git", settings.common)
+    return Ports(
+        ledger=SqliteLedger(file),
+        catalog=SqliteCatalog(file),
+        observations=SqliteObservations(file),
+        repository=mirror,
+        writer=Conclusion(mirror),
+        environments=UvEnvironments(state),
+        artifacts=artifacts,
+        sources=LocalSources(settings.top, artifacts),
+        runner=ProcessRunner(),
+        launcher=ProcessLauncher(state, settings.runtime),
+        router=gateway,
+        meter=GatewayLog(state / "gateway"),
+        clock=SystemClock(),
+        read_spec=read_spec,
+        read_lock=read_lock,
+        state=state,
+    )
+
+
+def default_branch(settings: Settings) -> str:
+    """The branch that must show every service's newest incumbent."""
+    return "main"
+
+
+def held(path: Path) -> IO[str]:
+    """The daemon's lock, held as long as the file is open; raises SecondDaemon with the holder's pid."""
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        pid = file.read().strip() or "?"
+        file.close()
+        raise SecondDaemon(pid=pid) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees all of it or the one before."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)

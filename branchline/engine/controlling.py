@@ -1,0 +1,144 @@
+"""This file is one controller: it puts the engine's parts together and says what is to be looked at, and how often.
+
+Each pass returns whether it did anything, stops at nothing that one service does (I24), and may be run at any
+moment: the threads that call the passes are the app's. The offline journal is turned into events before anything is
+planned.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from branchline.core import lifecycle as law
+from branchline.engine.asking import Desk
+from branchline.engine.judging import Judge, look_at_all
+from branchline.engine.observing import Observer
+from branchline.engine.preparing import spec_at
+from branchline.engine.progress import Progress
+from branchline.engine.reading import Reader
+from branchline.engine.reconciling import Reconciler
+from branchline.engine.recording import Recorder
+from branchline.engine.trying import Trials
+from branchline.engine.watching import Watcher
+from branchline.engine.working import Workshop
+from branchline.errors import BranchlineError, IllegalMove
+from branchline.ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One thing a controller does again and again: at most every `least` seconds, at least every `most` when idle."""
+
+    name: str
+    act: Callable[[], bool]
+    least: float
+    most: float
+
+
+class Controller:
+    """The engine over one set of ports, for one epoch."""
+
+    def __init__(self, ports: Ports, default: str) -> None:
+        self.ports = ports
+        self.troubles: dict[tuple[str, str], str] = {}
+        self.changed = threading.Event()
+        self._reading = threading.Lock()
+        self.progress = Progress()
+        self.observer = Observer(ports)
+        resources = (ports.router, ports.launcher, ports.writer)
+        self.recorder = Recorder(ports.ledger, resources, ports.clock, default, lambda name: self.changed.set())
+        self._adopt_offline()
+        parts = (ports, self.recorder, self.observer)
+        self.reconciler = Reconciler(*parts, self.progress, self.troubles)
+        self.watcher = Watcher(*parts, self.troubles)
+        self.workshop = Workshop(*parts, self.progress, self.troubles)
+        self.judge = Judge(*parts, self.progress)
+        self.trials = Trials(*parts, self.reconciler, self.progress)
+        self.desk = Desk(*parts)
+        self.reader = Reader(*parts, self.judge, self.desk, self.troubles)
+
+    def passes(self) -> tuple[Pass, ...]:
+        """Everything to be done again and again, each in a thread of its own."""
+        return (
+            Pass("watch", self.watch, 0.2, 1.0),
+            Pass("produce", lambda: self._each("production", self.reconciler.production), 0.02, 0.25),
+            Pass("git", lambda: self._each("git", self.reconciler.git), 0.02, 0.5),
+            Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.25),
+            Pass("judge", self.judge_all, 0.05, 0.1),
+            Pass("cool", lambda: self._each("cool", self.cool), 0.5, 1.0),
+        )
+
+    def services(self) -> tuple[str, ...]:
+        """The services that are recorded."""
+        return self.ports.ledger.services()
+
+    def watch(self) -> bool:
+        """Fetch and record what people did in git."""
+        try:
+            done = self.watcher.look()
+        except BranchlineError as error:
+            self.troubles["", "remote"] = f"{error.code}: {error.message}"
+            return False
+        self.troubles.pop(("", "remote"), None)
+        return done
+
+    def judge_all(self) -> bool:
+        """Read what the gateway has logged, then look at everybody who is under test."""
+        read = self.read_exposures()
+        return look_at_all(self.judge, self.services(), self.troubles) or read > 0
+
+    def read_exposures(self) -> int:
+        """Take what the gateway has logged into the ledger, exactly once; says how many requests that were."""
+        read = 0
+        with self._reading:
+            while True:
+                served, position = self.ports.meter.read(self.ports.observations.position())
+                if not served:
+                    return read
+                read += self.ports.observations.take(served, position)
+
+    def cool(self, name: str) -> bool:
+        """Let the incumbent before go when its time to be kept warm is over."""
+        service = self.recorder.service(name)
+        for line in service.lines:
+            if line.warm and self._warm_for(name, line) >= self._warm_seconds(name, line):
+                self.recorder.record(name, law.Cooled(line=line.major), actor="clock")
+                return True
+        return False
+
+    def _warm_for(self, name: str, line: law.Line) -> float:
+        crowned = [e for e in self.ports.ledger.history(name, limit=200) if e.event == "Recorded"]
+        return self.ports.clock.now() - crowned[0].at if crowned else 0.0
+
+    def _warm_seconds(self, name: str, line: law.Line) -> float:
+        return spec_at(self.ports, name, line.incumbent or "").rollout.warm_seconds
+
+    def _each(self, what: str, act: Callable[[str], bool]) -> bool:
+        done = False
+        for name in self.services():
+            try:
+                done |= act(name)
+                self.troubles.pop((name, what), None)
+            except IllegalMove:
+                done = True  # the state moved on under us: look again
+            except BranchlineError as error:
+                self.troubles[name, what] = f"{error.code}: {error.message}"
+        return done
+
+    def _adopt_offline(self) -> None:
+        """What people did to routes while no daemon lived is recorded first, so that no plan undoes it."""
+        for line in self.ports.router.offline():
+            name, branch = str(line["service"]), str(line.get("branch", ""))
+            because = str(line.get("because", "")) or "done offline"
+            service = self.recorder.service(name)
+            serving = [c for c in service.candidates if c.phase in law.SERVING and (not branch or c.branch == branch)]
+            events: list[law.Event] = [law.Aborted(c.branch, reason=because) for c in serving]
+            if not events:
+                events = [law.RolledBack(line=int(line.get("line", 1)), reason=because)]
+            for event in events:
+                try:
+                    self.recorder.record(name, event, actor=str(line.get("actor", "offline")), because=because)
+                except IllegalMove as error:
+                    self.troubles[name, "offline"] = f"{error.code}: {error.message}"

@@ -1,0 +1,151 @@
+"""This file takes outcomes from the gateway, and tells a caller which revisions answer a service.
+
+An outcome is answered with 200 only when it is durable. Values are strict: no text, no NaN, no infinity, no bool
+(F78). One outcome or a list of them may be sent; a batch is one transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from branchline.core.service import SERVING
+from branchline.core.spec import Metric
+from branchline.engine.controlling import Controller
+from branchline.engine.preparing import spec_at
+from branchline.errors import BranchlineError, OutcomeRefused, UnknownService
+from branchline.ports import Outcome
+from branchline.server.wire import problem
+
+LARGEST = 1 << 20  # bytes of a body (F74)
+MOST = 10_000  # outcomes in a batch
+BAD = {"unknown", "conflict", "invalid"}
+
+
+class Report(BaseModel):
+    """One outcome: by unit or by request, with the metric's value or, for an error metric, the truth."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    value: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    truth: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    unit: Annotated[str, Field(max_length=512)] = ""
+    request_id: Annotated[str, Field(max_length=128)] = ""
+    id: Annotated[str, Field(max_length=128)] = ""
+
+
+REPORTS = TypeAdapter(list[Report])
+
+
+def ingest(controller: Controller) -> FastAPI:
+    """The application behind `/SERVICE/-/` on the gateway."""
+    app = FastAPI(title="Branchline outcomes", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.post("/{service}/-/outcomes")
+    async def outcomes(service: str, request: Request) -> JSONResponse:
+        try:
+            body = await whole(request)
+            reports = parsed(body)
+            return await in_thread(keep, controller, service, reports)
+        except BranchlineError as error:
+            return problem(error)
+
+    @app.get("/{service}/-/v")
+    def information(service: str) -> JSONResponse:
+        try:
+            return JSONResponse(revisions(controller, service))
+        except BranchlineError as error:
+            return problem(error)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: Exception) -> JSONResponse:
+        return problem(OutcomeRefused(str(error), reason="it is not understood"))
+
+    return app
+
+
+async def in_thread(act: Any, *arguments: Any) -> JSONResponse:
+    """Run blocking work beside the event loop."""
+    from anyio.to_thread import run_sync
+
+    answer: JSONResponse = await run_sync(act, *arguments)
+    return answer
+
+
+async def whole(request: Request) -> bytes:
+    """The body, refused as soon as it is too long."""
+    found = bytearray()
+    async for chunk in request.stream():
+        found += chunk
+        if len(found) > LARGEST:
+            raise OutcomeRefused(f"more than {LARGEST} bytes", reason="it is too large")
+    return bytes(found)
+
+
+def parsed(body: bytes) -> list[Report]:
+    """One outcome or a list of them, strictly read; raises OutcomeRefused."""
+    try:
+        text = body.strip()
+        reports = REPORTS.validate_json(text if text[:1] == b"[" else b"[" + text + b"]")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+        raise OutcomeRefused(f"{where}: {first['msg']}", reason="it is not understood") from None
+    if len(reports) > MOST:
+        raise OutcomeRefused(f"{len(reports)} outcomes, at most {MOST}", reason="the batch is too large")
+    return reports
+
+
+def keep(controller: Controller, service: str, reports: list[Report]) -> JSONResponse:
+    """Keep outcomes durably and say of each what became of it."""
+    metric = metric_of(controller, service)
+    outcomes = [outcome_of(service, metric, report) for report in reports]
+    controller.read_exposures()
+    words = controller.ports.observations.report(outcomes, {service: metric}, at=controller.ports.clock.now())
+    status = 200
+    if all(word in BAD for word in words):
+        status = 409 if "conflict" in words else 404
+    return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": list(words)}, status)
+
+
+def outcome_of(service: str, metric: Metric, report: Report) -> Outcome:
+    """One report as the ledger takes it; raises OutcomeRefused when it says too little or the wrong thing."""
+    wanted = "truth" if metric.kind == "error" else "value"
+    number = report.truth if metric.kind == "error" else report.value
+    if number is None:
+        raise OutcomeRefused(f"the metric {metric.name} is of kind {metric.kind}", reason=f"it has no {wanted}")
+    if not report.unit and not report.request_id:
+        raise OutcomeRefused(reason="it names neither unit nor request_id")
+    return Outcome(service, number, report.unit, report.request_id, report.id)
+
+
+def metric_of(controller: Controller, service: str) -> Metric:
+    """The metric that is measured now: of who is under test, else of the incumbent."""
+    if service not in controller.services():
+        raise UnknownService(name=service)
+    state = controller.recorder.service(service)
+    commits = [c.revision for c in state.candidates if c.phase in SERVING]
+    commits += [line.incumbent for line in reversed(state.lines) if line.incumbent]
+    for commit in commits:
+        metric = spec_at(controller.ports, service, commit).metric
+        if metric is not None:
+            return metric
+    raise OutcomeRefused(f"{service} declares no metric", reason="nothing is measured")
+
+
+def revisions(controller: Controller, service: str) -> dict[str, Any]:
+    """Which revisions answer a service, with their shares."""
+    if service not in controller.services():
+        raise UnknownService(name=service)
+    versions = {r.commit: r for r in controller.ports.catalog.revisions(service)}
+    shown = controller.ports.router.shown(service)
+    rows = [
+        {"revision": versions[c].name if c in versions else c[:7], "commit": c, "share": share, "line": line}
+        for line, each in sorted(shown.items())
+        for c, share in each.shares
+    ]
+    return {"schema": "branchline.service/1", "service": service, "revisions": rows}

@@ -1,0 +1,128 @@
+"""This file is the API: what may be asked of the daemon, and how an answer or an error looks.
+
+Reads return the engine's documents with their schema id. Every change goes through `ask`, which can also only say
+what would be done. Errors are RFC 9457 problem details with a code and the next command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+import branchline
+from branchline.engine.asking import Asked
+from branchline.engine.controlling import Controller
+from branchline.errors import BranchlineError, status_of
+
+Document = dict[str, Any]
+PROBLEM = "application/problem+json"
+
+
+class Ask(BaseModel):
+    """One request to change something."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    command: str
+    reference: str
+    args: dict[str, int | str] = Field(default_factory=dict)
+    actor: str = "somebody"
+    because: str = ""
+    dry_run: bool = False
+
+
+class Run(BaseModel):
+    """One request to run the steps and gates of a commit that the mirror can read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    service: str
+    commit: str
+    gates: bool = True
+
+
+def problem(error: BranchlineError) -> JSONResponse:
+    """An error as problem details."""
+    return JSONResponse(error.problem(), status_of(error.code), media_type=PROBLEM)
+
+
+def api(controller: Controller) -> FastAPI:
+    """The application that speaks for a controller."""
+    app = FastAPI(title="Branchline", version=branchline.__version__, docs_url=None, redoc_url=None)
+    app.add_exception_handler(BranchlineError, lambda request, error: problem(error))
+    reads(app, controller)
+    changes(app, controller)
+    return app
+
+
+def reads(app: FastAPI, controller: Controller) -> None:
+    """Every question that changes nothing."""
+    reader = controller.reader
+
+    @app.get("/healthz")
+    def health() -> Document:
+        return {"ok": True, "version": branchline.__version__, "epoch": controller.recorder.epoch}
+
+    @app.get("/v1/status")
+    def status(reference: str = "") -> Document:
+        document = reader.status(reference)
+        document["troubles"] = [text for (owner, _), text in sorted(controller.troubles.items()) if not owner]
+        return document
+
+    @app.get("/v1/parity")
+    def parity() -> Document:
+        return reader.parity()
+
+    @app.get("/v1/history")
+    def history(service: str = "", limit: int = 50, before: int = 0) -> Document:
+        return reader.history(service, max(1, min(limit, 1000)), before)
+
+    @app.get("/v1/revision")
+    def revision(reference: str) -> Document:
+        return reader.revision(reference)
+
+    @app.get("/v1/why")
+    def why(reference: str, step: str = "") -> Document:
+        return reader.why(reference, step)
+
+    @app.get("/v1/logs")
+    def logs(reference: str, lines: int = 40) -> Document:
+        return reader.log(reference, max(1, min(lines, 2000)))
+
+    @app.get("/v1/progress")
+    def progress(since: int = 0, topic: str = "", wait: float = 0.0) -> Document:
+        notes = controller.progress.since(since, topic, max(0.0, min(wait, 10.0)))
+        return {
+            "schema": "branchline.progress/1",
+            "newest": controller.progress.number,
+            "notes": [asdict(n) for n in notes],
+        }
+
+
+def changes(app: FastAPI, controller: Controller) -> None:
+    """Every request that changes something."""
+
+    @app.post("/v1/ask")
+    def ask(body: Ask) -> Document:
+        asked: Asked = controller.desk.ask(
+            body.command, body.reference, body.args, actor=body.actor, because=body.because, dry_run=body.dry_run
+        )
+        return {"schema": "branchline.plan/1", **asdict(asked)}
+
+    @app.post("/v1/look")
+    def look() -> Document:
+        number = controller.progress.number
+        return {"schema": "branchline.look/1", "changed": controller.watch(), "progress": number}
+
+    @app.post("/v1/run")
+    def run(body: Run) -> Document:
+        return {"schema": "branchline.run/1", "topic": controller.trials.begin(body.service, body.commit, body.gates)}
+
+
+def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Our own bug, told as such."""
+    return problem(BranchlineError(f"{type(error).__name__}: {error}"))

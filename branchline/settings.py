@@ -1,0 +1,63 @@
+"""This file says where things lie for one repository: state, sockets, and what the environment asks for.
+
+State is `branchline` below git's common folder, so that all work trees of a clone share it. Sockets lie in a short
+folder of the person's own, for a socket's path has at most 107 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_SOCKET = 107
+ROOM = 40  # what a socket's own name may take
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The places of one repository: `top` is its work tree, `common` git's common folder."""
+
+    top: Path
+    common: Path
+    state: Path
+    runtime: Path
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon's API listens."""
+        return self.runtime / "api.sock"
+
+    @property
+    def ingest(self) -> Path:
+        """Where outcomes come in from the gateway."""
+        return self.runtime / "ingest.sock"
+
+
+def settings_of(top: Path, common: Path, state: str = "", environ: Mapping[str, str] | None = None) -> Settings:
+    """The places of a repository; `state` or BRANCHLINE_STATE moves the state folder."""
+    env = os.environ if environ is None else environ
+    chosen = state or env.get("BRANCHLINE_STATE", "")
+    folder = Path(chosen).resolve() if chosen else common.resolve() / "branchline"
+    return Settings(top.resolve(), common.resolve(), folder, runtime_of(folder, env))
+
+
+def runtime_of(state: Path, environ: Mapping[str, str]) -> Path:
+    """The folder for a state folder's sockets: below XDG_RUNTIME_DIR when that is short enough, else below /tmp."""
+    mark = hashlib.sha256(str(state).encode()).hexdigest()[:8]
+    user = environ.get("XDG_RUNTIME_DIR", "")
+    near = Path(user) / "branchline" / mark if user else Path()
+    if user and len(str(near)) + ROOM <= LONGEST_SOCKET:
+        return near
+    return Path("/tmp") / f"branchline-{os.getuid()}" / mark
+
+
+def made(settings: Settings) -> Settings:
+    """Make the folders, readable by their owner alone."""
+    for folder in (settings.state, settings.runtime.parent, settings.runtime):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder in (settings.state, settings.runtime):
+        folder.chmod(0o700)
+    return settings
