@@ -281,7 +281,7 @@ def fail(home: Path, why: str) -> str:
 
 
 def start(group: Group, nonce: str, place: Place) -> None:
-    """Start one supervised process; returns once its supervisor can be found again. `{socket}` in a word is its path."""
+    """Start one supervised process; returns once its supervisor can be found again. `{socket}` in a word: its path."""
     words = {"{socket}": str(place.socket), "{nonce}": nonce}
     argv = list(group.argv)
     for word, value in words.items():

@@ -376,7 +376,7 @@ def termination() -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """`NAME` (for whoever lists processes): take an order. `--sweep NAME=VALUE`: kill what is marked, print how many."""
+    """`NAME` (for whoever lists processes): take an order. `--sweep NAME=VALUE`: kill and count what is so marked."""
     if arguments[:1] == ["--sweep"]:
         found = marked(arguments[1])
         for pid in found:
