@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-COLUMNS = (
-    "pid,year_sold,month_sold,sale_type,sale_condition,area,lot_area,lot_frontage,total_bsmt_sf,garage_area,garage_cars,"
-    "year_built,year_remod,overall_qual,overall_cond,full_bath,half_bath,bedroom_abvgr,fireplaces,neighborhood,zoning,"
-    "building_type,house_style,kitchen_qual,exterior_qual,price"
-).split(",")
+COLUMNS = [
+    "pid", "year_sold", "month_sold", "sale_type", "sale_condition",
+    "area", "lot_area", "lot_frontage", "total_bsmt_sf", "garage_area", "garage_cars", "year_built", "year_remod",
+    "overall_qual", "overall_cond", "full_bath", "half_bath", "bedroom_abvgr", "fireplaces",
+    "neighborhood", "zoning", "building_type", "house_style", "kitchen_qual", "exterior_qual",
+    "price",
+]  # fmt: skip
 # A value outside of these, or none, is a mistake of whoever sent the file, not an unusual house.
 LIMITS = {
     "area": (200, 10_000),
@@ -20,7 +22,7 @@ LIMITS = {
 }
 
 
-def data(sales: Path) -> dict[str, int]:
+def data(sales: Path) -> dict[str, object]:
     """Every sale has its columns, lies in its file's month and within the limits, and was sold once.
 
     Raises AssertionError that says where that is not so.
@@ -38,7 +40,7 @@ def data(sales: Path) -> dict[str, int]:
             check(sale, month.stem)
             assert sale["pid"] not in sold, f"{month.name}: {sale['pid']} was sold before"
             sold.add(sale["pid"])
-    return {"months": len(months), "sales": len(sold)}
+    return {"ok": True, "months": len(months), "sales": len(sold)}
 
 
 def check(sale: dict[str, str], month: str) -> None:
@@ -46,5 +48,5 @@ def check(sale: dict[str, str], month: str) -> None:
     when = f"{sale['year_sold']}-{sale['month_sold']:>02}"
     assert when == month, f"{month}: {sale['pid']} was sold in {when}"
     for name, (low, high) in LIMITS.items():
-        value = sale[name]
-        assert value and low <= float(value) <= high, f"{month}: {sale['pid']} has {name} {value or 'missing'}"
+        assert sale[name], f"{month}: {sale['pid']} has no {name}"
+        assert low <= float(sale[name]) <= high, f"{month}: {sale['pid']} has {name} {sale[name]}"

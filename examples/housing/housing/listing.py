@@ -10,5 +10,5 @@ TARGET = "price"
 
 
 def row(listing: Mapping[str, object]) -> list[object]:
-    """The facts in the model's order; what nobody recorded (null) is not a number. Raises KeyError for a fact left out."""
+    """The facts in the model's order; what nobody recorded (null) is NaN. Raises KeyError for a fact left out."""
     return [math.nan if listing[name] is None else listing[name] for name in FACTS]

@@ -1,16 +1,16 @@
-"""This file builds the model: clean, train, evaluate. Plain functions; a parameter names the data or the step it needs."""
+"""This file builds the model: clean, train, evaluate. A parameter names the data or the step whose result it needs."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pandas as pd
-import skops.io
-from sklearn.base import RegressorMixin, clone
-
 import serving
+import skops.io
 from listing import FACTS, TARGET
 from recipe import recipe
+from sklearn.base import RegressorMixin, clone
 
 
 def clean(sales: Path) -> pd.DataFrame:
@@ -21,13 +21,13 @@ def clean(sales: Path) -> pd.DataFrame:
 
 def train(clean: pd.DataFrame) -> Path:
     """The model, fitted on every sale there is."""
-    path = Path("model.skops")
+    path = Path(tempfile.mkdtemp()) / "model.skops"
     skops.io.dump(fit(recipe(), clean), path)
     return path
 
 
 def evaluate(train: Path, clean: pd.DataFrame) -> dict[str, float]:
-    """How the trained model's recipe does on sales it has not seen: fitted without the last twelve months, asked for them.
+    """How the trained model's recipe does on sales it has not seen: fitted without the last twelve months, then asked.
 
     `mape` and `bias` are per cent of the price.
     """

@@ -6,10 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.request import Request, urlopen
-
-import pytest
 
 LISTING = json.loads((Path(__file__).parents[1] / "sample.json").read_text(encoding="utf-8"))
 
@@ -37,8 +34,3 @@ def test_a_newer_house_costs_more() -> None:
 
 def test_a_fact_that_nobody_recorded_is_no_obstacle() -> None:
     assert ask(LISTING | {"lot_area": None, "garage_cars": None})["prediction"] > 10_000
-
-
-def test_a_listing_without_an_area_is_refused() -> None:
-    with pytest.raises(HTTPError):
-        ask({name: value for name, value in LISTING.items() if name != "area"})

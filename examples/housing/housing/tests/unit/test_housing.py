@@ -33,16 +33,14 @@ def test_clean_drops_what_was_sent_twice(tmp_path: Path) -> None:
     assert steps.clean(tmp_path)[["pid", "month_sold"]].values.tolist() == [[1, 1], [2, 2]]
 
 
-def test_a_model_survives_its_file_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_model_survives_its_file_and_answers() -> None:
     sold = pd.DataFrame([sale(number) for number in range(60)])
     model = serving.load(steps.train(sold))
     assert model.predict([row(LISTING | {"area": 1300})])[0] == pytest.approx(130_000, rel=0.1)
     assert serving.predict(model, LISTING)["prediction"] > 0
 
 
-def test_evaluate_asks_for_the_last_twelve_months(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_evaluate_asks_for_the_last_twelve_months() -> None:
     sold = pd.DataFrame([sale(number, year_sold=2006 + number % 2) for number in range(80)])
     figures = steps.evaluate(steps.train(sold), sold)
     assert figures["sales"] == 40
@@ -59,14 +57,14 @@ def test_a_fact_that_nobody_recorded_is_not_a_number_and_one_left_out_is_an_erro
     ("change", "complaint"),
     [
         ({"price": 1}, "price 1"),
-        ({"area": None}, "area missing"),
+        ({"area": None}, "has no area"),
         ({"month_sold": 2}, "sold in 2006-02"),
         ({"pid": 1}, "sold before"),
     ],
 )
 def test_the_data_gate_says_what_is_wrong(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
     write(tmp_path, "2006-01", [sale(1), sale(2)])
-    assert gates.data(tmp_path) == {"months": 1, "sales": 2}
+    assert gates.data(tmp_path) == {"ok": True, "months": 1, "sales": 2}
     write(tmp_path, "2006-01", [sale(1), sale(2, **change)])
     with pytest.raises(AssertionError, match=complaint):
         gates.data(tmp_path)
