@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import IO
 
 from branchline.adapters.clock import SystemClock
-from branchline.adapters.conclusion import Conclusion
+from branchline.adapters.envoy_meter import GatewayLog
+from branchline.adapters.envoy_router import RouteWriter
 from branchline.adapters.folder import Folder
-from branchline.adapters.gateway_log import GatewayLog
-from branchline.adapters.mirror import Mirror
+from branchline.adapters.git_conclusion import Conclusion
+from branchline.adapters.git_mirror import Mirror
+from branchline.adapters.git_worktree import WorkTree
 from branchline.adapters.processes import ProcessLauncher
-from branchline.adapters.route_writer import RouteWriter
 from branchline.adapters.runner import ProcessRunner
-from branchline.adapters.servicefile import read_lock, read_spec
+from branchline.adapters.servicefile import read_lock, read_service
 from branchline.adapters.sources import LocalSources
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_catalog import SqliteCatalog
@@ -46,9 +47,7 @@ class Daemon:
         self._lock = held(settings.state / "daemon.lock")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self.gateway = RouteWriter(
-            settings.state / "gateway", settings.runtime, ingest=settings.ingest, port=port or None
-        )
+        self.gateway = RouteWriter(settings.state / "gateway", settings.runtime, ingest=settings.ingest, port=port)
         self.ports = ports_of(settings, self.gateway)
         self.gateway.ensure()
         self.controller = Controller(self.ports, default_branch(settings))
@@ -78,7 +77,7 @@ class Daemon:
         for instance in self.ports.launcher.instances():
             service = self.controller.recorder.service(instance.service)
             self.ports.launcher.stop(instance.nonce, self.controller.recorder.stamp(service))
-        self.gateway.close()
+        self.gateway.stop()
 
     def _keep_gateway(self) -> bool:
         """Start Envoy again when it is gone; everything is offered anew then."""
@@ -109,7 +108,7 @@ def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
     state = settings.state
     file = SqliteFile(state / "ledger.sqlite3")
     artifacts = Folder(state / "store")
-    mirror = Mirror(state / "mirror.git", settings.common)
+    mirror = Mirror(state / "mirror.git", settings.top)
     return Ports(
         ledger=SqliteLedger(file),
         catalog=SqliteCatalog(file),
@@ -122,9 +121,9 @@ def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
         runner=ProcessRunner(),
         launcher=ProcessLauncher(state, settings.runtime),
         router=gateway,
-        meter=GatewayLog(state / "gateway"),
+        meter=GatewayLog(gateway.envoy),
         clock=SystemClock(),
-        read_spec=read_spec,
+        read_spec=read_service,
         read_lock=read_lock,
         state=state,
     )
@@ -132,7 +131,7 @@ def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
 
 def default_branch(settings: Settings) -> str:
     """The branch that must show every service's newest incumbent."""
-    return "main"
+    return WorkTree(settings.top).trunk()
 
 
 def held(path: Path) -> IO[str]:

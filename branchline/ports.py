@@ -247,6 +247,9 @@ class Repository(Protocol):
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
         """The folders of a commit that directly hold a file of that name."""
 
+    def borrow(self, commit: str) -> None:
+        """Bring a commit that only the user's own repository has; raises UnknownReference."""
+
     def base(self, one: str, other: str) -> str:
         """Their merge base; '' when they share no history."""
 

@@ -24,6 +24,7 @@ from branchline.engine.recording import Recorder
 from branchline.errors import BranchlineError, IllegalMove
 from branchline.ports import Ports, Seen, Shown, Tally
 
+BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned restarts are spread over 1,500 of them
 ENOUGH_TO_INVALIDATE = 100  # units; below, one stray unit would be more than one per cent
 
 
@@ -50,7 +51,7 @@ class Measurement:
     crossed: int = 0
 
     def __post_init__(self) -> None:
-        rule = Guardrail(tolerated=self.limits.tolerated_ratio)
+        rule = Guardrail(tolerated=self.limits.tolerated_ratio, tick=BUCKETS_PER_TICK)
         if self.limits.failed_requests:
             self.guards["failed requests"] = Guard(rule)
         if self.limits.bad_outcome_above is not None or self.limits.bad_outcome_below is not None:
@@ -238,7 +239,8 @@ def plan_of(spec: Spec, slots: int) -> Plan | None:
     metric = spec.metric
     if metric is None or metric.mde is None:
         return None
-    return Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / slots)
+    plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / slots)
+    return replace(plan, max_information=3 * plan.planned_information)
 
 
 def shares_now(shown: Shown) -> Mapping[str, float]:

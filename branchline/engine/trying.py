@@ -54,6 +54,7 @@ class Trials:
     def _steps_and_gates(self, service: str, commit: str, topic: str, gates: bool) -> tuple[GateResult, ...]:
         ports = self.ports
         state = self.recorder.service(service)
+        ports.repository.borrow(commit)
         spec = governed_spec(ports, service, commit, self.observer.refs.get(state.default, ""))
         prepared = prepare(ports, spec, commit)
         runs = build(ports, prepared, self.progress, topic)

@@ -1,7 +1,7 @@
 """This file takes outcomes from the gateway, and tells a caller which revisions answer a service.
 
 An outcome is answered with 200 only when it is durable. Values are strict: no text, no NaN, no infinity, no bool
-(F78). One outcome or a list of them may be sent; a batch is one transaction.
+(F78). One outcome may be sent, or many under `outcomes`: a batch is one transaction.
 """
 
 from __future__ import annotations
@@ -27,18 +27,25 @@ BAD = {"unknown", "conflict", "invalid"}
 
 
 class Report(BaseModel):
-    """One outcome: by unit or by request, with the metric's value or, for an error metric, the truth."""
+    """One outcome, by unit or by request: `value` is the metric's or, for a metric of kind error, the truth."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    value: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    truth: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    value: Annotated[float, Field(allow_inf_nan=False)]
     unit: Annotated[str, Field(max_length=512)] = ""
     request_id: Annotated[str, Field(max_length=128)] = ""
     id: Annotated[str, Field(max_length=128)] = ""
 
 
-REPORTS = TypeAdapter(list[Report])
+class Batch(BaseModel):
+    """Many outcomes, kept in one transaction."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    outcomes: Annotated[list[Report], Field(max_length=MOST)]
+
+
+BODY: TypeAdapter[Batch | Report] = TypeAdapter(Batch | Report)
 
 
 def ingest(controller: Controller) -> FastAPI:
@@ -87,23 +94,20 @@ async def whole(request: Request) -> bytes:
 
 
 def parsed(body: bytes) -> list[Report]:
-    """One outcome or a list of them, strictly read; raises OutcomeRefused."""
+    """One outcome, or many under `outcomes`, strictly read; raises OutcomeRefused."""
     try:
-        text = body.strip()
-        reports = REPORTS.validate_json(text if text[:1] == b"[" else b"[" + text + b"]")
+        read = BODY.validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the body"
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise OutcomeRefused(f"{where}: {first['msg']}", reason="it is not understood") from None
-    if len(reports) > MOST:
-        raise OutcomeRefused(f"{len(reports)} outcomes, at most {MOST}", reason="the batch is too large")
-    return reports
+    return read.outcomes if isinstance(read, Batch) else [read]
 
 
 def keep(controller: Controller, service: str, reports: list[Report]) -> JSONResponse:
     """Keep outcomes durably and say of each what became of it."""
     metric = metric_of(controller, service)
-    outcomes = [outcome_of(service, metric, report) for report in reports]
+    outcomes = [outcome_of(service, report) for report in reports]
     controller.read_exposures()
     words = controller.ports.observations.report(outcomes, {service: metric}, at=controller.ports.clock.now())
     status = 200
@@ -112,15 +116,11 @@ def keep(controller: Controller, service: str, reports: list[Report]) -> JSONRes
     return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": list(words)}, status)
 
 
-def outcome_of(service: str, metric: Metric, report: Report) -> Outcome:
-    """One report as the ledger takes it; raises OutcomeRefused when it says too little or the wrong thing."""
-    wanted = "truth" if metric.kind == "error" else "value"
-    number = report.truth if metric.kind == "error" else report.value
-    if number is None:
-        raise OutcomeRefused(f"the metric {metric.name} is of kind {metric.kind}", reason=f"it has no {wanted}")
+def outcome_of(service: str, report: Report) -> Outcome:
+    """One report as the ledger takes it; raises OutcomeRefused when it names nobody."""
     if not report.unit and not report.request_id:
         raise OutcomeRefused(reason="it names neither unit nor request_id")
-    return Outcome(service, number, report.unit, report.request_id, report.id)
+    return Outcome(service, report.value, report.unit, report.request_id, report.id)
 
 
 def metric_of(controller: Controller, service: str) -> Metric:
