@@ -111,6 +111,15 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Project:
+    """What the file at the root says: `default_branch` '' is what git says, `gateway_port` 0 any free one."""
+
+    name: str
+    default_branch: str = ""
+    gateway_port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One service as its file declares it; `folder` is its path in the repository, `shared` the other paths it is
     made of.

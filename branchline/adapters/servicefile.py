@@ -1,0 +1,119 @@
+"""This file reads `branchline.toml`: a service's file into `core.spec.Spec`, the project's into `core.spec.Project`.
+
+What may stand there is said in `servicefile_tables`; the JSON Schema for editors (`branchline.schema.json`, shipped
+beside this file) is printed from it. `data.lock`, which pins the data beside the service file, is JSON in one form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from branchline.adapters.servicefile_problems import read, refused
+from branchline.adapters.servicefile_tables import GATES, GateTable, MetricTable, PinTable, ProjectFile, ServiceFile
+from branchline.core import names
+from branchline.core.spec import Gate, Guardrails, Metric, Project, Rollout, Serving, Spec, Step
+from branchline.ports import DataVersion
+
+_GATE = Gate("", "")
+_LOCK = TypeAdapter(dict[str, PinTable])
+
+
+def read_service(text: bytes, path: str) -> Spec:
+    """Read a service file; `path` is where it lies in the repository. Raises BadServiceFile with every problem."""
+    folder = PurePosixPath(path).parent
+    if folder == PurePosixPath("."):
+        raise refused(path, ["the file at the root holds [project] only; a service lies in a folder of its name"])
+    name = folder.name
+    own = [] if names.is_word(name) else [f"the folder's name {name!r} cannot name a service"]
+    return _spec(read(ServiceFile, text, path, own), name, str(folder))
+
+
+def read_project(text: bytes, path: str = "branchline.toml") -> Project:
+    """Read the project's file at the root; raises BadServiceFile with every problem."""
+    project = read(ProjectFile, text, path).project
+    return Project(project.name, project.default_branch, project.gateway_port)
+
+
+def read_lock(text: bytes, path: str) -> dict[str, str]:
+    """The digest that a `data.lock` pins for each source; raises BadServiceFile."""
+    return {source: version.digest for source, version in pins(text, path).items()}
+
+
+def pins(text: bytes, path: str) -> dict[str, DataVersion]:
+    """What a `data.lock` says of each source; raises BadServiceFile."""
+    try:
+        tables = _LOCK.validate_json(text)
+    except ValidationError as error:
+        found = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+        raise refused(path, [*found, "write it again: branchline data update"]) from error
+    return {name: DataVersion(name, pin.digest, pin.files, pin.rows, pin.size) for name, pin in tables.items()}
+
+
+def lock(versions: Iterable[DataVersion]) -> bytes:
+    """The `data.lock` that pins these versions, one text for one content."""
+    tables = {
+        each.source: {"digest": each.digest, "files": each.files, "rows": each.rows, "size": each.size}
+        for each in versions
+    }
+    return (json.dumps(tables, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a service file, for editors."""
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **ServiceFile.model_json_schema(), "title": "branchline.toml of a service"}
+
+
+def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
+    serve, rollout, rails = file.serve, file.rollout, file.guardrails
+    return Spec(
+        name=name,
+        folder=folder,
+        kind=file.kind,
+        python=file.python,
+        serving=Serving(
+            serve.predict or "", serve.load or "", tuple(serve.command or ()), serve.health, serve.sample or "",
+            serve.instances, serve.start, serve.drain, tuple(sorted(serve.env.items())),
+        ),
+        data=tuple(file.data.items()),
+        parameters=tuple((key, _text(value)) for key, value in file.parameters.items()),
+        steps=tuple(
+            Step(key, each.call or "", tuple(each.command or ()), tuple(each.inputs), each.output or "", each.seconds)
+            for key, each in file.steps.items()
+        ),
+        gates=tuple(_gate(key, each) for key, each in file.gates.items()),
+        metric=_metric(file.metric) if file.metric else None,
+        guardrails=Guardrails(
+            rails.failed_requests, rails.bad_outcome.above, rails.bad_outcome.below, rails.tolerated_ratio
+        ),
+        rollout=Rollout(
+            rollout.slots, rollout.share or 0, rollout.slice, rollout.approval, rollout.warm, rollout.min_duration,
+            rollout.max_duration, rollout.canary.duration, rollout.canary.requests, rollout.skip_ab or "",
+            rollout.unit_header,
+        ),
+        shared=tuple(str(PurePosixPath(each)) for each in file.shared),
+    )  # fmt: skip
+
+
+def _text(value: str | int | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _gate(name: str, gate: GateTable) -> Gate:
+    kind = GATES[gate.key][0]
+    seconds = gate.seconds if gate.seconds is not None else (5.0 if kind == "load" else _GATE.seconds)
+    return Gate(
+        name, kind, gate.call or "", tuple(gate.command or ()), gate.pytest or "", gate.value or "", gate.max, gate.min,
+        gate.max_worse, gate.direction or "lower", gate.rps or 0.0, gate.p99_ms or 0.0, gate.max_failed or 0, seconds,
+    )  # fmt: skip
+
+
+def _metric(metric: MetricTable) -> Metric:
+    bounds = (metric.bounds[0], metric.bounds[1]) if metric.bounds else None
+    direction = metric.direction or ("lower" if metric.kind == "error" else "higher")
+    return Metric(metric.name, metric.kind, direction, metric.mde, bounds, metric.window, metric.missing)

@@ -1,0 +1,284 @@
+"""This file says what may stand in `branchline.toml`, once: the models that check it and print its JSON Schema.
+
+Rules: a table has no other keys than these, values are strict (no "3" for 3). A text in the place of a step's or gate's
+table is its `call`. Durations are "250ms", "1s", "15m", "2h", "14d", or seconds as a number. What a rule over several
+keys finds wrong is said as a sentence to the person who wrote the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from branchline.core.metrics import ERRORS
+from branchline.core.spec import Rollout, Serving
+
+SERVING, ROLLOUT = Serving(), Rollout()  # what holds when nothing is said
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Ask whether the nearest known word was meant; '' when none is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value)
+        if not found:
+            raise ValueError(f'{value!r} is no duration; write it as "250ms", "1s", "15m", "2h" or "14d"')
+        return float(found[1]) * _UNITS[found[2]]
+    return value
+
+
+def _called(value: object) -> object:
+    return {"call": value} if isinstance(value, str) else value
+
+
+def _function(value: str) -> str:
+    if not _CALL.fullmatch(value):
+        raise ValueError(f"{value!r} is no function; write it as module:function")
+    return value
+
+
+def _inside(value: str) -> str:
+    parts = PurePosixPath(value).parts
+    if not parts or value.startswith("/") or ".." in parts or "\0" in value:
+        raise ValueError(f"{value!r} leads out of the project; write a path below it")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(ge=0)]
+Function = Annotated[str, AfterValidator(_function)]
+Inside = Annotated[str, AfterValidator(_inside)]
+Command = Annotated[list[str], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+GateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+Direction = Literal["higher", "lower"]
+
+
+class Table(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _only_one(table: Table, *keys: str) -> None:
+    given = [key for key in keys if getattr(table, key) is not None]
+    if len(given) != 1:
+        raise ValueError(f"exactly one of {', '.join(keys)} says what it is, not {' and '.join(given) or 'none'}")
+
+
+class ServeTable(Table):
+    """How a revision answers."""
+
+    predict: Function | None = None
+    load: Function | None = None
+    command: Command | None = None
+    health: Annotated[str, Field(pattern="^/")] = SERVING.health
+    sample: Inside | None = None
+    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    start: Duration = SERVING.start_seconds
+    drain: Duration = SERVING.drain_seconds
+    env: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> ServeTable:
+        _only_one(self, "predict", "command")
+        if self.command and self.load:
+            raise ValueError("load goes with predict, not with a command")
+        return self
+
+
+class StepTable(Table):
+    """One node of the build."""
+
+    call: Function | None = None
+    command: Command | None = None
+    inputs: list[Name] = []
+    output: Inside | None = None
+    seconds: Duration = 3600.0
+
+    @model_validator(mode="after")
+    def _one(self) -> StepTable:
+        _only_one(self, "call", "command")
+        if self.call and (self.inputs or self.output):
+            raise ValueError("a function's parameters are its inputs and its result its output; leave both out")
+        if self.command and not self.output:
+            raise ValueError("a command must say which file or folder it writes: output")
+        return self
+
+
+# What says the kind of a gate, the kind, and which keys go with it.
+GATES: Mapping[str, tuple[str, frozenset[str]]] = {
+    "call": ("call", frozenset({"seconds"})),
+    "pytest": ("pytest", frozenset({"seconds"})),
+    "command": ("command", frozenset({"seconds"})),
+    "value": ("compare", frozenset({"max", "min", "max_worse", "direction"})),
+    "rps": ("load", frozenset({"seconds", "p99_ms", "max_failed"})),
+}
+
+
+class GateTable(Table):
+    """One check of an evaluation."""
+
+    call: Function | None = None
+    pytest: Inside | None = None
+    command: Command | None = None
+    value: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[A-Za-z0-9_.]+$")] | None = None
+    rps: Annotated[float, Field(gt=0)] | None = None
+    max: float | None = None
+    min: float | None = None
+    max_worse: Annotated[float, Field(ge=0)] | None = None
+    direction: Direction | None = None
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
+    max_failed: Annotated[int, Field(ge=0)] | None = None
+    seconds: Duration | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> GateTable:
+        _only_one(self, *GATES)
+        key = self.key
+        wrong = sorted(self.model_fields_set - {key} - GATES[key][1])
+        if wrong:
+            known = ", ".join(sorted(GATES[key][1]))
+            raise ValueError(f"{', '.join(wrong)} does not go with {key}; known are {known}")
+        if key == "value" and self.max is None and self.min is None and self.max_worse is None:
+            raise ValueError("a comparison needs max, min or max_worse")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The key that says its kind."""
+        return next(key for key in GATES if getattr(self, key) is not None)
+
+
+class MetricTable(Table):
+    """What an A/B test is judged by."""
+
+    name: str
+    kind: Literal["value", "binary", "error"] = "value"
+    direction: Direction | None = None
+    mde: Annotated[float, Field(gt=0)] | None = None
+    bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    window: Annotated[Duration, Field(gt=0)] = 86400.0
+    missing: Literal["drop", "zero"] = "drop"
+
+    @model_validator(mode="after")
+    def _sound(self) -> MetricTable:
+        if self.kind == "error" and self.name not in ERRORS:
+            raise ValueError(f"{self.name!r} is no error; known are {', '.join(ERRORS)}{nearest(self.name, ERRORS)}")
+        if self.kind == "error" and self.direction == "higher":
+            raise ValueError("a larger error is never better: direction is lower")
+        if self.bounds and not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds {self.bounds} are empty; write the lower one first")
+        return self
+
+
+class BadOutcomeTable(Table):
+    """When an outcome is a bad one."""
+
+    above: float | None = None
+    below: float | None = None
+
+
+class GuardrailsTable(Table):
+    """What can only stop."""
+
+    failed_requests: bool = True
+    bad_outcome: BadOutcomeTable = BadOutcomeTable()
+    tolerated_ratio: Annotated[float, Field(ge=1)] = 1.0
+
+
+class CanaryTable(Table):
+    """How long a canary is watched, and with how many requests at least."""
+
+    duration: Duration = ROLLOUT.canary_seconds
+    requests: Annotated[int, Field(ge=1)] = 100
+
+
+class RolloutTable(Table):
+    """How traffic is given."""
+
+    slots: Annotated[int, Field(ge=1, le=20)] = 1
+    share: Annotated[int, Field(ge=1, le=99)] | None = None
+    slice: Annotated[int, Field(ge=1, le=100)] = 10
+    approval: Literal["", "before", "after"] = ""
+    warm: Duration = 900.0
+    min_duration: Duration = 0.0
+    max_duration: Duration = 14 * 86400.0
+    canary: CanaryTable = CanaryTable()
+    skip_ab: Annotated[str, Field(min_length=1)] | None = None
+    unit_header: Annotated[str, Field(pattern="^[a-z0-9-]+$")] = "x-branchline-unit"
+
+    @model_validator(mode="after")
+    def _sound(self) -> RolloutTable:
+        if self.min_duration > self.max_duration:
+            raise ValueError("min_duration is longer than max_duration")
+        if (self.share or 0) * self.slots >= 100:
+            raise ValueError(f"{self.slots} challengers of {self.share} % leave the incumbent nothing")
+        return self
+
+
+class ServiceFile(Table):
+    """A service as its `branchline.toml` declares it; the folder's name is the service's name."""
+
+    kind: Literal["model", "app"]
+    python: Annotated[str, Field(pattern=r"^3\.[0-9]+(\.[0-9]+)?$")] = ""
+    serve: ServeTable
+    data: dict[Name, Inside] = {}
+    parameters: dict[Name, str | int | float | bool] = {}
+    steps: dict[Name, Annotated[StepTable, BeforeValidator(_called, json_schema_input_type=StepTable | str)]] = {}
+    metric: MetricTable | None = None
+    shared: list[Inside] = []
+    gates: dict[GateName, Annotated[GateTable, BeforeValidator(_called, json_schema_input_type=GateTable | str)]] = {}
+    guardrails: GuardrailsTable = GuardrailsTable()
+    rollout: RolloutTable = RolloutTable()
+
+    @model_validator(mode="after")
+    def _sound(self) -> ServiceFile:
+        given = [*self.steps, *self.data, *self.parameters]
+        twice = sorted({name for name in given if given.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is used twice: steps, data and parameters share their names")
+        for step, table in self.steps.items():
+            for need in table.inputs:
+                if need not in given:
+                    raise ValueError(f"step {step} needs {need!r}, which is no step, data or parameter")
+        for gate, check in self.gates.items():
+            if check.value and check.value.partition(".")[0] not in self.steps:
+                raise ValueError(f"gate {gate} compares {check.value}, but there is no such step")
+        if self.metric is None and self.guardrails.bad_outcome != BadOutcomeTable():
+            raise ValueError("guardrails.bad_outcome needs a [metric]: outcomes are its values")
+        return self
+
+
+class PinTable(Table):
+    """What `data.lock` says of a source."""
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    files: Annotated[int, Field(ge=1)]
+    rows: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0)]
+
+
+class ProjectTable(Table):
+    """What holds for all services."""
+
+    name: Annotated[str, Field(min_length=1)]
+    default_branch: str = ""
+    gateway_port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class ProjectFile(Table):
+    """The file at the root."""
+
+    project: ProjectTable
