@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from branchline.adapters.envoy_files import aside
 from branchline.errors import EnvoyMissing, GatewayDown, PortTaken
 
 LONGEST_SOCKET = 107
@@ -82,6 +83,7 @@ class Envoy:
             raise PortTaken(address=f"{host}:{port}")
         self.admin.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.admin.unlink(missing_ok=True)
+        aside(self.folder)  # a kill may have cut its last line, which must not be written on
         log = self.folder / "envoy.log"
         boot = f"{time.time_ns() // 1_000_000:013d}"
         argv = [str(program), "-c", str(self.folder / "bootstrap.json"), "--disable-hot-restart",

@@ -104,3 +104,20 @@ class Files:
                 finally:
                     os.close(handle)
         self._unsynced.clear()
+
+
+def aside(folder: Path) -> None:
+    """Rename the access log to the next number; whoever has it open writes on into it until it opens the name anew."""
+    active = folder / "access.log"
+    if active.exists() and active.stat().st_size:
+        last = max((_number(path) for path in rotated(folder)), default=0)
+        active.rename(folder / f"access.{last + 1:06d}.log")
+
+
+def rotated(folder: Path) -> list[Path]:
+    """The access logs that were put aside, the oldest first."""
+    return sorted(folder.glob("access.[0-9]*.log"), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.split(".")[1])

@@ -1,0 +1,124 @@
+"""This file fakes the Router port: the gateway's memory without a gateway; it can be told to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from branchline.adapters.envoy_table import (
+    Routes,
+    announced,
+    gaining,
+    offered,
+    shifted,
+    told,
+    unfenced,
+)
+from branchline.core.traffic import assigned
+from branchline.errors import EnvoyRejected, Fenced, GatewayDown, NotWarm
+from branchline.ports import Endpoint, Shown, Stamp
+
+
+class FakeRouter:
+    """The Router port."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Routes] = {}
+        self.cold: set[str] = set()  # nonces of endpoints that do not answer
+        self.rejects = False  # every document from now on
+        self.down = False
+        self.journal: list[dict[str, Any]] = []
+        self.calls: list[tuple[Any, ...]] = []
+        self._read = 0
+
+    def tell(self, service: str, stamp: Stamp) -> None:
+        """Refuse everything planned before the stamp."""
+        self.services[service] = told(self._of(service), stamp)
+        self.journal[: self._read] = [e for e in self.journal[: self._read] if e["service"] != service]
+        self._read = min(self._read, len(self.journal))
+
+    def offer(self, service: str, endpoints: Sequence[Endpoint], stamp: Stamp) -> None:
+        """Know exactly these endpoints."""
+        known = self._unfenced(service, stamp)
+        warm = {k.endpoint.nonce for k in known.known if k.warm}
+        for endpoint in endpoints:
+            if endpoint.nonce in self.cold - warm:
+                raise NotWarm(cluster=f"{service}@{endpoint.version}~{endpoint.nonce}")
+        self._change(service, stamp, lambda routes: offered(announced(routes, endpoints), endpoints))
+        self.calls.append(("offer", service, tuple(e.nonce for e in endpoints)))
+
+    def shift(self, service: str, line: int, shares: Sequence[tuple[str, int]], stamp: Stamp) -> None:
+        """Give a line these shares."""
+        routes = self._unfenced(service, stamp)
+        for arm in gaining(routes.line(line), shares):
+            if not any(e.nonce not in self.cold for e in routes.group(arm)):
+                raise NotWarm(cluster=f"{service}@{arm[:7]}")
+        self._change(service, stamp, lambda now: shifted(now, service, line, shares, stamp.generation))
+        self.calls.append(("shift", service, line, tuple(shares)))
+
+    def shown(self, service: str) -> Mapping[int, Shown]:
+        """What is accepted."""
+        if self.down:
+            raise GatewayDown()
+        return {number: line.shown for number, line in self._of(service).lines}
+
+    def offline(self) -> tuple[Mapping[str, Any], ...]:
+        """What `roll_back` did."""
+        self._read = len(self.journal)
+        return tuple(self.journal)
+
+    def address(self, service: str, pin: str = "") -> str:
+        """An address that nobody answers."""
+        return f"http://127.0.0.1:20000/{service}{'@' + pin if pin else ''}/"
+
+    # What only a test asks
+
+    def endpoints(self, service: str) -> tuple[Endpoint, ...]:
+        """What is known and warm."""
+        return tuple(k.endpoint for k in self._of(service).known if k.warm)
+
+    def arm(self, service: str, line: int, unit: str) -> str:
+        """Which revision a unit is assigned to."""
+        shown = self.shown(service)[line]
+        return assigned(shown.segments, unit, shown.experiment)
+
+    def roll_back(self, service: str, line: int, *, actor: str, because: str, at: float) -> Mapping[str, Any]:
+        """What a command does without a daemon."""
+        routes = self._of(service)
+        now = dict(routes.lines)[line]
+        target = now.holder if len(now.shares) > 1 else now.previous
+        after = ((target, 100),)
+        self.services[service] = shifted(routes, service, line, after, routes.told.generation)
+        kind = "abort" if len(now.shares) > 1 else "rollback"
+        self.journal.append(
+            {
+                "id": f"{service}/{line}/{len(self.journal)}",
+                "kind": kind,
+                "service": service,
+                "line": line,
+                "before": [list(share) for share in now.shares],
+                "after": [list(share) for share in after],
+                "actor": actor,
+                "because": because,
+                "at": at,
+            }
+        )
+        return self.journal[-1]
+
+    def _of(self, service: str) -> Routes:
+        return self.services.get(service, Routes())
+
+    def _unfenced(self, service: str, stamp: Stamp) -> Routes:
+        routes = self._of(service)
+        unfenced(routes, stamp)
+        if any(entry["service"] == service for entry in self.journal):
+            raise Fenced()
+        return routes
+
+    def _change(self, service: str, stamp: Stamp, change: Callable[[Routes], Routes]) -> None:
+        if self.down:
+            raise GatewayDown()
+        after = told(change(self._of(service)), stamp)
+        if self.rejects:
+            raise EnvoyRejected()
+        self.services[service] = after
