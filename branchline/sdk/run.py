@@ -6,10 +6,10 @@
 
 and gets a line of JSON in the file ANSWERS (or, without it, on standard output) as soon as it is done
 
-    {"step", "ok", "seconds", "timed_out", "left", "exit", "summary", "error", "value"?, "result"?, "numbers"?}
+    {"step", "ok", "seconds", "timed_out", "left", "exit", "summary", "error", "value"?}
 
 An order with `"gate": true` is a gate's: its function may also ask for `incumbent` (results of the incumbent by step,
-or None) and `staging` (an address), and the answer has `result` and `numbers` instead of an output. The worker stops
+or None) and `staging` (an address), and what it returned is the answer's `value`, judged elsewhere. The worker stops
 after the first step that failed, never after a gate. Rules: the worker itself imports only locked packages (those that
 the function's module and its neighbours import at their top), never the service's code, so each fork starts clean; it
 is `shim.supervise` that ends a fork's whole tree at its time limit.
@@ -31,7 +31,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from branchline.sdk import binding, gate, shim, values
+from branchline.sdk import binding, shim, values
 
 LAST_LINES = 6
 
@@ -107,7 +107,7 @@ def forked(order: Mapping[str, Any], told: int, scratch: str) -> None:
     os.dup2(nothing, 0)
     os.environ["TMPDIR"] = tempfile.tempdir = scratch
     try:
-        answer = judged(order) if order.get("gate") else kept(order)
+        answer = looked(order) if order.get("gate") else kept(order)
     except binding.Unbound as error:
         answer = {"ok": False, "error": f"{order['call']}: {error}"}
     except Exception as error:  # noqa: BLE001 - whatever the service's code raises is what there is to tell
@@ -126,16 +126,12 @@ def kept(order: Mapping[str, Any]) -> dict[str, Any]:
     return {"ok": True, "summary": summary, **({"value": value} if text is not None and len(text) < 4096 else {})}
 
 
-def judged(order: Mapping[str, Any]) -> dict[str, Any]:
-    """Call a gate and read its finding; an assertion that does not hold is one, any other exception is an error."""
+def looked(order: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a gate and tell what it returned; raises TypeError or ValueError when JSON has no form for it."""
     incumbent = order.get("incumbent")
-    loaded = None if incumbent is None else {name: values.load(Path(path)) for name, path in incumbent.items()}
-    try:
-        found = gate.finding(call(order, {"incumbent": loaded, "staging": order.get("staging", "")}))
-    except AssertionError as error:
-        traceback.print_exception(clipped(error))
-        found = gate.Finding("fail", str(error).strip().splitlines()[0] if str(error).strip() else last_words(error))
-    return {"ok": True, "result": found.result, "summary": found.summary, "numbers": found.numbers}
+    found = None if incumbent is None else values.Results(incumbent)
+    value = call(order, {"incumbent": found, "staging": order.get("staging", "")})
+    return {"ok": True, "value": json.loads(json.dumps(value, default=values.plain))}
 
 
 def call(order: Mapping[str, Any], given: Mapping[str, Any]) -> Any:

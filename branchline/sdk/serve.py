@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from branchline.sdk import binding
+from branchline.sdk import binding, values
 
 NONCE_HEADER = b"x-envoy-upstream-healthchecked-cluster"
 PREDICTION_HEADER = b"x-branchline-prediction"
@@ -154,15 +154,7 @@ def prediction(answer: Any) -> float | None:
 
 def encoded(answer: Any) -> bytes:
     """The answer as JSON; raises TypeError or ValueError for what JSON has no form for."""
-    return json.dumps(answer, default=plain, allow_nan=False).encode()
-
-
-def plain(value: Any) -> Any:
-    """Numbers and arrays of an array library as Python's own, for JSON."""
-    for name in ("tolist", "to_list", "item"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    raise TypeError(f"predict returned a {type(value).__name__}, which JSON has no form for")
+    return json.dumps(answer, default=values.plain, allow_nan=False).encode()
 
 
 def loaded(spec: dict[str, Any]) -> Predict:

@@ -34,7 +34,7 @@ SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 CAP = 8 << 20
 GRACE = 5.0
 PATIENCE = 0.25  # what a tree gets to fold up by itself once its root has ended
-TAIL_LINES, TAIL_BYTES, TAIL_WIDTH = 20, 16 << 10, 400
+TAIL_LINES, TAIL_BYTES, TAIL_WIDTH = 20, 16 << 10, 1000
 # CSI and OSC sequences of terminals (ECMA-48), then every other control character but newline and tab.
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,26 @@ def load(folder: Path) -> Any:
     return where(folder)
 
 
+class Results(Mapping[str, Any]):
+    """Results of steps by name, each loaded when it is asked for (those of another revision may not load here)."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self.paths = dict(paths)
+
+    def __getitem__(self, step: str) -> Any:
+        return load(Path(self.paths[step]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, step: str) -> Path:
+        """The path of a result, as a parameter annotated `Path` would get it."""
+        return where(Path(self.paths[step]))
+
+
 def where(folder: Path) -> Path:
     """The path of what a step left: its file or folder, the file of its value, or what a command wrote."""
     for name in ("value.json", "value.bin", "value.pkl"):
@@ -99,3 +120,11 @@ def size(folder: Path) -> str:
             return f"{total:.0f} {unit}"
         total /= 1000
     return f"{total:.1f} GB"
+
+
+def plain(value: Any) -> Any:
+    """Numbers and arrays of an array library as Python's own, for `json.dumps`; raises TypeError for anything else."""
+    for name in ("tolist", "to_list", "item"):
+        if hasattr(value, name):
+            return getattr(value, name)()
+    raise TypeError(f"JSON has no form for a {type(value).__name__}")
