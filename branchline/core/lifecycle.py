@@ -268,12 +268,15 @@ def compare_anew(service: Service, major: int, void: bool) -> Service:
 # After every event
 
 
+OVER = (ENDED | RESTING) - {P.WITHDRAWN, P.SUPERSEDED}  # withdrawn: nobody wants the tip; superseded: it has no arm
+
+
 def settle(service: Service) -> Service:
     """Draw two consequences: who lost its arm is superseded, and a tip that nobody judged is the next candidate."""
     for each in service.candidates:
         if each.base is not None and each.phase in PREPARING | SERVING and not in_traffic(service, each.base):
             service = service.with_candidate(enter(each, P.SUPERSEDED))
-        elif each.tip != each.revision and each.phase in ENDED | RESTING - {P.WITHDRAWN, P.SUPERSEDED}:
+        elif each.tip != each.revision and each.phase in OVER:
             holds = each.revision if each.phase is P.LIVE else each.holds
             onto = each.revision if each.phase is P.ABSORBED else each.onto
             service = service.with_candidate(judging(replace(each, holds=holds, onto=onto), each.tip))

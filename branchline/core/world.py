@@ -22,7 +22,7 @@ FOREIGN = "foreign"  # what an actual trunk shows when its tree is of no revisio
 Shares = tuple[tuple[str, int], ...]  # (revision, per cent), the holder of the trunk's arm first
 
 
-class Group(NamedTuple):
+class Running(NamedTuple):
     """One instance group, started and ready."""
 
     revision: str
@@ -44,7 +44,7 @@ class World:
 
     trunks: tuple[tuple[str, str], ...] = ()  # (ref, the revision whose tree it has), sorted
     routes: tuple[tuple[int, Shares], ...] = ()  # by line, sorted; read back from the gateway
-    running: frozenset[Group] = frozenset()
+    running: frozenset[Running] = frozenset()
     absorbed: frozenset[tuple[str, str]] = frozenset()  # (challenger's branch, fix that it contains)
     branches: frozenset[tuple[str, str]] = frozenset()  # actual only: (branch, tip)
     doomed: frozenset[Doomed] = frozenset()  # wanted only
@@ -122,14 +122,14 @@ def desired(service: Service) -> World:
     heads = dict(_heads(service))
     routes = {major: _arms(service, major, head) for major, head in heads.items()}
     concluding_fixes = [each for each in service.candidates if each.phase is Phase.CONCLUDING and each.base is not None]
-    running = {Group(revision, PRODUCTION, major) for major, shares in routes.items() for revision, _ in shares}
+    running = {Running(revision, PRODUCTION, major) for major, shares in routes.items() for revision, _ in shares}
     for line in service.lines:  # the incumbent also while a winner concludes, the one before while it is warm
-        running |= {Group(each, PRODUCTION, line.major) for each in line.history[-2 if line.warm else -1 :]}
+        running |= {Running(each, PRODUCTION, line.major) for each in line.history[-2 if line.warm else -1 :]}
     for fix in concluding_fixes:  # what it takes over is kept until git has it
-        running.add(Group(service.on(fix.base or "").revision, PRODUCTION, fix.line))
+        running.add(Running(service.on(fix.base or "").revision, PRODUCTION, fix.line))
     for each in service.candidates:
         if each.phase in (Phase.EVALUATING, Phase.QUEUED):  # queued too: who approves has something to look at
-            running.add(Group(each.revision, STAGING, each.line))
+            running.add(Running(each.revision, STAGING, each.line))
     newest = max(heads, default=0)
     return World(
         trunks=tuple(sorted((trunk_of(service, major, newest), head) for major, head in heads.items())),
@@ -208,7 +208,7 @@ def plan(actual: World, wanted: World) -> list[Step]:
     return steps
 
 
-def _urgency(group: Group, line_of: dict[str, int]) -> tuple[bool, bool]:
+def _urgency(group: Running, line_of: dict[str, int]) -> tuple[bool, bool]:
     """Holders of trunk arms are started first, staging last."""
     return group.revision not in line_of, group.perimeter != PRODUCTION
 
@@ -273,6 +273,11 @@ def _older(line: int, heads: dict[str, str], holders: dict[int, str]) -> list[tu
 
 
 def _shifted(line: int, revision: str, actual: World, wanted: World) -> bool:
-    """Whether a line's route is as far as it can be, read back, and the revision is there to be served."""
-    now, want = dict(actual.routes).get(line, ()), dict(wanted.routes)[line]
-    return revision in _up(actual) and revision in dict(now) and now in (want, reachable(want, actual))
+    """Whether the route, read back, gives a revision its whole arm, and nobody but the trunk's holder more than wanted.
+
+    A share that waits for an unrelated process lies with the trunk's holder: git does not wait for that one.
+    """
+    now, want = dict(dict(actual.routes).get(line, ())), dict(dict(wanted.routes)[line])
+    head = next(iter(want))
+    surplus = any(share > want.get(each, 0) for each, share in now.items() if each != head)
+    return revision in _up(actual) and now.get(revision, 0) >= want[revision] and not surplus
