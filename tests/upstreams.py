@@ -69,6 +69,7 @@ class Upstream:
         self._server.close()
         for writer in list(self._writers):
             writer.transport.abort()
+        await asyncio.sleep(0)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -127,12 +128,17 @@ class Backyard:
     def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
         self.folder = folder
         self._loop = loop
-        self._count = 0
+        self._all: list[Upstream] = []
+
+    def close(self) -> None:
+        """Leave no server behind."""
+        for upstream in self._all:
+            upstream.die()
 
     def add(self, revision: str, version: str, **more: Any) -> Upstream:
         """Start a new incarnation of a revision."""
-        self._count += 1
-        nonce = f"n{self._count:03d}"
+        nonce = f"n{len(self._all) + 1:03d}"
         upstream = Upstream(revision, version, nonce, self.folder / f"{nonce}.sock", **more)
         asyncio.run_coroutine_threadsafe(upstream.begin(), self._loop).result()
+        self._all.append(upstream)
         return upstream

@@ -15,7 +15,6 @@ import re
 import select
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -56,7 +55,7 @@ class Envoy:
         self.admin = runtime / "envoy.sock"
         self._concurrency = concurrency
         self._start_seconds = start_seconds
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = 0
         if len(str(self.admin)) > LONGEST_SOCKET:
             raise GatewayDown(f"the socket path {self.admin} is longer than {LONGEST_SOCKET} bytes")
 
@@ -69,7 +68,8 @@ class Envoy:
     def pid(self) -> int:
         """The process id while it runs, else 0."""
         if self._child:
-            self._child.poll()  # reaps it when it has died, else it would stay a zombie with our pid in it
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child, os.WNOHANG)  # else it would stay a zombie when it has died
         written = self._written()
         pid, ticks = int(written.get("pid", 0)), int(written.get("ticks", 0))
         return pid if pid and _ticks(pid) == ticks else 0
@@ -89,17 +89,17 @@ class Envoy:
         argv = [str(program), "-c", str(self.folder / "bootstrap.json"), "--disable-hot-restart",
                 "--reject-unknown-dynamic-fields", "--file-flush-interval-msec", "200", "--log-level", "warning",
                 "--concurrency", str(self._concurrency), "--drain-time-s", "5"]  # fmt: skip
-        with log.open("ab") as out:
-            self._child = subprocess.Popen(
-                argv,
-                cwd=self.folder,
-                env={"PATH": os.defpath, "BRANCHLINE_BOOT": boot},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        ours = {"pid": self._child.pid, "ticks": _ticks(self._child.pid), "boot": boot}
+        # No Popen: it complains about a child that outlives it, which is what this one is for.
+        out = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        self._child = os.posix_spawn(
+            argv[0],
+            argv,
+            {"PATH": os.defpath, "BRANCHLINE_BOOT": boot},
+            file_actions=[nothing, out, (os.POSIX_SPAWN_DUP2, 1, 2)],
+            setsid=True,
+        )
+        ours = {"pid": self._child, "ticks": _ticks(self._child), "boot": boot}
         fresh = self.folder / "envoy.json.new"
         fresh.write_text(json.dumps(ours), encoding="utf-8")
         fresh.replace(self.folder / "envoy.json")

@@ -1,0 +1,103 @@
+"""This file starts a real gateway for a test, with upstreams behind it and a client before it, and always stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from branchline.adapters.envoy_meter import GatewayLog
+from branchline.adapters.envoy_router import RouteWriter
+from branchline.ports import Served, Stamp
+from tests.upstreams import Backyard, Upstream, loop_in_thread
+from tests.waiting import wait_until
+
+ONE = Stamp(1, 1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client got."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    @property
+    def revision(self) -> str:
+        """The commit of the upstream that answered."""
+        return str(self.body.get("revision", ""))
+
+
+class Gateway:
+    """A gateway of one test."""
+
+    def __init__(self, folder: Path, runtime: Path, backyard: Backyard) -> None:
+        self.folder = folder
+        self.runtime = runtime
+        self.backyard = backyard
+        self.writer = self.another()
+
+    def another(self, **more: Any) -> RouteWriter:
+        """A second writer of the same folder, as another process would be."""
+        return RouteWriter(
+            self.folder, self.runtime, **{"ingest": self.runtime / "ingest.sock", "warm_seconds": 5.0, **more}
+        )
+
+    def serve(self, *shares: tuple[Upstream, int], service: str = "housing", stamp: Stamp = ONE) -> None:
+        """Offer these upstreams and give line 1 these shares."""
+        self.writer.offer(service, [upstream.endpoint for upstream, _ in shares], stamp)
+        self.writer.shift(service, 1, [(upstream.revision, share) for upstream, share in shares if share], stamp)
+
+    def ask(self, path: str = "/housing/", method: str = "GET", body: str = "", **headers: str) -> Answer:
+        """One request; `x_branchline_unit` in the keywords is the header x-branchline-unit."""
+        where = urlsplit(self.writer.address("housing"))
+        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=20)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body=body.encode() or None, headers=named)
+            answer = connection.getresponse()
+            told = answer.read()
+        finally:
+            connection.close()
+        try:
+            found = json.loads(told)
+        except ValueError:
+            found = {"text": told.decode()}
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, found)
+
+    def units(self, count: int, *, path: str = "/housing/", start: int = 0) -> dict[str, Answer]:
+        """One request for each of so many units, over one connection."""
+        where = urlsplit(self.writer.address("housing"))
+        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=20)
+        found = {}
+        with contextlib.closing(connection):
+            for number in range(start, start + count):
+                connection.request("GET", path, headers={"x-branchline-unit": f"user-{number}"})
+                answer = connection.getresponse()
+                body, headers = json.loads(answer.read()), dict(answer.getheaders())
+                found[f"user-{number}"] = Answer(answer.status, headers, body)
+        return found
+
+    def logged(self, count: int, position: str = "") -> tuple[Served, ...]:
+        """The requests of split routes in the log, once there are so many."""
+        log = GatewayLog(self.writer.envoy)
+        wait_until(lambda: len(log.read(position)[0]) >= count)
+        return log.read(position)[0]
+
+
+@contextlib.contextmanager
+def gateway(folder: Path, runtime: Path) -> Iterator[Gateway]:
+    """A gateway that is not started before something is offered."""
+    with loop_in_thread() as loop:
+        made = Gateway(folder / "gateway", runtime, Backyard(runtime, loop))
+        try:
+            yield made
+        finally:
+            made.writer.stop()
+            made.backyard.close()
