@@ -28,7 +28,8 @@ NETWORK = 300.0  # seconds that a fetch or a push may take
 # What git and what it starts (ssh, credential helpers) may know of our environment.
 _PASSED = re.compile(
     r"PATH|HOME|USER|LOGNAME|TMPDIR|LANG|SSH_\w+|XDG_\w+|DBUS_SESSION_BUS_ADDRESS|DISPLAY|GNUPGHOME"
-    r"|GIT_(AUTHOR_NAME|AUTHOR_EMAIL|SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|SSL_\w+|HTTP_USER_AGENT|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM)"
+    r"|GIT_(AUTHOR_NAME|AUTHOR_EMAIL|SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|SSL_\w+|CONFIG_GLOBAL|CONFIG_SYSTEM)"
+    r"|GIT_CONFIG_NOSYSTEM"
     r"|SSL_CERT_\w+|CURL_CA_BUNDLE|(all|http|https|no)_proxy|(ALL|HTTP|HTTPS|NO)_PROXY"
 )
 # Nothing that a repository brings with it is run (F13).

@@ -18,7 +18,7 @@ from branchline.adapters.git_clone import Clone
 from branchline.adapters.git_graft import Conflict, commit, grafted_merge, merge
 from branchline.adapters.git_mirror import Mirror, Trailer
 from branchline.core import names
-from branchline.errors import BadName, Fenced, ForeignCommit, MergeConflict, PushRefused, RefMoved, UnknownReference
+from branchline.errors import BadName, Fenced, ForeignCommit, MergeConflict, PushRefused, RefMoved
 from branchline.ports import Change, Stamp
 
 KEPT = "refs/branchline/revisions"
@@ -45,6 +45,7 @@ class Conclusion:
     def hold(self, service: str, revision: str, version: str) -> None:
         """Keep a deployed revision reachable, in the mirror at once; the truth gets it with the conclusion."""
         ref = _kept(service, version)
+        self._mirror.borrow(revision)
         self._create(ref, revision)
 
     def conclude(self, change: Change) -> str:
@@ -54,8 +55,7 @@ class Conclusion:
         with self._mirror.lock:
             self._check(change.service, change.stamp)
             self._mirror.fetch()
-            if not self._mirror.has(change.revision):
-                raise UnknownReference(reference=change.revision[:12])
+            self._mirror.borrow(change.revision)
             tip = self._mirror.tip(change.ref)
             made = self._recorded(change, tip, closure) or self._write(change, tip, closure)
             if not self._mirror.truth().remote and self._mirror.tip(change.ref) == made:
@@ -77,6 +77,7 @@ class Conclusion:
         if named is None or named[1] != names.checked("service", service):
             raise BadName(what="branch", name=ref)
         with self._mirror.lock:
+            self._check(service, stamp)
             self._mirror.fetch()
             tip = self._mirror.tip(ref)
             if tip:

@@ -1,0 +1,355 @@
+"""This file fakes the ports Repository and Writer: one repository in memory, its commits trees of text.
+
+It does what the real one does as far as the engine can tell: merges path by path, grafts the closure, writes trailers,
+compares and swaps, keeps and archives. A person's acts are `write`, `reset`, `remove`; faults are `reachable`,
+`refusing`, `answer_lost` and `checked_out`. Renames, links and modes are left to the real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from branchline.adapters.git import commit_id, ref_name, tree_path
+from branchline.core import names
+from branchline.errors import (
+    BadName,
+    Fenced,
+    ForeignCommit,
+    MergeConflict,
+    PushRefused,
+    RefMoved,
+    RemoteUnreachable,
+    TrunkCheckedOut,
+    UnknownReference,
+)
+from branchline.ports import Change, Stamp
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A tree of texts, where it comes from, and what was said."""
+
+    files: Mapping[str, str]
+    parents: tuple[str, ...]
+    message: str
+    author: str
+    at: int
+
+
+class FakeGit:
+    """Both git ports, and the people who work beside them."""
+
+    def __init__(self, trunk: str = "main") -> None:
+        self.commits: dict[str, Commit] = {}
+        self.heads: dict[str, str] = {}
+        self.refs: dict[str, str] = {}
+        self.reachable = True
+        self.refusing = False
+        self.answer_lost = False
+        self.checked_out = ""  # a branch that a work tree with changes has checked out
+        self.writes: list[str] = []  # every ref that was written in the truth, oldest first
+        self._trunk = trunk
+        self._seen: dict[str, str] = {}
+        self._told: dict[str, Stamp] = {}
+        self._clock = 1_600_000_000
+        self.write(trunk, {"README.md": "start\n"})
+
+    @property
+    def repository(self) -> FakeGit:
+        """Itself: it is both ports."""
+        return self
+
+    @property
+    def writer(self) -> FakeGit:
+        """Itself: it is both ports."""
+        return self
+
+    # ------------------------------------------------------------------------------------------------ people
+
+    def write(self, branch: str, files: Mapping[str, str | None], *, start: str = "", message: str = "Work") -> str:
+        """Commit texts (None deletes) on a branch, which begins at `start` (a branch or commit) or at the trunk."""
+        top = self.heads.get(branch) or self.heads.get(start, start) or self.heads.get(self._trunk, "")
+        texts = dict(self.commits[top].files) if top else {}
+        for path, text in files.items():
+            if text is None:
+                texts = {p: t for p, t in texts.items() if p != path and not p.startswith(path + "/")}
+            else:
+                texts[path] = text
+        self._clock += 1
+        parents = (top,) if top else ()
+        self.heads[branch] = self._keep(texts, parents, message, "Alex <alex@example.invalid>", self._clock)
+        return self.heads[branch]
+
+    def reset(self, branch: str, commit: str) -> None:
+        """Force a branch to a commit."""
+        self.heads[branch] = commit
+
+    def remove(self, branch: str) -> None:
+        """Delete a branch by hand."""
+        self.heads.pop(branch, None)
+
+    def tip(self, branch: str) -> str:
+        """The tip of a branch of the truth; '' when there is none."""
+        return self.heads.get(branch, "")
+
+    def parents(self, commit: str) -> tuple[str, ...]:
+        """The parents of a commit."""
+        return self.commits[commit].parents
+
+    def message(self, commit: str) -> str:
+        """The whole text of a commit."""
+        return self.commits[commit].message
+
+    def kept(self) -> Mapping[str, str]:
+        """Tags, keep-refs and archived branches."""
+        return dict(self.refs)
+
+    # ------------------------------------------------------------------------------------------------ Repository
+
+    def fetch(self) -> Mapping[str, str]:
+        """Look at the truth."""
+        if not self.reachable:
+            raise RemoteUnreachable(remote="origin")
+        self._seen = dict(self.heads)
+        return dict(self._seen)
+
+    def tree(self, commit: str, closure: Sequence[str]) -> str:
+        """A digest of the texts below the paths."""
+        found = self._inside(commit, closure)
+        return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """One text."""
+        text = self._commit(commit).files.get(tree_path(path))
+        return None if text is None else text.encode()
+
+    def folders(self, commit: str, name: str) -> tuple[str, ...]:
+        """The folders that directly hold a file of that name."""
+        parts = [path.rpartition("/") for path in self._commit(commit).files]
+        return tuple(sorted(folder for folder, _, last in parts if last == name))
+
+    def borrow(self, commit: str) -> None:
+        """Here there is one place only."""
+        self._commit(commit)
+
+    def base(self, one: str, other: str) -> str:
+        """The first ancestor of `one` that is one of `other` as well."""
+        theirs = set(self._line(other))
+        return next((commit for commit in self._line(one) if commit in theirs), "")
+
+    def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
+        """Write the texts into a folder."""
+        files = self._commit(commit).files
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            for path, text in files.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text(text)
+
+    def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
+        """Commits since one, newest first."""
+        known = set(self._line(since)) if since else set()
+        rows = []
+        for oid in self._line(until):
+            commit = self.commits[oid]
+            name, _, mail = commit.author.rstrip(">").partition(" <")
+            before = [self.tree(parent, closure) for parent in commit.parents] or [""]
+            if oid not in known and (not closure or self.tree(oid, closure) not in before):
+                subject = commit.message.splitlines()[0]
+                rows.append({"commit": oid, "author": name, "email": mail, "at": str(commit.at), "subject": subject})
+        return tuple(rows)
+
+    def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
+        """Which revision's texts the branch has."""
+        tip = self._seen.get(ref_name(ref), "")
+        digest = self.tree(tip, closure) if tip else ""
+        if not digest:
+            return None
+        same = [r for r in revisions if r in self.commits and self.tree(r, closure) == digest]
+        if len(same) > 1:
+            return next((revision for _, _, revision in self._trailers(tip, service) if revision in same), same[0])
+        return same[0] if same else "?" + digest
+
+    # ------------------------------------------------------------------------------------------------ Writer
+
+    def tell(self, service: str, stamp: Stamp) -> None:
+        """Raise the mark."""
+        self._told[service] = max(stamp, self._told.get(service, stamp))
+
+    def hold(self, service: str, revision: str, version: str) -> None:
+        """Keep a revision."""
+        self._create(f"refs/branchline/revisions/{names.checked('service', service)}/{version}", revision)
+
+    def conclude(self, change: Change) -> str:
+        """Graft, merge, compare and swap, tag."""
+        ref_name(change.ref)
+        self._check(change.service, change.stamp)
+        self.fetch()
+        self._commit(change.revision)
+        tip = self.heads.get(change.ref, "")
+        made = self._recorded(change, tip) or self._write_trunk(change, tip)
+        self._create(f"refs/branchline/revisions/{change.service}/{change.version}", change.revision)
+        self.refs.setdefault(f"refs/tags/{change.service}@v{change.version}", change.revision)
+        return made
+
+    def delete(self, service: str, branch: str, tip: str, stamp: Stamp) -> None:
+        """Archive and delete."""
+        self._named(service, branch)
+        self._check(service, stamp)
+        now = self.fetch().get(branch, "")
+        if now not in {"", tip}:
+            raise RefMoved(ref=branch)
+        self._create(f"refs/branchline/archive/{branch}/{tip}", tip)
+        if now:
+            self._push(branch, "", tip)
+
+    def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:
+        """Merge a fix."""
+        self._named(service, branch)
+        self._check(service, stamp)
+        now = self.fetch().get(branch, "")
+        if now and self.base(now, revision) == revision:
+            return now
+        if now != tip:
+            raise RefMoved(ref=branch)
+        new = revision
+        if self.base(revision, tip) != tip:
+            texts = self._merged(tip, revision, self.base(tip, revision), (), branch)
+            at = max(self.commits[tip].at, self.commits[revision].at)
+            new = self._keep(texts, (tip, revision), f"Absorb {revision[:12]}", "branchline <branchline@localhost>", at)
+        self._push(branch, new, tip)
+        return new
+
+    def drop(self, service: str, ref: str, stamp: Stamp) -> None:
+        """Archive and delete the trunk of an older major."""
+        if not ref.startswith(f"major--{service}--"):
+            raise BadName(what="branch", name=ref)
+        self._check(service, stamp)
+        tip = self.fetch().get(ref, "")
+        if tip:
+            self._create(f"refs/branchline/archive/{ref}/{tip}", tip)
+            self._push(ref, "", tip)
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _recorded(self, change: Change, tip: str) -> str:
+        wanted = self.tree(change.revision, change.closure)
+        if not tip or self.tree(tip, change.closure) != wanted:
+            return ""
+        commit, event, of = next(iter(self._trailers(tip, change.service)), ("", "", ""))
+        if (event, of) == (str(change.event), change.revision):
+            return commit
+        before = change.seen or of or self.base(tip, change.revision)
+        return tip if before == change.revision or not before or self.tree(before, change.closure) != wanted else ""
+
+    def _write_trunk(self, change: Change, tip: str) -> str:
+        texts: Mapping[str, str] = self._commit(change.revision).files
+        parents: tuple[str, ...] = (change.revision,)
+        if tip:
+            base = self.base(tip, change.revision)
+            known = {self.tree(commit, change.closure) if commit else "" for commit in (base, change.revision)}
+            known |= {self.tree(change.seen, change.closure)} if change.seen and change.seen in self.commits else set()
+            dropped = self._tops(base, change.closure) - self._tops(tip, change.closure)
+            if dropped or (self.tree(tip, change.closure) not in known and not change.keep):
+                raise ForeignCommit(ref=change.ref, service=change.service)
+            texts = self._merged(tip, change.revision, base, change.closure, f"{change.service}@{change.version}")
+            parents = (tip,) if base == change.revision else (tip, change.revision)
+        text = (
+            f"{change.message.strip()}\n\nBranchline-Event: {change.service}/{change.event}\n"
+            f"Branchline-Revision: {change.revision}\nBranchline-Version: {change.version}\n"
+        )
+        if change.ref == self.checked_out:
+            raise TrunkCheckedOut(ref=change.ref)
+        new = self._keep(texts, parents, text, change.actor, int(change.at))
+        self._push(change.ref, new, tip)
+        return new
+
+    def _merged(self, ours: str, theirs: str, base: str, closure: Sequence[str], branch: str) -> dict[str, str]:
+        a, b = self.commits[ours].files, self.commits[theirs].files
+        o = self.commits[base].files if base else {}
+        texts = {path: text for path, text in b.items() if closure and _within(path, closure)}
+        clashes = []
+        for path in sorted(set(a) | set(b)):
+            if closure and _within(path, closure):
+                continue
+            one, other, then = a.get(path), b.get(path), o.get(path)
+            if one != other and then not in {one, other}:
+                clashes.append(path)
+            text = other if one == then else one
+            if text is not None:
+                texts[path] = text
+        if clashes:
+            raise MergeConflict(branch=branch, paths=", ".join(clashes))
+        return texts
+
+    def _push(self, branch: str, new: str, old: str) -> None:
+        if self.refusing:
+            raise PushRefused(ref=branch)
+        if self.heads.get(branch, "") != old:
+            raise RefMoved(ref=branch)
+        self.heads = {**{b: t for b, t in self.heads.items() if b != branch}, **({branch: new} if new else {})}
+        self._seen = dict(self.heads)
+        self.writes.append(branch)
+        if self.answer_lost:
+            raise RemoteUnreachable(remote="origin")
+
+    def _create(self, ref: str, target: str) -> None:
+        if self.refs.setdefault(ref, target) != target:
+            raise RefMoved(ref=ref)
+
+    def _check(self, service: str, stamp: Stamp) -> None:
+        if stamp < self._told.get(service, stamp):
+            raise Fenced(service=service)
+
+    def _named(self, service: str, branch: str) -> None:
+        named = names.branch(branch)
+        if named is None or named.service != service:
+            raise BadName(what="branch", name=branch)
+
+    def _commit(self, oid: str) -> Commit:
+        if commit_id(oid) not in self.commits:
+            raise UnknownReference(reference=oid[:12])
+        return self.commits[oid]
+
+    def _inside(self, commit: str, closure: Sequence[str]) -> dict[str, str]:
+        paths = [tree_path(path) for path in closure]
+        return {path: text for path, text in self._commit(commit).files.items() if _within(path, paths)}
+
+    def _tops(self, commit: str, closure: Sequence[str]) -> set[str]:
+        return {path for path in closure if commit and self.tree(commit, [path])}
+
+    def _line(self, tip: str) -> list[str]:
+        """A commit and all that it comes from, newest first."""
+        self._commit(tip)
+        found, todo = [], [tip]
+        while todo:
+            todo.sort(key=lambda oid: (self.commits[oid].at, list(self.commits).index(oid)))
+            oid = todo.pop()
+            if oid not in found:
+                found.append(oid)
+                todo.extend(self.commits[oid].parents)
+        return found
+
+    def _trailers(self, tip: str, service: str) -> list[tuple[str, str, str]]:
+        """Commit, generation and revision of what was recorded for a service, newest first."""
+        found, oid = [], tip
+        while oid:
+            said = dict(line.split(": ", 1) for line in self.commits[oid].message.splitlines() if ": " in line)
+            of, _, event = said.get("Branchline-Event", "").partition("/")
+            if of == service:
+                found.append((oid, event, said["Branchline-Revision"]))
+            oid = next(iter(self.commits[oid].parents), "")
+        return found
+
+    def _keep(self, files: Mapping[str, str], parents: tuple[str, ...], message: str, author: str, at: int) -> str:
+        commit = Commit(dict(files), parents, message, author, at)
+        oid = hashlib.sha1(repr((sorted(files.items()), parents, message, author, at)).encode()).hexdigest()
+        self.commits.setdefault(oid, commit)
+        return oid
+
+
+def _within(path: str, closure: Sequence[str]) -> bool:
+    return any(top == "" or path == top or path.startswith(top + "/") for top in closure)
