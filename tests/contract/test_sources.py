@@ -1,0 +1,103 @@
+"""This file says what every Sources does: the fake and the files of this machine (1.17, F46)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from branchline.adapters.folder import FolderArtifacts
+from branchline.adapters.sources import LocalSources
+from branchline.errors import DataGone, DataMissing, ReuseError
+from branchline.ports import Sources
+from tests.fakes.sources import FakeSources
+
+WHERE = "data/sales/*.csv"
+FILES = {"2006.csv": b"id,price\n1,10\n2,20\n", "2007.csv": b"id,price\n3,30"}
+Lie = Callable[[dict[str, bytes]], None]
+
+
+@pytest.fixture(params=["fake", "local"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def sources(kind: str, tmp_path: Path) -> Sources:
+    if kind == "fake":
+        return FakeSources()
+    return LocalSources(tmp_path / "project", tmp_path / "pins", FolderArtifacts(tmp_path / "store"))
+
+
+@pytest.fixture
+def lie(sources: Sources, tmp_path: Path) -> Lie:
+    """Make exactly these files lie at WHERE."""
+
+    def lay(files: dict[str, bytes]) -> None:
+        if isinstance(sources, FakeSources):
+            sources.here = {WHERE: files}
+            return
+        folder = tmp_path / "project" / "data" / "sales"
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():
+            old.unlink()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    return lay
+
+
+def test_a_version_says_what_it_is_made_of(sources: Sources, lie: Lie) -> None:
+    lie(FILES)
+    version = sources.pin("sales", WHERE)
+    assert (version.source, version.files, version.rows) == ("sales", 2, 3)
+    assert version.size == sum(map(len, FILES.values()))
+    assert len(version.digest) == 64
+
+
+def test_the_same_content_is_the_same_version_wherever_it_comes_from(sources: Sources, lie: Lie) -> None:
+    lie(FILES)
+    first = sources.pin("sales", WHERE)
+    lie(dict(reversed(FILES.items())))
+    assert sources.pin("sales", WHERE) == first
+    other = FakeSources()
+    other.here = {WHERE: FILES}
+    assert other.pin("sales", WHERE) == first
+
+
+def test_a_change_is_another_version_and_the_old_one_stays(sources: Sources, lie: Lie, tmp_path: Path) -> None:
+    lie(FILES)
+    old = sources.pin("sales", WHERE)
+    lie({**FILES, "2007.csv": b"id,price\n3,31"})  # of the same size
+    new = sources.pin("sales", WHERE)
+    assert new.digest != old.digest
+    sources.lay("sales", old.digest, tmp_path / "old")
+    sources.lay("sales", new.digest, tmp_path / "new")
+    assert (tmp_path / "old" / "2007.csv").read_bytes() == FILES["2007.csv"]
+    assert (tmp_path / "new" / "2007.csv").read_bytes() == b"id,price\n3,31"
+    assert (tmp_path / "new" / "2006.csv").read_bytes() == FILES["2006.csv"]
+
+
+def test_nothing_there_is_missing(sources: Sources) -> None:
+    with pytest.raises(DataMissing):
+        sources.pin("sales", "data/none/*.csv")
+
+
+def test_a_version_nobody_pinned_here_is_gone(sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(DataGone):
+        sources.lay("sales", "0" * 64, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(sources: Sources, lie: Lie, tmp_path: Path) -> None:
+    lie(FILES)
+    version = sources.pin("sales", WHERE)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ReuseError):
+        sources.lay("sales", version.digest, tmp_path / "out")
+
+
+def test_rows_are_lines_of_text_without_headers(sources: Sources, lie: Lie) -> None:
+    lie({"a.csv": b"", "b.csv": b"id\n", "c.csv": b"id\n1\n2", "d.csv": b"\0\n\n"})
+    assert sources.pin("sales", WHERE).rows == 2
