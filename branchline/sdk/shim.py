@@ -106,11 +106,16 @@ def supervise(
     _libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     writer = Log(log, cap)
     reading, writing = os.pipe()
+    settled, settling = os.pipe()
     begun, me = time.monotonic(), os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_child(me, writing, body)
+        os.close(settled)
+        _become_child(me, writing, settling, body)
     os.close(writing)
+    os.close(settling)
+    os.read(settled, 1)  # the end of this pipe: before it there is no group to signal, and TERM would be lost
+    os.close(settled)
     os.set_blocking(reading, False)
     watch = _Watch(pid, reading, writer, tuple(stops))
     started(pid)
@@ -182,7 +187,7 @@ def _readable(wanted: list[int], seconds: float) -> set[int]:
     return {number for number, _ in poll.poll(seconds * 1000)}
 
 
-def _become_child(parent: int, output: int, body: Callable[[], None]) -> None:
+def _become_child(parent: int, output: int, settling: int, body: Callable[[], None]) -> None:
     """Settle as the root of a tree, run the body, and never return."""
     status = 70
     try:
@@ -195,6 +200,7 @@ def _become_child(parent: int, output: int, body: Callable[[], None]) -> None:
             signal.signal(number, signal.SIG_DFL)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        os.close(settling)
         body()
         status = 0
     except SystemExit as ended:

@@ -1,0 +1,171 @@
+"""This file says what every Launcher does: the fake and real processes (3.15, I2, F52, F73)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from branchline.adapters.processes import ProcessLauncher
+from branchline.errors import Fenced
+from branchline.ports import Group, Instance, Launcher, Stamp
+from tests.fakes.launcher import FakeLauncher
+from tests.servers import SERVER
+from tests.waiting import wait_until
+
+NOW = Stamp(5, 1)
+
+
+@dataclass
+class House:
+    """A launcher, and groups that behave as their revision is called: well, dies, hangs, late."""
+
+    launcher: Launcher
+    folder: Path
+    behaviours: tuple[str, ...] = ("well", "dies", "hangs", "late")
+    begun: list[Instance] = field(default_factory=list)
+
+    def group(self, behaviour: str = "well", perimeter: str = "production", instances: int = 1) -> Group:
+        return Group(
+            service="housing",
+            revision=behaviour,
+            version="1.0.0",
+            perimeter=perimeter,
+            argv=(sys.executable, "-c", SERVER, {"late": "hangs"}.get(behaviour, behaviour)),
+            cwd=self.folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder)},
+            health="/-/health",
+            start_seconds=0.5 if behaviour == "late" else 60,
+            drain_seconds=2,
+            instances=instances,
+        )
+
+    def launch(
+        self, behaviour: str = "well", stamp: Stamp = NOW, perimeter: str = "production", n: int = 1
+    ) -> Instance:
+        self.begun.append(self.launcher.launch(self.group(behaviour, perimeter, n), stamp))
+        return self.begun[-1]
+
+    def now(self, nonce: str) -> Instance:
+        return next(instance for instance in self.launcher.instances() if instance.nonce == nonce)
+
+    def becomes(self, nonce: str, state: str) -> bool:
+        return wait_until(lambda: self.now(nonce).state == state, seconds=30)
+
+
+@pytest.fixture(params=["fake", "processes"])
+def house(request: pytest.FixtureRequest, tmp_path: Path, runtime_dir: Path) -> Iterator[House]:
+    fake = FakeLauncher()
+    fake.behave = {word: word for word in House.behaviours}
+    made = House(fake if request.param == "fake" else ProcessLauncher(tmp_path / "state", runtime_dir), tmp_path)
+    yield made
+    for instance in made.launcher.instances():
+        made.launcher.stop(instance.nonce, Stamp(99, 99))
+
+
+def test_a_group_that_answers_becomes_ready(house: House) -> None:
+    begun = house.launch()
+    assert begun.state in ("starting", "ready")
+    assert house.becomes(begun.nonce, "ready")
+    ready = house.now(begun.nonce)
+    assert (ready.service, ready.revision, ready.version, ready.perimeter) == ("housing", "well", "1.0.0", "production")
+    assert (ready.health, ready.nonce_aware, ready.tail) == ("/-/health", True, "")
+    assert ready.pids
+    assert len(ready.sockets) == 1
+
+
+def test_every_socket_is_of_this_incarnation_alone(house: House) -> None:
+    """M16: a new incarnation is a new address; the name carries the nonce (F73)."""
+    one = house.launch(n=2)
+    assert house.becomes(one.nonce, "ready")
+    house.launcher.stop(one.nonce, NOW)
+    two = house.launch(n=2)
+    assert len({*one.sockets, *two.sockets}) == 4
+    for instance in (one, two):
+        assert all(instance.nonce in Path(socket).name for socket in instance.sockets)
+
+
+def test_launching_again_starts_nothing(house: House) -> None:
+    one = house.launch()
+    assert house.launch().nonce == one.nonce
+    assert house.becomes(one.nonce, "ready")
+    assert house.launch().nonce == one.nonce
+    assert len(house.launcher.instances()) == 1
+
+
+def test_two_launches_at_once_begin_one_incarnation(house: House) -> None:
+    threads = [threading.Thread(target=house.launch) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({instance.nonce for instance in house.begun}) == 1
+
+
+def test_staging_and_production_are_different_groups(house: House) -> None:
+    assert house.launch().nonce != house.launch(perimeter="staging").nonce
+
+
+def test_who_does_not_become_ready_in_time_has_failed_for_good(house: House) -> None:
+    begun = house.launch("late")
+    assert house.becomes(begun.nonce, "failed")
+    assert "not ready after" in house.now(begun.nonce).tail
+
+
+def test_who_ends_has_failed_and_its_last_lines_are_there(house: House) -> None:
+    begun = house.launch("dies")
+    assert house.becomes(begun.nonce, "failed")
+    failed = house.now(begun.nonce)
+    assert "ended by itself with exit" in failed.tail
+    assert house.launcher.log(begun.nonce).splitlines()[-1] in failed.tail
+
+
+def test_after_a_failure_a_launch_begins_anew(house: House) -> None:
+    one = house.launch("dies")
+    assert house.becomes(one.nonce, "failed")
+    assert house.launch("dies").nonce != one.nonce
+
+
+def test_who_is_starting_is_left_to_start(house: House) -> None:
+    begun = house.launch("hangs")
+    assert house.now(begun.nonce).state == "starting"
+    assert house.launch("hangs").nonce == begun.nonce
+
+
+def test_a_stopped_incarnation_is_gone_and_may_be_stopped_again(house: House) -> None:
+    begun = house.launch()
+    assert house.becomes(begun.nonce, "ready")
+    for _ in range(2):
+        house.launcher.stop(begun.nonce, NOW)
+        stopped = house.now(begun.nonce)
+        assert (stopped.state, stopped.pids) == ("stopped", ())
+    house.launcher.stop("0" * 16, NOW)
+
+
+def test_what_was_planned_before_a_newer_decision_is_refused(house: House) -> None:
+    """I2, F52: told on recording, checked at every effect."""
+    begun = house.launch(stamp=Stamp(3, 1))
+    house.launcher.tell("housing", Stamp(4, 1))
+    house.launcher.tell("housing", Stamp(2, 7))
+    with pytest.raises(Fenced):
+        house.launcher.launch(house.group("well", "staging"), Stamp(3, 9))
+    with pytest.raises(Fenced):
+        house.launcher.stop(begun.nonce, Stamp(4, 0))
+    house.launcher.stop(begun.nonce, Stamp(4, 1))
+
+
+def test_a_decision_about_one_service_fences_no_other(house: House) -> None:
+    house.launcher.tell("listings", Stamp(9, 9))
+    house.launch(stamp=Stamp(1, 1))
+
+
+def test_the_log_is_what_was_printed_last(house: House) -> None:
+    begun = house.launch()
+    assert house.becomes(begun.nonce, "ready")
+    assert "starts" in house.launcher.log(begun.nonce)
+    assert len(house.launcher.log(begun.nonce, 1).splitlines()) == 1
+    assert house.launcher.log("0" * 16) == ""

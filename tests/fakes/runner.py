@@ -1,0 +1,86 @@
+"""This file fakes the Runner port: commands that are functions, a service's worker included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from branchline.ports import Finished, Task
+
+Act = Callable[[Task], Finished]
+Call = Callable[[dict[str, Any]], Any]
+
+
+class FakeRunner:
+    """The Runner port.
+
+    `commands` maps a program's name, or its module after `-m`, to what it does; a program that is not there ends with
+    127. `calls` maps `module:function` to what a step or gate does with its order: it returns the value (which becomes
+    `value.json`) or raises; what is not there returns its own name. Every task is in `tasks`.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.calls: dict[str, Call] = {}
+        self.commands: dict[str, Act] = {
+            "true": lambda task: Finished(0, 0.01),
+            "false": lambda task: Finished(1, 0.01),
+            "echo": lambda task: printed(task, " ".join(task.argv[1:])),
+            "cat": lambda task: printed(task, task.stdin.rstrip("\n")),
+            "branchline.sdk.run": self._work,
+        }
+
+    def run(self, task: Task, stopped: Callable[[], bool] = lambda: False) -> Finished:
+        """Do what the command does; `sleep` runs until it is stopped or its time is over."""
+        self.tasks.append(task)
+        name = task.argv[task.argv.index("-m") + 1] if "-m" in task.argv else Path(task.argv[0]).name
+        if name == "sleep":
+            if stopped():
+                return Finished(143, 0.1)
+            return Finished(0, float(task.argv[1])) if float(task.argv[1]) <= task.seconds else ran_out(task)
+        if name not in self.commands:
+            return printed(task, f"branchline: cannot run {name}: No such file or directory", 127)
+        finished = self.commands[name](task)
+        stopped()
+        return finished
+
+    def _work(self, task: Task) -> Finished:
+        """Be `branchline.sdk.run`."""
+        answers = Path(task.argv[task.argv.index("branchline.sdk.run") + 1])
+        for line in task.stdin.splitlines():
+            order = json.loads(line)
+            answer = self._answer(order)
+            with answers.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(answer) + "\n")
+            if not answer["ok"] and not order.get("gate"):
+                break
+        return Finished(0, 0.01)
+
+    def _answer(self, order: dict[str, Any]) -> dict[str, Any]:
+        answer = {"step": order["step"], "ok": False, "seconds": 0.01, "timed_out": False, "left": 0, "exit": 0}
+        answer |= {"summary": "", "error": ""}
+        try:
+            value = self.calls.get(order["call"], lambda order: order["call"])(order)
+        except TimeoutError:
+            return answer | {"timed_out": True, "error": f"stopped after {order['seconds']:g} s"}
+        except Exception as error:  # noqa: BLE001 - the fake's functions raise what a step would
+            return answer | {"error": f"{type(error).__name__}: {error}"}
+        if not order.get("gate"):
+            Path(order["output"]).mkdir(parents=True, exist_ok=True)
+            Path(order["output"], "value.json").write_text(json.dumps(value), encoding="utf-8")
+        return answer | {"ok": True, "value": value, "summary": str(value)[:60]}
+
+
+def printed(task: Task, text: str, exit: int = 0) -> Finished:
+    """End with something in the log."""
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    with task.log.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+    return Finished(exit, 0.01, tail="\n".join(text.splitlines()[-20:]))
+
+
+def ran_out(task: Task) -> Finished:
+    """End because its time was over."""
+    return Finished(143, task.seconds, timed_out=True)

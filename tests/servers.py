@@ -1,0 +1,44 @@
+"""This file holds the servers that tests start: one program, whose argument says how it behaves."""
+
+SERVER = """
+import os, sys, time
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+mode = sys.argv[1]
+nonce = "somebody else" if mode == "stranger" else os.environ["BRANCHLINE_NONCE"]
+print(mode, "starts", flush=True)
+if mode == "dies":
+    sys.exit("no model here")
+if mode == "hangs":
+    while True:
+        time.sleep(60)
+
+class Handler(BaseHTTPRequestHandler):
+    def address_string(self):
+        return "unix"
+
+    def log_message(self, *words):
+        pass
+
+    def do_GET(self):
+        status = 500 if mode == "fails" else 200
+        self.send_response(status)
+        if mode != "silent":
+            self.send_header("x-envoy-upstream-healthchecked-cluster", nonce)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+path = os.environ["BRANCHLINE_SOCKET"]
+if mode == "elsewhere":
+    path += ".elsewhere"
+if mode == "children" and os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    time.sleep(600)
+Server(path, Handler).serve_forever()
+"""
