@@ -11,8 +11,10 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -96,9 +98,9 @@ def test_robin_changed_the_server_and_not_the_model() -> None:
 
 
 def test_the_replay_reads_each_later_sale_once_and_states_what_a_listing_states() -> None:
-    asked = list(replay.requests())
+    asked = list(replay.sales())
     assert len(asked) == len({sale.unit for sale in asked}) == 1611
-    assert len(list(replay.requests(since="2006-01", until="2007-12"))) == 1319
+    assert len(list(replay.sales(since="2006-01", until="2007-12"))) == 1319
     sample = json.loads((SERVICE / "tests" / "sample.json").read_text(encoding="utf-8"))
     for unit, features, truth in asked:
         assert features.keys() == sample.keys()
@@ -109,39 +111,48 @@ def test_the_replay_reads_each_later_sale_once_and_states_what_a_listing_states(
 
 
 def test_the_replay_asks_on_one_connection_and_tells_the_truth_of_all_it_asked() -> None:
+    rows = list(replay.sales())[:25]
+    answers: list[replay.Answer] = []
     with gateway() as (url, seen):
-        rows = list(replay.requests())[:25]
-        answers: list[replay.Answer] = []
-        words = replay.replay(url, "housing", rows, answers.append, batch=10)
-    assert words == {"kept": 25}
-    assert [(answer.sale, answer.revision, answer.prediction) for answer in answers] == [
-        (row, "1.0.0", 1.5) for row in rows
-    ]
-    assert [unit for unit, _, _ in seen["/housing/"]] == [row.unit for row in rows]
-    assert [len(body) for _, body, _ in seen["/housing/-/outcomes"]] == [10, 10, 5]
-    told = [outcome for _, body, _ in seen["/housing/-/outcomes"] for outcome in body]
-    assert told == [{"unit": row.unit, "truth": row.truth} for row in rows]
-    assert len({port for posts in seen.values() for _, _, port in posts}) == 1
+        assert replay.replay(url, "housing", rows, answers.append, batch=10) == 25
+    assert [(each.sale, each.revision, each.prediction) for each in answers] == [(row, "1.0.0", 1.5) for row in rows]
+    assert [post.unit for post in seen["/housing/"]] == [row.unit for row in rows]
+    assert [post.body for post in seen["/housing/"]] == [row.features for row in rows]
+    told = [post.body for post in seen["/housing/-/outcomes"]]
+    assert told == [[{"unit": row.unit, "truth": row.truth} for row in rows[at : at + 10]] for at in (0, 10, 20)]
+    assert len({post.port for posts in seen.values() for post in posts}) == 1
 
 
 def test_the_replay_ends_when_it_is_told_to_and_still_reports() -> None:
     with gateway() as (url, seen):
-        words = replay.replay(url, "housing", replay.requests(), lambda answer: False)
-    assert words == {"kept": 1}
-    assert len(seen["/housing/"]) == 1
+        assert replay.replay(url, "housing", replay.sales(), lambda answer: False) == 1
+    assert [len(posts) for posts in seen.values()] == [1, 1]
+
+
+def test_the_replay_tells_again_what_nobody_took_and_minds_what_is_not_understood() -> None:
+    rows = list(replay.sales())[:4]
+    with gateway(503, 404) as (url, seen):
+        assert replay.replay(url, "housing", rows, batch=2) == 4
+    assert [len(post.body) for post in seen["/housing/-/outcomes"]] == [2, 3, 1]
+    with gateway(422) as (url, _), pytest.raises(HTTPException, match="422"):
+        replay.replay(url, "housing", rows, batch=2)
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-Posts = dict[str, list[tuple[str | None, list[dict[str, object]], int]]]
+class Post(NamedTuple):
+    unit: str | None
+    body: Any
+    port: int
 
 
 @contextmanager
-def gateway() -> Iterator[tuple[str, Posts]]:
-    """A gateway that answers 1.5 to everybody and keeps every outcome; it notes unit, body and port of each request."""
-    seen: Posts = {}
+def gateway(*statuses: int) -> Iterator[tuple[str, dict[str, list[Post]]]]:
+    """A gateway that answers listings with 1.5, outcomes with `statuses` and then 200, and notes what it was sent."""
+    seen: dict[str, list[Post]] = {}
+    left = list(statuses)
 
     class Gateway(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -149,10 +160,10 @@ def gateway() -> Iterator[tuple[str, Posts]]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            seen.setdefault(self.path, []).append((self.headers["x-branchline-unit"], body, self.client_address[1]))
-            outcomes = self.path.endswith("/-/outcomes")
-            said = json.dumps({"outcomes": ["kept"] * len(body)} if outcomes else {"prediction": 1.5}).encode()
-            self.send_response(200)
+            post = Post(self.headers["x-branchline-unit"], body, self.client_address[1])
+            seen.setdefault(self.path, []).append(post)
+            said = json.dumps({"prediction": 1.5}).encode()
+            self.send_response(left.pop(0) if left and self.path.endswith("/-/outcomes") else 200)
             self.send_header("x-branchline-revision", "1.0.0")
             self.send_header("content-length", str(len(said)))
             self.end_headers()
