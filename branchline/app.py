@@ -18,7 +18,7 @@ from typing import IO
 from branchline.adapters.clock import SystemClock
 from branchline.adapters.envoy_meter import GatewayLog
 from branchline.adapters.envoy_router import RouteWriter
-from branchline.adapters.folder import Folder
+from branchline.adapters.folder import FolderArtifacts
 from branchline.adapters.git_conclusion import Conclusion
 from branchline.adapters.git_mirror import Mirror
 from branchline.adapters.git_worktree import WorkTree
@@ -107,7 +107,7 @@ def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
     """The real adapters of a laptop: SQLite, folders, processes, git, uv, Envoy."""
     state = settings.state
     file = SqliteFile(state / "ledger.sqlite3")
-    artifacts = Folder(state / "store")
+    artifacts = FolderArtifacts(state / "store")
     mirror = Mirror(state / "mirror.git", settings.top)
     return Ports(
         ledger=SqliteLedger(file),
@@ -117,7 +117,7 @@ def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
         writer=Conclusion(mirror),
         environments=UvEnvironments(state),
         artifacts=artifacts,
-        sources=LocalSources(settings.top, artifacts),
+        sources=LocalSources(settings.top, state / "sources", artifacts),
         runner=ProcessRunner(),
         launcher=ProcessLauncher(state, settings.runtime),
         router=gateway,

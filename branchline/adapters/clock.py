@@ -15,3 +15,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds that only grow, for durations."""
         return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Let that much time pass."""
+        time.sleep(seconds)

@@ -110,11 +110,8 @@ def logged(text: str | None) -> GateResult:
     """The built-in gate `log`: an experiment has a written hypothesis, a metric and a log (1.14, 1.27)."""
     if text is None:
         return GateResult("log", Result.FAIL, "there is no EXPERIMENT.md")
-    sections = {
-        line.lstrip("# ").strip().lower(): i
-        for i, line in enumerate(lines := text.splitlines())
-        if line.startswith("#")
-    }
+    lines = text.splitlines()
+    sections = {line.lstrip("# ").strip().lower(): i for i, line in enumerate(lines) if line.startswith("#")}
     missing = [name for name in ("hypothesis", "metric", "log") if not _filled(name, sections, lines)]
     if missing:
         return GateResult("log", Result.FAIL, "EXPERIMENT.md says nothing under: " + ", ".join(missing))

@@ -35,6 +35,7 @@ class Observer:
         self._lock = threading.Lock()
         self._refs: dict[str, str] = {}
         self.reachable = True
+        self.fetched = False
 
     def fetch(self) -> Mapping[str, str]:
         """Bring the known branches up to date; when the remote is dead, the last known ones stay, and `reachable` is
@@ -46,7 +47,7 @@ class Observer:
             self.reachable = False
             raise
         with self._lock:
-            self._refs, self.reachable = refs, True
+            self._refs, self.reachable, self.fetched = refs, True, True
         return refs
 
     @property

@@ -114,6 +114,7 @@ def closed_environment(prepared: Prepared, home: Path) -> dict[str, str]:
         "TZ": "UTC",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONPATH": f"{prepared.sdk_path}:{prepared.folder}",
         **pycache(prepared.environment),
     }

@@ -33,6 +33,7 @@ from branchline.errors import (
 )
 from branchline.ports import Change, Endpoint, Group, Instance, Ports, Stamp
 
+TRIAL = "trial"  # the perimeter of a group that only a `run` wants
 PATIENCE = 3  # starts of one revision in one perimeter before it is given up
 TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
     (RemoteUnreachable, "remote"),
@@ -64,6 +65,7 @@ class Reconciler:
     _attempts: dict[tuple[str, str], Attempts] = field(default_factory=dict)
     _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
     _offered: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
+    _buried: set[str] = field(default_factory=set)
     _stopping: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -149,11 +151,12 @@ class Reconciler:
             key = (instance.revision, instance.perimeter)
             if instance.state == "ready":
                 self._attempts.pop(key, None)
-            if instance.state not in ("failed", "stopped") or instance.perimeter == "trial":
+            if instance.state != "failed" or instance.nonce in self._buried or instance.perimeter == TRIAL:
                 continue
+            self._buried.add(instance.nonce)
             attempts = self._attempts.setdefault(key, Attempts())
             attempts.failed += 1
-            attempts.again = self.ports.clock.monotonic() + min(30.0, 0.25 * 2**attempts.failed)
+            attempts.again = self.ports.clock.monotonic() + min(30.0, 0.25 * 2 ** min(attempts.failed, 8))
             self.ports.launcher.stop(instance.nonce, stamp)
             self.troubles[service.name, "start"] = f"{instance.version} did not stay up: {last_line(instance.tail)}"
             if attempts.failed >= (1 if instance.perimeter == "staging" else PATIENCE):
@@ -180,7 +183,7 @@ class Reconciler:
             i
             for i in sight.instances
             if i.state == "ready"
-            and ((i.revision, i.perimeter) in groups or i.revision in routed or i.perimeter == "trial")
+            and ((i.revision, i.perimeter) in groups or i.revision in routed or i.perimeter == TRIAL)
         )
         return self._try(service.name, "offer", lambda: self._publish(service, keep, stamp))
 
@@ -206,6 +209,8 @@ class Reconciler:
 
     def git(self, name: str) -> bool:
         """One pass over the trunks and branches of a service; says whether anything was done."""
+        if not self.observer.fetched:
+            return False  # nothing of git has been seen yet
         service = self.recorder.service(name)
         stamp, wanted = self.recorder.stamp(service), desired(service)
         world = self.observer.whole(service).world

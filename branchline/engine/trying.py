@@ -18,12 +18,10 @@ from branchline.engine.checking import evaluate
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import Prepared, governed_spec, group_of, prepare
 from branchline.engine.progress import Progress
-from branchline.engine.reconciling import Reconciler, last_line
+from branchline.engine.reconciling import TRIAL, Reconciler, last_line
 from branchline.engine.recording import Recorder
 from branchline.errors import BranchlineError, StartFailed, UnknownReference
 from branchline.ports import Instance, Ports, Stamp
-
-TRIAL = "trial"  # the perimeter of a group that only a `run` wants
 
 
 @dataclass(slots=True)

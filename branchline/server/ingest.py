@@ -1,7 +1,7 @@
 """This file takes outcomes from the gateway, and tells a caller which revisions answer a service.
 
 An outcome is answered with 200 only when it is durable. Values are strict: no text, no NaN, no infinity, no bool
-(F78). One outcome may be sent, or many under `outcomes`: a batch is one transaction.
+(F78). One outcome or a list of them may be sent: a batch is one transaction.
 """
 
 from __future__ import annotations
@@ -37,15 +37,8 @@ class Report(BaseModel):
     id: Annotated[str, Field(max_length=128)] = ""
 
 
-class Batch(BaseModel):
-    """Many outcomes, kept in one transaction."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    outcomes: Annotated[list[Report], Field(max_length=MOST)]
-
-
-BODY: TypeAdapter[Batch | Report] = TypeAdapter(Batch | Report)
+ONE: TypeAdapter[Report] = TypeAdapter(Report)
+MANY: TypeAdapter[list[Report]] = TypeAdapter(Annotated[list[Report], Field(max_length=MOST)])
 
 
 def ingest(controller: Controller) -> FastAPI:
@@ -94,14 +87,13 @@ async def whole(request: Request) -> bytes:
 
 
 def parsed(body: bytes) -> list[Report]:
-    """One outcome, or many under `outcomes`, strictly read; raises OutcomeRefused."""
+    """One outcome or a list of them, strictly read; raises OutcomeRefused."""
     try:
-        read = BODY.validate_json(body)
+        return MANY.validate_json(body) if body.lstrip()[:1] == b"[" else [ONE.validate_json(body)]
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise OutcomeRefused(f"{where}: {first['msg']}", reason="it is not understood") from None
-    return read.outcomes if isinstance(read, Batch) else [read]
 
 
 def keep(controller: Controller, service: str, reports: list[Report]) -> JSONResponse:

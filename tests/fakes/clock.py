@@ -25,6 +25,10 @@ class FakeClock:
         self.wall += seconds
         self.grown += seconds
 
+    def wait(self, seconds: float) -> None:
+        """Let that much time pass at once."""
+        self.advance(seconds)
+
     def jump(self, seconds: float) -> None:
         """Set the wall clock, as NTP or a person does; durations do not notice (F56)."""
         self.wall += seconds
