@@ -9,16 +9,16 @@ holds never changes, so answers about commits are remembered.
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from branchline.adapters.git import (
     ANY_COMMIT,
+    LOCAL,
     NETWORK,
+    Answer,
     Git,
     commit_id,
     hidden,
@@ -28,13 +28,11 @@ from branchline.adapters.git import (
     words,
 )
 from branchline.adapters.git_export import Entry, entries, export
+from branchline.adapters.git_locks import clear_drafts, clear_locks
+from branchline.adapters.git_truth import Truth, settings_of, taken, truth_of
 from branchline.core.names import checked
 from branchline.errors import GitError, NotARepository, RemoteUnreachable, UnknownReference
 
-# What the mirror takes over of the user's configuration: how to reach the truth, and whose repositories are trusted.
-_TAKEN = re.compile(
-    r"(credential|http|https|url|ssh)\..+|core\.(sshcommand|askpass|gitproxy)|safe\.directory|remote\.[^\n]+\.proxy"
-)
 # A push into the user's own repository runs nothing of it, and may write what is checked out (see `git_clone.py`).
 _RECEIVE = (
     "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c receive.autogc=false -c receive.updateServerInfo=false"
@@ -45,19 +43,11 @@ _TOLERATED = ("badTimezone", "missingSpaceBeforeDate", "missingSpaceBeforeEmail"
               "badEmail", "badName", "missingEmail", "zeroPaddedFilemode", "zeroPaddedDate", "badDateOverflow",
               "missingTaggerEntry", "gitattributesSymlink", "gitignoreSymlink", "mailmapSymlink")  # fmt: skip
 _OPTIONS = ("fetch.fsckObjects=true", *(f"fetch.fsck.{slip}=ignore" for slip in _TOLERATED),
-            "core.attributesFile=/dev/null", "core.logAllRefUpdates=false", "merge.directoryRenames=false",
+            "core.attributesFile=/dev/null", "core.logAllRefUpdates=false", "core.fsync=objects,reference",
+            "merge.directoryRenames=false",
             "push.gpgSign=false", "push.recurseSubmodules=no", "submodule.recurse=false")  # fmt: skip
 _REMEMBERED = 20_000
 _TRAILER = "Branchline-Event"
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """Where git's truth is: `remote` is its name in the user's repository, '' when it is that repository itself."""
-
-    remote: str
-    fetch: str
-    push: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +57,6 @@ class Trailer:
     commit: str
     generation: str
     revision: str
-
-
-def truth_of(settings: Sequence[tuple[str, str]], common: Path, top: Path) -> Truth:
-    """Find the truth in the user's settings: `origin`, else the only remote, else the repository itself."""
-    urls = [(key[7:-4], value) for key, value in settings if re.fullmatch(r"remote\.[^\n]+\.url", key) and value]
-    remotes = dict(reversed(urls))  # the first address of each
-    name = "origin" if "origin" in remotes else next(iter(remotes)) if len(remotes) == 1 else ""
-    if not name:
-        return Truth("", str(common), str(common))
-    pushed = [value for key, value in settings if key == f"remote.{name}.pushurl"]
-    return Truth(name, _address(remotes[name], top), _address(pushed[0] if pushed else remotes[name], top))
-
-
-def _address(url: str, top: Path) -> str:
-    """An address as it is understood from anywhere: a relative path belongs to the user's work tree."""
-    if "://" in url or re.match(r"[^/]+:", url) or url.startswith("/"):
-        return url
-    return str(top / url)
 
 
 class Mirror:
@@ -110,15 +82,11 @@ class Mirror:
             options=_OPTIONS,
             env={"GIT_DIR": str(path), "GIT_CONFIG_GLOBAL": str(self._taken), "GIT_CONFIG_NOSYSTEM": "1"},
         )
-        self._digests: dict[object, str] = {}
-        self._trees: dict[object, tuple[Entry, ...]] = {}
-        fresh = not (path / "HEAD").is_file()
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not fresh:
-            clear_locks(path)
-        self.git.out("init", "--quiet", "--bare", "--template=")
-        if fresh:
-            self._recall()
+        self._truth: Truth | None = None
+        self._known: dict[object, str] = {}
+        self._trees: dict[str, tuple[Entry, ...]] = {}
+        self._trailers: dict[tuple[str, str], tuple[Trailer, ...]] = {}
+        self._open()
 
     # ------------------------------------------------------------------------------------------------ the port
 
@@ -132,11 +100,10 @@ class Mirror:
     def tree(self, commit: str, closure: Sequence[str]) -> str:
         """A digest of modes, contents and names below the closure's paths."""
         paths = tuple(sorted({tree_path(path) for path in closure}))
-        known = self._digests.get((commit, paths))
+        known = self._known.get((commit, paths))
         if known is None:
             rows = sorted(self.parts(commit, paths).items())
-            known = hashlib.sha256(repr(rows).encode()).hexdigest() if rows else ""
-            _remember(self._digests, (commit, paths), known)
+            known = self._remember((commit, paths), hashlib.sha256(repr(rows).encode()).hexdigest() if rows else "")
         return known
 
     def read(self, commit: str, path: str) -> bytes | None:
@@ -152,10 +119,13 @@ class Mirror:
 
     def base(self, one: str, other: str) -> str:
         """The best common ancestor."""
-        answer = self.git.answer("merge-base", "--end-of-options", commit_id(one), commit_id(other))
-        if answer.code > 1:
-            raise UnknownReference(words(answer.err), reference=f"{one[:12]} or {other[:12]}")
-        return answer.text
+        known = self._known.get(("base", one, other))
+        if known is None:
+            answer = self.git.answer("merge-base", "--end-of-options", commit_id(one), commit_id(other))
+            if answer.code > 1:
+                raise UnknownReference(words(answer.err), reference=f"{one[:12]} or {other[:12]}")
+            known = self._remember(("base", one, other), answer.text)
+        return known
 
     def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
         """Write the commit's tree into a folder; see `git_export.py`."""
@@ -190,16 +160,20 @@ class Mirror:
 
     def truth(self) -> Truth:
         """Where the truth is now; what the user has configured to reach it is taken over on the way."""
-        told = Git(self.source).line("config", "--list", "-z", "--includes")
-        pairs = [row.partition("\n") for row in told.split("\0")[:-1]]
-        settings = [(key, value if line_end else "true") for key, line_end, value in pairs]
-        text = "".join(_section(key, value) for key, value in settings if _TAKEN.fullmatch(key.lower()))
+        pairs = settings_of(Git(self.source))
+        text = taken(pairs)
         if not self._taken.is_file() or self._taken.read_text() != text:
             draft = self._taken.with_suffix(".new")
             draft.touch(0o600)
             draft.write_text(text)
             draft.replace(self._taken)
-        return truth_of(settings, self.common, self._top)
+        self._truth = truth_of(pairs, self.common, self._top)
+        return self._truth
+
+    @property
+    def remote(self) -> str:
+        """The remote that is the truth, as of the last look; '' when the user's repository is the truth."""
+        return (self._truth or self.truth()).remote
 
     def push(self, ref: str, new: str, old: str | None) -> None:
         """Move one full ref of the truth from `old` ('' is absent, None: whatever git allows) to `new` ('' deletes it).
@@ -234,11 +208,19 @@ class Mirror:
 
     def has(self, commit: str) -> bool:
         """Whether the commit is here."""
-        if ("has", commit) not in self._digests:
+        if ("has", commit) not in self._known:
             if self.git.answer("cat-file", "-e", f"{commit_id(commit)}^{{commit}}").code:
                 return False
-            _remember(self._digests, ("has", commit), "")
+            self._remember(("has", commit), "")
         return True
+
+    def set(self, full: str, new: str, old: str | None = None) -> None:
+        """Point a full ref of the mirror to `new` ('' deletes it), from `old` when that is given ('' is absent)."""
+        expected = [] if old is None else [old]
+        with self.lock:
+            answer = self._unlocked("update-ref", *(["-d", full] if not new else [full, new]), *expected)
+        if answer.code:
+            raise GitError(f"git update-ref {full}: {words(answer.err)}")
 
     def parts(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Mode, type and object id of each path that the commit has; '' is its root."""
@@ -251,6 +233,8 @@ class Mirror:
 
     def trailers(self, tip: str, service: str) -> tuple[Trailer, ...]:
         """What was recorded for the service on the first-parent line of a branch, newest first."""
+        if (tip, service) in self._trailers:
+            return self._trailers[tip, service]
         told = self.git.line(
             "log", "-z", "--first-parent", f"--grep=^{_TRAILER}: {checked('service', service)}/",
             f"--format=tformat:%H%x00%(trailers:key={_TRAILER},valueonly,separator=%x2C)"
@@ -260,7 +244,11 @@ class Mirror:
         cells = told.split("\0")[:-1]
         rows = [cells[n : n + 3] for n in range(0, len(cells), 3)]
         mine = f"{service}/"
-        return tuple(Trailer(commit, at.removeprefix(mine), of) for commit, at, of in rows if at.startswith(mine))
+        found = tuple(Trailer(commit, at.removeprefix(mine), of) for commit, at, of in rows if at.startswith(mine))
+        if len(self._trailers) >= 500:
+            self._trailers.clear()
+        self._trailers[tip, service] = found
+        return found
 
     def borrow(self, commit: str) -> None:
         """Bring a commit that only the user's own repository has, such as a snapshot of the work tree.
@@ -276,9 +264,38 @@ class Mirror:
 
     # ------------------------------------------------------------------------------------------------ inside
 
+    def _open(self) -> None:
+        """Make the mirror fit for use: clear what killed commands left, begin anew when it is broken (F36, F38)."""
+        fresh = not (self.path / "HEAD").is_file()
+        if not fresh:
+            clear_locks(self.path)
+            clear_drafts(self.path)
+            told = self.git.answer("for-each-ref", "--format=%(objecttype)")
+            if told.code or told.err:
+                aside = (self.path.with_suffix(f".broken-{n}") for n in range(1, 999))
+                self.path.rename(next(path for path in aside if not path.exists()))
+                fresh = True
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.git.out("init", "--quiet", "--bare", "--template=")
+        if fresh:
+            self._recall()
+
+    def _unlocked(self, *arguments: str, seconds: float = LOCAL) -> Answer:
+        """Run a command that writes the mirror; once more without the locks that a killed one has left."""
+        answer = self.git.answer(*arguments, seconds=seconds)
+        if answer.code and ".lock': File exists" in answer.err and clear_locks(self.path):
+            answer = self.git.answer(*arguments, seconds=seconds)
+        return answer
+
+    def _remember(self, key: object, value: str) -> str:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[key] = value
+        return value
+
     def _fetch(self, *arguments: str) -> None:
         try:
-            answer = self.git.answer(
+            answer = self._unlocked(
                 "fetch", "--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
                 "--no-recurse-submodules", *arguments, seconds=NETWORK,
             )  # fmt: skip
@@ -310,52 +327,3 @@ class Mirror:
                 self._trees.clear()
             self._trees[commit] = known
         return known
-
-
-def _remember(memory: dict[object, str], key: object, value: str) -> None:
-    if len(memory) >= _REMEMBERED:
-        memory.clear()
-    memory[key] = value
-
-
-def _section(key: str, value: str) -> str:
-    """One setting as a configuration file has it."""
-    first, _, rest = key.partition(".")
-    middle, _, last = rest.rpartition(".")
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    inner = middle.replace("\\", "\\\\").replace('"', '\\"')
-    return f'[{first} "{inner}"]\n\t{last} = "{quoted}"\n' if middle else f'[{first}]\n\t{last} = "{quoted}"\n'
-
-
-# ------------------------------------------------------------------------------------------------ what the killed left
-
-
-def clear_locks(path: Path, *, patience: float = 10.0, sleep: Callable[[float], None] = time.sleep) -> tuple[Path, ...]:
-    """Remove lock files from a mirror of ours once no git works in it any more; returns what was removed.
-
-    Only its owner may ask, under the daemon's lock: a command whose parent was killed may live on for a moment, and its
-    locks are real. Raises GitError when one is still there after `patience` seconds.
-    """
-    end = time.monotonic() + patience
-    while workers := _workers(path):
-        if time.monotonic() > end:
-            raise GitError(f"git still works in {path} (pid {', '.join(map(str, workers))})")
-        sleep(0.02)
-    stale = [*path.glob("*.lock"), *path.glob("*.new"), *path.glob("refs/**/*.lock"), *path.glob("objects/**/*.lock")]
-    for file in stale:
-        file.unlink(missing_ok=True)
-    return tuple(stale)
-
-
-def _workers(path: Path) -> list[int]:
-    """The processes that were given this repository as GIT_DIR and are git (Linux; elsewhere none is seen)."""
-    wanted = f"GIT_DIR={path}".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            program = (folder / "comm").read_bytes()
-            if program.startswith((b"git", b"setpriv")) and wanted in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # it has ended, or is somebody else's
-            continue
-    return found

@@ -19,6 +19,7 @@ from branchline.errors import (
     BranchExists,
     DirtyWorkTree,
     GitError,
+    MergeConflict,
     NotARepository,
     NothingToDo,
     RemoteUnreachable,
@@ -98,6 +99,12 @@ class WorkTree:
         asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=all", "--", *paths)
         return bool(self._git.out("--literal-pathspecs", *asked))
 
+    def files(self, name: str) -> tuple[str, ...]:
+        """Every file of that name which is committed or could be (ignored ones left out), by its path, sorted."""
+        asked = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", f":(glob)**/{name}")
+        found = {path for path in self._git.line(*asked).split("\0") if path and (self.root / path).is_file()}
+        return tuple(sorted(found))
+
     def snapshot(self, paths: Sequence[str] = ()) -> str:
         """A commit of the work tree as it is, ignored files left out; HEAD itself when nothing differs.
 
@@ -156,6 +163,29 @@ class WorkTree:
         answer = self._git.answer("switch", "--quiet", branch)
         if answer.code:
             raise DirtyWorkTree(words(answer.err))
+
+    def record(self, path: str, message: str) -> str:
+        """Commit one file and nothing else, whatever is staged besides; returns the commit. Raises GitError."""
+        self._git.out("--literal-pathspecs", "add", "--force", "--", path)
+        self._git.out("--literal-pathspecs", "commit", "--quiet", "--no-verify", "--only", "-m", message, "--", path)
+        return self.head
+
+    def merge(self, branch: str) -> bool:
+        """Merge a branch as known here into the one that is checked out; False when there was nothing to merge.
+
+        Raises DirtyWorkTree, and MergeConflict, which leaves the merge to be finished by hand.
+        """
+        before, tip = self.head, self.tip(branch)
+        if not tip:
+            raise UnknownReference(reference=branch)
+        answer = self._git.answer("merge", "--quiet", "--no-edit", "-m", f"Merge {branch}", tip)
+        if answer.code:
+            paths = self._git.line("diff", "--name-only", "--diff-filter=U").splitlines()
+            if not paths:
+                raise DirtyWorkTree(words(answer.err))
+            hint = "resolve them, git commit, branchline deploy; or: git merge --abort"
+            raise MergeConflict(hint=hint, branch=branch, paths=", ".join(paths))
+        return self.head != before
 
     def push(self, branch: str) -> None:
         """Push one's own branch to the remote and follow it there; without a remote it is where it belongs.
