@@ -14,6 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,13 +27,11 @@ from sqlalchemy.pool import PoolProxiedConnection
 from branchline.adapters import sqlite_schema
 from branchline.errors import DiskFull, LedgerBroken, LedgerBusy, LedgerError
 
-try:  # a SQLite newer than the system's, where there is a wheel for it
-    from pysqlite3 import dbapi2 as newest
-except ImportError:
-    newest = sqlite3
+DRIVER: ModuleType = sqlite3
+with suppress(ImportError):  # a SQLite newer than the system's, where there is a wheel for it
+    DRIVER = import_module("pysqlite3.dbapi2")
 
 SAFE_WAL = (3, 51, 3)
-BUSY_SECONDS = 5.0
 RESERVE_BYTES = 1 << 20
 
 
@@ -40,16 +39,17 @@ class SqliteFile:
     """The open file. `writing` and `reading` are the only ways in.
 
     `driver` is a DB-API module like `sqlite3`; `revisions` are those of `sqlite_schema`; `max_pages` bounds the file
-    (SQLite's max_page_count; 0: the disk does).
+    (SQLite's max_page_count; 0: the disk does), `busy_seconds` is how long another process is waited for.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        driver: ModuleType = newest,
+        driver: ModuleType = DRIVER,
         revisions: tuple[sqlite_schema.Revision, ...] = sqlite_schema.REVISIONS,
         max_pages: int = 0,
+        busy_seconds: float = 5.0,
     ) -> None:
         self.path = path
         self.wal = tuple(driver.sqlite_version_info) >= SAFE_WAL
@@ -60,8 +60,8 @@ class SqliteFile:
         with self._told("the ledger"):
             # Made 0600 before SQLite opens it: what it adds beside takes over the mode.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._engine = _engine(path, driver, "begin immediate", pragmas)
-            self._readers = _engine(path, driver, "begin", ["query_only=on"]) if self.wal else None
+            self._engine = _engine(path, driver, "begin immediate", pragmas, busy_seconds)
+            self._readers = _engine(path, driver, "begin", ["query_only=on"], busy_seconds) if self.wal else None
             self._writer = self._engine.connect()
             self._bring_up_to_date(revisions)
         self._keep_reserve()
@@ -143,12 +143,12 @@ class SqliteFile:
         return LedgerBroken(f"{self.path}: {said}")
 
 
-def _engine(path: Path, driver: ModuleType, begin: str, pragmas: list[str]) -> Engine:
+def _engine(path: Path, driver: ModuleType, begin: str, pragmas: list[str], busy_seconds: float) -> Engine:
     """An engine whose transactions begin as they are told to; the driver's own habit is switched off."""
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
         module=driver,
-        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        connect_args={"check_same_thread": False, "timeout": busy_seconds},
         **({"poolclass": NullPool} if begin != "begin" else {}),
     )
 
