@@ -1,0 +1,230 @@
+"""This file tests groups of real processes: they outlive the daemon, and a stranger is nobody of ours (F73)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from branchline.adapters.processes import ProcessLauncher
+from branchline.errors import Fenced, StartFailed
+from branchline.ports import Group, Instance, Stamp
+from tests.servers import SERVER
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+NOW = Stamp(1, 1)
+DAEMON = """
+import sys, time
+from pathlib import Path
+from branchline.adapters.processes import ProcessLauncher
+from branchline.ports import Group, Stamp
+launcher = ProcessLauncher(Path(sys.argv[1]), Path(sys.argv[2]))
+group = Group("housing", "a1" * 20, "1.0.0", "production", (sys.executable, "-c", sys.argv[3], "well"),
+              Path(sys.argv[1]), {"PATH": "/usr/bin:/bin"}, "/")
+launcher.launch(group, Stamp(1, 1))
+while launcher.instances()[0].state != "ready":
+    time.sleep(0.01)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+class House:
+    """A state folder, and the launchers that are opened on it one after another."""
+
+    def __init__(self, state: Path, runtime: Path) -> None:
+        self.state, self.runtime = state, runtime
+        state.mkdir()
+        self.launcher = self.opened()
+
+    def opened(self, **options: Any) -> ProcessLauncher:
+        return ProcessLauncher(self.state, self.runtime, **options)
+
+    def group(self, mode: str, **changes: Any) -> Group:
+        group = Group(
+            "housing", mode, "1.0.0", "production", (sys.executable, "-c", SERVER, mode), self.state,
+            {"PATH": "/usr/bin:/bin"}, "/", start_seconds=30, drain_seconds=1,
+        )  # fmt: skip
+        return replace(group, **changes)
+
+    def launch(self, mode: str, **changes: Any) -> str:
+        return self.launcher.launch(self.group(mode, **changes), NOW).nonce
+
+    def now(self, nonce: str, launcher: ProcessLauncher | None = None) -> Instance:
+        return next(each for each in (launcher or self.launcher).instances() if each.nonce == nonce)
+
+    def becomes(self, nonce: str, state: str, launcher: ProcessLauncher | None = None) -> bool:
+        return wait_until(lambda: self.now(nonce, launcher).state == state, seconds=30)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody collected has."""
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def house(tmp_path: Path, runtime_dir: Path) -> Iterator[House]:
+    made = House(tmp_path / "state", runtime_dir)
+    yield made
+    for instance in made.opened().instances():
+        for pid in instance.pids:
+            if not gone(pid):
+                os.kill(pid, signal.SIGCONT)
+        made.opened().stop(instance.nonce, Stamp(99, 99))
+
+
+def test_a_group_outlives_the_daemon_and_is_adopted_untouched(house: House) -> None:
+    """3.15, F24: `kill -9` of the daemon does not touch a healthy server, nor does its successor."""
+    argv = (sys.executable, "-c", DAEMON, str(house.state), str(house.runtime), SERVER)
+    with subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == b"ready\n"
+        before = house.opened().instances()
+        daemon.kill()
+        daemon.wait()
+    after = house.opened().instances()
+    assert after == before
+    assert [each.state for each in after] == ["ready"]
+    again = house.opened().launch(replace(house.group("well"), revision="a1" * 20), NOW)
+    assert again.nonce == before[0].nonce
+    house.opened().stop(again.nonce, NOW)
+    assert all(gone(pid) for pid in before[0].pids)
+
+
+def test_two_controllers_begin_one_incarnation(house: House) -> None:
+    assert house.launch("well") == house.opened().launch(house.group("well"), NOW).nonce
+
+
+def test_what_one_controller_is_told_binds_the_other(house: House) -> None:
+    """F52: one that was stopped in its sleep is refused when it wakes up."""
+    asleep = house.opened()
+    house.launcher.tell("housing", Stamp(2, 2))
+    with pytest.raises(Fenced):
+        asleep.launch(house.group("well"), Stamp(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("fails", "answered 500"),
+        ("elsewhere", "nothing listens on the socket that BRANCHLINE_SOCKET names"),
+        ("hangs", "nothing listens on the socket that BRANCHLINE_SOCKET names"),
+        ("stranger", "answered by a stranger"),
+        ("silent", "answered by a stranger"),
+    ],
+)
+def test_who_does_not_answer_for_this_incarnation_never_gets_ready(house: House, mode: str, why: str) -> None:
+    """F65, F73, M17: a stranger's 200 is no readiness. The reason and the last lines are told, and it is ended."""
+    nonce = house.launch(mode, start_seconds=0.8)
+    assert house.becomes(nonce, "failed")
+    failed = house.now(nonce)
+    assert why in failed.tail.splitlines()[0]
+    assert failed.tail.splitlines()[-1] == f"{mode} starts"
+    assert wait_until(lambda: not house.now(nonce).pids, seconds=20)
+
+
+def test_a_server_that_does_not_know_the_nonce_is_known_by_its_socket(house: House) -> None:
+    assert house.becomes(house.launch("silent", nonce_aware=False), "ready")
+
+
+def test_who_dies_at_once_has_failed_at_once_with_its_words(house: House) -> None:
+    nonce = house.launch("dies")
+    assert house.becomes(nonce, "failed")
+    tail = house.now(nonce).tail.splitlines()
+    assert tail[0].startswith("it ended by itself with exit 1 ")
+    assert tail[-1] == "no model here"
+
+
+def test_a_program_that_is_not_there_has_failed_with_its_name(house: House) -> None:
+    nonce = house.launch("well", argv=("no-such-server",))
+    assert house.becomes(nonce, "failed")
+    assert "cannot run no-such-server" in house.now(nonce).tail
+
+
+def test_a_command_is_told_its_socket_in_its_words(house: House) -> None:
+    nonce = house.launch("well", argv=("echo", "listen", "unix:{socket}"))
+    assert house.becomes(nonce, "failed")
+    assert house.launcher.log(nonce) == f"listen unix:{house.now(nonce).sockets[0]}"
+
+
+def test_stopping_takes_the_whole_tree(house: House) -> None:
+    nonce = house.launch("children")
+    assert house.becomes(nonce, "ready")
+    shim = psutil.Process(house.now(nonce).pids[0])
+    family = [shim.pid, *(child.pid for child in shim.children(recursive=True))]
+    assert len(family) >= 3
+    house.launcher.stop(nonce, NOW)
+    assert all(gone(pid) for pid in family)
+    assert not any(Path(socket).exists() for socket in house.now(nonce).sockets)
+
+
+def test_a_killed_supervisor_is_a_failed_group_and_its_tree_is_swept(house: House) -> None:
+    nonce = house.launch("children")
+    assert house.becomes(nonce, "ready")
+    shim, root = house.now(nonce).pids
+    family = [child.pid for child in psutil.Process(shim).children(recursive=True)]
+    assert root in family
+    os.kill(shim, signal.SIGKILL)
+    assert house.becomes(nonce, "failed")
+    assert house.now(nonce).tail.splitlines()[0] == "its supervisor was killed"
+    assert wait_until(lambda: all(gone(pid) for pid in family), seconds=20)
+
+
+def test_a_number_that_was_given_again_is_nobody_of_ours(house: House) -> None:
+    """Start ticks and boot make a pid a name; without them a stranger would be adopted, and killed."""
+    nonce = house.launch("well")
+    assert house.becomes(nonce, "ready")
+    state = house.state / "instances" / nonce / "0" / "state.json"
+    known = state.read_text()
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        state.write_text(known.replace(f'"pid": {house.now(nonce).pids[0]},', f'"pid": {stranger.pid},'))
+        assert house.now(nonce, house.opened()).state == "failed"
+        house.launcher.stop(nonce, NOW)
+        assert stranger.poll() is None
+        stranger.kill()
+    state.write_text(known)
+    house.launcher.stop(nonce, NOW)
+
+
+def test_one_that_was_ready_and_falls_silent_is_failed_but_not_ended(house: House) -> None:
+    """The last copy may be only slow: whether it has to go is not decided here."""
+    nonce = house.launch("well")
+    assert house.becomes(nonce, "ready")
+    impatient = house.opened(probe_seconds=0.1, silence=0.3)
+    patient = house.opened(probe_seconds=0.1, silence=600)
+    root = house.now(nonce).pids[1]
+    os.kill(root, signal.SIGSTOP)
+    assert house.now(nonce, patient).state == "ready"
+    assert house.becomes(nonce, "failed", impatient)
+    assert "has not answered for 0.3 s" in house.now(nonce, impatient).tail
+    assert not gone(root)
+    os.kill(root, signal.SIGCONT)
+
+
+def test_a_stop_that_was_cut_short_is_finished_by_whoever_looks(house: House) -> None:
+    nonce = house.launch("well")
+    assert house.becomes(nonce, "ready")
+    (house.state / "instances" / nonce / "stopped").touch()
+    assert wait_until(lambda: house.now(nonce, house.opened()).pids == (), seconds=20)
+
+
+def test_secrets_of_the_environment_lie_in_no_file(house: House) -> None:
+    """M21."""
+    house.launch("well", env={"PATH": "/usr/bin:/bin", "PASSWORD": "hunter2"})
+    files = [path for path in house.state.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+
+
+def test_a_folder_whose_sockets_would_have_too_long_names_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartFailed):
+        ProcessLauncher(tmp_path, tmp_path / ("x" * 100))

@@ -1,0 +1,165 @@
+"""This file tests that a process tree ends when it should, wholly, whatever is in it (F15, F16, F19, F24)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from branchline.adapters.runner import ProcessRunner
+from branchline.ports import Finished, Task
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+ESCAPE = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open("escaped", "w").write(str(os.getpid()))
+        time.sleep(600)
+    os._exit(0)
+while not os.path.exists("escaped") or not open("escaped").read():
+    time.sleep(0.01)
+"""
+DAEMON = """
+import sys
+from pathlib import Path
+from branchline.adapters.runner import ProcessRunner
+from branchline.ports import Task
+folder = Path(sys.argv[1])
+task = Task((sys.executable, "-c", sys.argv[2]), folder, {"PATH": "/usr/bin:/bin"}, folder / "log")
+ProcessRunner().run(task)
+"""
+
+
+def run(folder: Path, program: str, seconds: float = 60, runner: ProcessRunner | None = None) -> Finished:
+    task = Task((sys.executable, "-c", program), folder, {"PATH": "/usr/bin:/bin"}, folder / "log", seconds)
+    return (runner or ProcessRunner(grace=0.5, every=0.02)).run(task)
+
+
+def alive(folder: Path, name: str = "escaped") -> bool:
+    """Whether the process that wrote its number there still runs."""
+    text = (folder / name).read_text() if (folder / name).exists() else ""
+    return bool(text) and psutil.pid_exists(int(text)) and psutil.Process(int(text)).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a task which has a child that escapes its group and then sleeps."""
+    program = ESCAPE + "time.sleep(600)"
+    argv = (sys.executable, "-c", DAEMON, str(tmp_path), program)
+    with subprocess.Popen(argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        assert wait_until(lambda: alive(tmp_path), seconds=30)
+        yield process
+        process.kill()
+
+
+def test_a_child_that_forks_twice_into_its_own_session_is_swept_and_counted(tmp_path: Path) -> None:
+    """F16, M18: it survives a signal to the group; the subreaper finds it."""
+    finished = run(tmp_path, ESCAPE)
+    assert (finished.exit, finished.left) == (0, 1)
+    assert not alive(tmp_path)
+
+
+def test_a_tree_that_ignores_termination_is_killed_after_the_grace(tmp_path: Path) -> None:
+    """F15."""
+    finished = run(
+        tmp_path,
+        "import signal\nsignal.signal(15, signal.SIG_IGN)\n" + ESCAPE + "\ntime.sleep(600)",
+        1.0,
+    )
+    assert (finished.timed_out, finished.exit) == (True, 137)
+    assert finished.seconds < 30
+    assert not alive(tmp_path)
+
+
+def test_a_tree_gets_its_grace(tmp_path: Path) -> None:
+    program = (
+        "import signal, sys, time\n"
+        "signal.signal(15, lambda *_: sys.exit('tidied up'))\n"
+        "print('up', flush=True)\n"
+        "time.sleep(600)"
+    )
+    finished = run(tmp_path, program, 1.0, ProcessRunner(grace=30, every=0.02))
+    assert (finished.timed_out, finished.exit) == (True, 1)
+    assert finished.tail.endswith("tidied up")
+
+
+def test_a_killed_step_ends_as_a_shell_counts(tmp_path: Path) -> None:
+    assert run(tmp_path, "import os; os.kill(os.getpid(), 9)").exit == 137
+
+
+def test_children_that_fold_up_by_themselves_are_not_held_against_a_step(tmp_path: Path) -> None:
+    assert run(tmp_path, "import subprocess; subprocess.Popen(['sleep', '0.05'])").left == 0
+
+
+def test_an_environment_is_closed(tmp_path: Path) -> None:
+    """2.24: nothing of the person's shell reaches a step."""
+    finished = run(tmp_path, "import json, os; print(json.dumps(dict(os.environ)))")
+    assert set(json.loads(finished.tail)) <= {"PATH", "BRANCHLINE_RUN", "LC_CTYPE"}
+
+
+def test_a_step_cannot_wait_for_a_terminal(tmp_path: Path) -> None:
+    assert run(tmp_path, "import sys; print(repr(sys.stdin.read()), sys.stdin.isatty())").tail == "'' False"
+
+
+def test_a_flood_is_capped_and_the_newest_kept(tmp_path: Path) -> None:
+    """F19: no newline, no end, no mercy."""
+    program = "import sys\nfor _ in range(2000): sys.stdout.write('x' * 1000)\nprint('\\nthe end')"
+    finished = run(tmp_path, program, runner=ProcessRunner(cap=100_000))
+    assert finished.exit == 0
+    assert finished.tail.splitlines()[-1] == "the end"
+    assert sum(path.stat().st_size for path in tmp_path.glob("log*")) < 400_000
+
+
+def test_a_log_is_text_that_a_terminal_can_bear(tmp_path: Path) -> None:
+    """F19: binary and escape sequences do not reach whoever reads the log."""
+    program = (
+        "import sys\n"
+        r"sys.stdout.buffer.write(b'\x1b[31mred\x1b[0m \x1b]0;title\x07 \xff\x00 50%\r100%\r\nd\xc3\xa9j\xc3\xa0 vu\n')"
+    )
+    assert run(tmp_path, program).tail.splitlines() == ["red  � 50%", "100%", "déjà vu"]
+    assert "\x1b" not in (tmp_path / "log").read_text()
+
+
+def test_a_folder_that_is_not_ascii_is_no_trouble(tmp_path: Path) -> None:
+    folder = tmp_path / "dépôt données"
+    folder.mkdir()
+    assert run(folder, "print('här')").tail == "här"
+
+
+def test_an_exception_of_whoever_asks_ends_the_tree_first(tmp_path: Path) -> None:
+    task = Task((sys.executable, "-c", ESCAPE + "time.sleep(600)"), tmp_path, {}, tmp_path / "log")
+
+    def look() -> bool:
+        if alive(tmp_path):
+            raise ZeroDivisionError
+        return False
+
+    with pytest.raises(ZeroDivisionError):
+        ProcessRunner(grace=0.2, every=0.02).run(task, look)
+    assert not alive(tmp_path)
+
+
+def test_nothing_of_a_step_outlives_the_daemon(daemon: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """F24: the next daemon runs it again, and never beside itself."""
+    daemon.send_signal(signal.SIGKILL)
+    daemon.wait()
+    assert wait_until(lambda: not alive(tmp_path), seconds=20)
+
+
+def test_what_a_killed_supervisor_leaves_is_swept_too(daemon: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """The last line of defence: its root dies with it, the rest is found by the mark in its environment."""
+    shims = [child for child in psutil.Process(daemon.pid).children() if "run-" in " ".join(child.cmdline())]
+    assert len(shims) == 1
+    shims[0].kill()
+    assert wait_until(lambda: daemon.poll() is not None, seconds=20)
+    assert wait_until(lambda: not alive(tmp_path), seconds=20)
