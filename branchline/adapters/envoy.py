@@ -79,7 +79,7 @@ class Envoy:
         if self.pid:
             return
         program = binary()
-        if not is_free(host, port):
+        if not self._alone(host, port):
             raise PortTaken(address=f"{host}:{port}")
         self.admin.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.admin.unlink(missing_ok=True)
@@ -177,6 +177,15 @@ class Envoy:
     def reason(self) -> str:
         """Why it refused a document: the last line of its log."""
         return _tail(self.folder / "envoy.log", 1)
+
+    def _alone(self, host: str, port: int) -> bool:
+        """Whether the port is free; a gateway of ours that lost its folder, and so its pid, is ended first."""
+        with contextlib.suppress(GatewayDown):
+            self.ask("/quitquitquit", "POST")
+            deadline = time.monotonic() + 5.0
+            while not is_free(host, port) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return is_free(host, port)
 
     def _ready(self) -> bool:
         try:

@@ -8,6 +8,7 @@ the daemon has read it every change of that service is fenced: its plan knew not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from branchline.adapters import envoy_documents as documents
-from branchline.adapters.envoy import Envoy, is_free
+from branchline.adapters.envoy import DOCUMENTS, Envoy, is_free
 from branchline.adapters.envoy_documents import Document, Places, cluster_of
 from branchline.adapters.envoy_files import Files
 from branchline.adapters.envoy_routes import routes as route_table
@@ -33,7 +34,7 @@ from branchline.adapters.envoy_table import (
     unfenced,
     without_cold,
 )
-from branchline.errors import EnvoyRejected, Fenced, GatewayDown, NotWarm, PortTaken, TrafficError, Unserved
+from branchline.errors import BranchlineError, EnvoyRejected, Fenced, GatewayDown, NotWarm, PortTaken, Unserved
 from branchline.ports import Endpoint, Shown, Stamp
 
 READ_BACK_SECONDS = 5.0
@@ -58,7 +59,7 @@ class RouteWriter:
         self._places = Places(folder, self.envoy.admin, ingest, host)
         self._port = port
         self._warm_seconds = warm_seconds
-        self._settled: tuple[int, str] = (-1, "")
+        self._settled: tuple[object, ...] = ()
         self._read: set[str] = set()
 
     # -------------------------------------------------------------------------------------------- the port
@@ -194,17 +195,13 @@ class RouteWriter:
             self._save(after)
         try:
             self._settle(after)
-        except TrafficError:
+        except BranchlineError:
             if after is not before:
-                self._save(before)
-                self._restore(before)
+                self._settled = ()
+                with contextlib.suppress(BranchlineError):  # the first error is the one to tell
+                    self._save(before)
+                    self._settle(before)
             raise
-
-    def _restore(self, gateway: Gateway) -> None:
-        try:
-            self._settle(gateway)
-        except TrafficError:
-            self._settled = (-1, "")  # the next call tries again; the first error is the one to tell
 
     def _load(self) -> Gateway:
         text = self._files.read("table.json")
@@ -223,32 +220,47 @@ class RouteWriter:
     def _settle(self, gateway: Gateway) -> None:
         """Make Envoy show the memory: start it, or change what differs in the safe order. Does nothing when it does."""
         running = self.envoy.pid
-        if running and self._settled == (gateway.serial, self.envoy.boot) and self._complete():
+        if running and self._settled == (gateway.serial, self.envoy.boot, *self._traces()):
             return
         self._files.put("bootstrap.json", _text(documents.bootstrap(self._places)))
-        wanted = documents.clusters(gateway, self._places)
-        listeners = documents.listeners(self._places, gateway.port)
-        if not running:
-            versions = {
-                "cds": self._write(gateway, "cds", wanted),
-                "rds": self._write(gateway, "rds", route_table(gateway)),
-                "lds": self._write(gateway, "lds", listeners),
-            }
-            self.envoy.start(self._places.host, gateway.port)
-            for kind, version in versions.items():
-                if self.envoy.accepted(kind)[0] != version:
-                    raise EnvoyRejected(f"{kind}: {self.envoy.reason()}", log=str(self.envoy.folder / "envoy.log"))
-        else:
-            names = {cluster["name"] for cluster in wanted}
-            old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
-            self._show(gateway, "cds", [*wanted, *old])
-            self._show(gateway, "rds", route_table(gateway))
-            self._show(gateway, "cds", wanted)
-            self._show(gateway, "lds", listeners)
-        self._settled = (gateway.serial, self.envoy.boot)
+        wanted: dict[str, list[Document]] = {
+            "cds": documents.clusters(gateway, self._places),
+            "rds": route_table(gateway),
+            "lds": documents.listeners(self._places, gateway.port),
+        }
+        try:
+            if not running:
+                raise GatewayDown
+            self._turn(gateway, wanted)
+        except GatewayDown:  # dead, or deaf because its folder was taken from under it
+            self.envoy.stop()
+            self._begin(gateway, wanted)
+        self._settled = (gateway.serial, self.envoy.boot, *self._traces())
 
-    def _complete(self) -> bool:
-        return all((self.envoy.folder / f"{kind}.json").exists() for kind in ("cds", "lds", "rds"))
+    def _turn(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
+        """Change the running gateway: new clusters beside the old ones, routes, then the old ones away."""
+        names = {cluster["name"] for cluster in wanted["cds"]}
+        old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
+        self._show(gateway, "cds", [*wanted["cds"], *old])
+        for kind in ("rds", "cds", "lds"):
+            self._show(gateway, kind, wanted[kind])
+
+    def _begin(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
+        """Start the gateway from its documents."""
+        versions = {kind: self._write(gateway, kind, resources) for kind, resources in wanted.items()}
+        self.envoy.start(self._places.host, gateway.port)
+        for kind, version in versions.items():
+            if self.envoy.accepted(kind)[0] != version:
+                raise EnvoyRejected(f"{kind}: {self.envoy.reason()}", log=str(self.envoy.folder / "envoy.log"))
+
+    def _traces(self) -> tuple[object, ...]:
+        """What tells that nobody else has touched the documents."""
+        found: list[object] = []
+        for kind in DOCUMENTS:
+            with contextlib.suppress(FileNotFoundError):
+                stat = (self.envoy.folder / f"{kind}.json").stat()
+                found.append((kind, stat.st_ino, stat.st_mtime_ns))
+        return tuple(found)
 
     def _show(self, gateway: Gateway, kind: str, resources: list[Document]) -> None:
         """Write one document and wait until Envoy has accepted this very version of it."""
@@ -306,7 +318,10 @@ class RouteWriter:
         """Wait until one of these takes requests; raises NotWarm."""
 
         def healthy() -> bool:
-            found = self.envoy.healthy()
+            try:
+                found = self.envoy.healthy()
+            except GatewayDown:  # it has just died; `wait` notices
+                return False
             return any(found.get(cluster) for cluster in clusters)
 
         if not self.envoy.wait(healthy, self._warm_seconds):

@@ -134,7 +134,7 @@ class Conclusion:
             parents = [tip] if base == change.revision else [tip, change.revision]
         else:  # the first commit of this trunk
             tree, parents = f"{change.revision}^{{tree}}", [change.revision]
-        new = commit(self._git, tree, parents, _text(change), who=_person(change.actor), at=change.at)
+        new = commit(self._git, tree, parents, _text(change), who=person_of(change.actor), at=change.at)
         if not self._mirror.truth().remote:
             added = self._git.line("diff-tree", "-r", "-z", "--name-only", "--diff-filter=A", tip, new) if tip else ""
             self._clone.check(change.ref, added.split("\0"))
@@ -222,7 +222,7 @@ class Conclusion:
         except Conflict as conflict:
             raise MergeConflict(branch=branch, paths=str(conflict)) from conflict
         at = max(int(row) for row in self._git.line("show", "-s", "--format=%ct", tip, revision).split())
-        return commit(self._git, tree, [tip, revision], f"Absorb {revision[:12]} into {branch}", who=_person(""), at=at)
+        return commit(self._git, tree, [tip, revision], f"Absorb {revision[:12]} into {branch}", who=person_of(""), at=at)
 
     def _contains(self, tip: str, other: str) -> bool:
         return self._mirror.base(tip, other) == other
@@ -251,7 +251,7 @@ def _text(change: Change) -> str:
     )
 
 
-def _person(actor: str) -> tuple[str, str]:
+def person_of(actor: str) -> tuple[str, str]:
     """Name and address of `Name <mail>`; branchline's own for anything else."""
     found = re.fullmatch(r"\s*([^<>\x00-\x1f]*[^<>\s\x00-\x1f])\s*<([^<>\s\x00-\x1f]+)>\s*", actor)
     return (found[1], found[2]) if found else ("branchline", "branchline@localhost")

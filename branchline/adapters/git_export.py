@@ -71,7 +71,7 @@ def export(git: Git, commit: str, folder: Path, closure: Sequence[str] = ()) -> 
 def _write(git: Git, commit: str, wanted: Sequence[Entry], folder: Path, closure: Sequence[str]) -> None:
     blobs = []
     for entry in wanted:
-        if not _is_plain(entry.path):
+        if not is_plain(entry.path):
             raise UnsafeTree("git or a file system takes it for something else", commit=commit[:12], path=entry.path)
         if entry.mode != _SUBMODULE:
             blobs.append(entry)
@@ -101,7 +101,7 @@ def _write_one(
     if entry.mode == _LINK:
         target = told.read(left).decode("utf-8", "surrogateescape")
         told.read(1)
-        if _stays_inside(entry.path, target):
+        if stays_inside(entry.path, target):
             return path, target
         if _within(entry.path, closure):
             raise UnsafeTree(f"it is a link to {target!r}, outside of the tree", commit=commit[:12], path=entry.path)
@@ -129,7 +129,7 @@ def _within(path: str, closure: Sequence[str]) -> bool:
     return not closure or any(top == "" or path == top or path.startswith(top + "/") for top in closure)
 
 
-def _is_plain(path: str) -> bool:
+def is_plain(path: str) -> bool:
     """Whether no part of the path means something else: `..`, `.git` however it is spelt, an absolute path."""
     for part in path.split("/"):
         # What HFS+ and NTFS take for `.git`: characters that do not count, closing dots and spaces, the short name.
@@ -139,12 +139,12 @@ def _is_plain(path: str) -> bool:
     return True
 
 
-def _stays_inside(path: str, target: str) -> bool:
+def stays_inside(path: str, target: str) -> bool:
     """Whether a link leads to a place in its own tree.
 
     `..` counts only at the front: there the folders are real ones of the tree; behind another link it leads anywhere.
     """
     parts = [part for part in target.split("/") if part not in {"", "."}]
     up = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
-    inside = not target.startswith("/") and up <= path.count("/") and _is_plain("/".join(parts[up:]) or "x")
+    inside = not target.startswith("/") and up <= path.count("/") and is_plain("/".join(parts[up:]) or "x")
     return bool(parts) and inside

@@ -101,7 +101,16 @@ class WorkTree:
 
     def files(self, name: str) -> tuple[str, ...]:
         """Every file of that name which is committed or could be (ignored ones left out), by its path, sorted."""
-        asked = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--full-name", "--", f":(glob)**/{name}")
+        asked = (
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--full-name",
+            "--",
+            f":(glob)**/{name}",
+        )
         found = {path for path in self._git.line(*asked).split("\0") if path and (self.root / path).is_file()}
         return tuple(sorted(found))
 

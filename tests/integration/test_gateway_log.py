@@ -1,0 +1,164 @@
+"""This file reads a real gateway's log while it is rotated, cut and killed: exactly once, losses told (1.38, I10)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from branchline.adapters.envoy_meter import GatewayLog
+from branchline.ports import Served
+from tests.gateways import Gateway, gateway
+from tests.waiting import wait_until
+
+A = "a" * 40
+
+
+@pytest.fixture
+def real(tmp_path: Path, runtime_dir: Path) -> Iterator[Gateway]:
+    with gateway(tmp_path, runtime_dir) as made:
+        made.serve((made.backyard.add(A, "1.0.0"), 100))
+        yield made
+
+
+def drain(log: GatewayLog, position: str, count: int, kept: list[Served]) -> str:
+    """Read, and keep with the position, until so many are kept."""
+
+    def enough() -> bool:
+        nonlocal position
+        more, position = log.read(position, 97)
+        kept.extend(more)
+        return len(kept) >= count
+
+    assert wait_until(enough)
+    return position
+
+
+def test_exactly_once_across_rotation_and_a_killed_reader(real: Gateway) -> None:
+    """Each batch is kept together with its position; a reader that dies between reading and keeping reads it again."""
+    kept: list[Served] = []
+    position, chance = "", random.Random(7)
+    for turn in range(6):
+        real.units(60, start=turn * 60)
+        for _ in range(10):
+            log = GatewayLog(real.writer.envoy, rotate_bytes=1)  # a new reader each time, as after a kill
+            more, after = log.read(position, chance.randrange(1, 40))
+            if chance.random() < 0.5:
+                kept.extend(more)
+                position = after
+        assert log.rotate(position)
+    position = drain(GatewayLog(real.writer.envoy), position, 360, kept)
+    assert sorted(served.unit for served in kept) == sorted(f"user-{n}" for n in range(360))
+    assert len({served.request for served in kept}) == 360
+    assert GatewayLog(real.writer.envoy).read(position)[0] == ()
+
+
+def test_old_logs_are_deleted_only_when_read(real: Gateway) -> None:
+    log = GatewayLog(real.writer.envoy, rotate_bytes=1)
+    kept: list[Served] = []
+    for turn in range(6):
+        real.units(5, start=turn * 5)
+        assert wait_until(lambda: log.rotate(""))
+    assert len(list(real.folder.glob("access.0*.log"))) == 6, "nothing was read yet"
+    position = drain(log, "", 30, kept)
+    real.units(5, start=30)
+    position = drain(log, position, 35, kept)
+    assert wait_until(lambda: log.rotate(position))
+    assert len(list(real.folder.glob("access.0*.log"))) == 4, "three that were read, and the newest"
+    assert sorted(s.unit for s in kept) == sorted(f"user-{n}" for n in range(35))
+
+
+def test_a_position_whose_file_is_gone_reads_nothing_twice(real: Gateway) -> None:
+    log, kept = GatewayLog(real.writer.envoy, rotate_bytes=1), list[Served]()
+    positions = [""]
+    for turn in range(3):
+        real.units(5, start=turn * 5)
+        positions.append(drain(log, positions[-1], 5 * turn + 5, kept))
+        assert log.rotate(positions[-1])
+    real.units(5, start=15)
+    assert wait_until(lambda: len(log.read("")[0]) == 20)
+    (real.folder / "access.000002.log").unlink()
+    assert [served.unit for served in log.read(positions[2])[0]] == [f"user-{n}" for n in range(10, 20)]
+
+
+def test_a_line_that_a_kill_cut_is_not_read(real: Gateway) -> None:
+    real.units(3)
+    log = GatewayLog(real.writer.envoy)
+    assert wait_until(lambda: len(log.read("")[0]) == 3)
+    real.writer.stop()
+    with (real.folder / "access.log").open("a") as file:
+        file.write('{"split":"true","service":"hou')
+    before, position = log.read("")
+    assert len(before) == 3
+    real.writer.ensure()
+    real.units(2, start=3)
+    assert wait_until(lambda: len(log.read(position)[0]) == 2)
+    assert [served.unit for served in log.read("")[0]] == [f"user-{n}" for n in range(5)]
+
+
+def test_what_a_killed_gateway_did_not_write_is_counted(real: Gateway) -> None:
+    """settled §4: its counters minus the lines, and the numbers are in the position: they survive the reader."""
+    real.units(5)
+    log = GatewayLog(real.writer.envoy)
+    assert wait_until(lambda: len(log.read("")[0]) == 5)
+    real.units(40, start=5)
+    assert wait_until(lambda: log.sample() == 45)
+    os.kill(real.writer.envoy.pid, signal.SIGKILL)
+    assert wait_until(lambda: not real.writer.envoy.pid)
+    real.writer.ensure()
+    log.sample()
+    real.units(3, start=100)
+    assert wait_until(lambda: log.read("")[0][-1].unit == "user-102")
+    served, position = log.read("")
+    assert log.loss() == 48 - len(served)
+    again = GatewayLog(real.writer.envoy)
+    assert again.read(position)[0] == ()
+    assert again.loss() == log.loss()
+
+
+def test_a_stopped_gateway_loses_nothing(real: Gateway) -> None:
+    real.units(20)
+    log = GatewayLog(real.writer.envoy)
+    log.sample()
+    real.writer.stop()
+    real.writer.ensure()
+    real.units(1, start=20)
+    assert wait_until(lambda: len(log.read("")[0]) == 21)
+    assert log.loss() == 0
+
+
+def test_pins_are_logged_and_are_no_exposures(real: Gateway) -> None:
+    real.ask("/housing@1.0.0/", x_branchline_unit="me")
+    real.ask("/nowhere/")
+    real.ask("/housing/", x_branchline_unit="me")
+    log = GatewayLog(real.writer.envoy)
+    assert wait_until(lambda: len((real.folder / "access.log").read_text().splitlines()) == 3)
+    assert len(log.read("")[0]) == 1
+
+
+def test_a_client_that_leaves_is_an_exposure_and_no_bad_request(real: Gateway) -> None:
+    upstream = real.backyard.add("b" * 40, "1.1.0", delay=30.0)
+    one = real.backyard.add(A, "1.0.0", delay=30.0)
+    real.serve((one, 50), (upstream, 50))
+    port = int(real.writer.address("housing").rsplit(":", 1)[1].partition("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /housing/ HTTP/1.1\r\nhost: x\r\nx-branchline-unit: me\r\n\r\n")
+        assert wait_until(lambda: one.requests + upstream.requests == 1)
+    (served,) = real.logged(1)
+    assert (served.status, served.flags, served.bad, served.unit) == (0, "DC", False, "me")
+
+
+def test_a_hostile_unit_stays_one_line(real: Gateway) -> None:
+    unit = 'x","assigned":"forged\\u000a\\'
+    real.serve((real.backyard.add(A, "1.0.0"), 50), (real.backyard.add("b" * 40, "1.1.0"), 50))
+    real.ask(x_branchline_unit=unit.replace(",", ";"))
+    (served,) = real.logged(1)
+    assert served.unit == unit.replace(",", ";")
+    for line in (real.folder / "access.log").read_text().splitlines():
+        json.loads(line)

@@ -1,0 +1,261 @@
+"""This file asks a real gateway who answers: splits, pins, addresses, answers of its own (1.24, 1.27, 1.33, I26)."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from branchline.core.traffic import assigned
+from branchline.ports import Stamp
+from tests.gateways import Gateway, gateway
+from tests.upstreams import Upstream
+
+A, B, C = "a" * 40, "b" * 40, "c" * 40
+
+
+@pytest.fixture
+def real(tmp_path: Path, runtime_dir: Path) -> Iterator[Gateway]:
+    with gateway(tmp_path, runtime_dir) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(real: Gateway) -> tuple[Upstream, Upstream]:
+    """An incumbent with 70 % and a challenger with 30 %."""
+    one = real.backyard.add(A, "1.0.0", pins=("1.0.0",))
+    other = real.backyard.add(B, "1.1.0-alex.1", pins=("alex", "experiment--housing--alex"))
+    real.serve((one, 70), (other, 30))
+    return one, other
+
+
+def test_served_is_what_was_predicted(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """I26: 2,000 of 2,000 units, by xxh64 in Python and in Envoy."""
+    shown = real.writer.shown("housing")[1]
+    found = real.units(2000)
+    predicted = {unit: assigned(shown.segments, unit, shown.experiment) for unit in found}
+    assert {unit: answer.revision for unit, answer in found.items()} == predicted
+    assert set(predicted.values()) == {A, B}
+
+
+@pytest.mark.parametrize("unit", ["ümlaut@例.jp", "a b c", "x" * 200, "0", "semi;colon=1", 'quo"te\\'])
+def test_an_odd_unit_is_predicted_too(real: Gateway, pair: tuple[Upstream, Upstream], unit: str) -> None:
+    shown = real.writer.shown("housing")[1]
+    answer = real.ask(x_branchline_unit=unit.encode().decode("latin-1"))
+    assert answer.revision == assigned(shown.segments, unit, shown.experiment)
+    assert real.logged(1)[0].unit == unit
+
+
+def test_growing_a_share_moves_nobody_out(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    before = real.units(600)
+    real.writer.shift("housing", 1, [(A, 50), (B, 50)], Stamp(2, 1))
+    after = real.units(600)
+    moved = {(before[u].revision, after[u].revision) for u in before if before[u].revision != after[u].revision}
+    assert moved == {(A, B)}
+
+
+def test_another_experiment_draws_other_people(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """1.32: without a salt the same people would be the challenger's every time."""
+    before = {u for u, answer in real.units(600).items() if answer.revision == B}
+    real.writer.shift("housing", 1, [(A, 100)], Stamp(2, 1))
+    assert {answer.revision for answer in real.units(50).values()} == {A}
+    real.writer.shift("housing", 1, [(A, 70), (B, 30)], Stamp(3, 1))
+    after = {u for u, answer in real.units(600).items() if answer.revision == B}
+    assert len(before & after) < 0.6 * len(before)
+
+
+def test_three_arms_and_a_neighbourless_table(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    third = real.backyard.add(C, "1.2.0")
+    real.writer.offer("housing", [u.endpoint for u in (*pair, third)], Stamp(2, 1))
+    real.writer.shift("housing", 1, [(A, 40), (B, 30), (C, 30)], Stamp(2, 1))
+    real.writer.shift("housing", 1, [(A, 20), (B, 40), (C, 40)], Stamp(2, 1))
+    shown = real.writer.shown("housing")[1]
+    assert len(shown.segments) > 3
+    for unit, answer in real.units(400).items():
+        assert answer.revision == assigned(shown.segments, unit, shown.experiment)
+
+
+@pytest.mark.parametrize("pin", ["1.1.0-alex.1", "alex", "experiment--housing--alex", B[:7], B])
+def test_a_pin_reaches_its_revision(real: Gateway, pair: tuple[Upstream, Upstream], pin: str) -> None:
+    """1.24: by path and by header, and the path arrives without the address in it; no pin is an exposure."""
+    by_path = real.ask(f"/housing@{pin}/predict?x=1")
+    by_header = real.ask("/housing/predict?x=1", x_branchline_pin=pin)
+    by_host = real.ask("/predict?x=1", x_branchline_pin=pin, host="housing.localhost")
+    for answer in (by_path, by_header, by_host):
+        assert (answer.revision, answer.body["path"]) == (B, "/predict?x=1")
+        assert answer.headers["x-branchline-revision"] == "housing@1.1.0-alex.1"
+    real.units(1)
+    assert [served.unit for served in real.logged(1)] == ["user-0"]
+
+
+@pytest.mark.parametrize(
+    ("path", "pin"),
+    [("/housing@nobody/", ""), ("/housing/", "nobody"), ("/nobody/", ""), ("/housingx/", ""), ("/", "")],
+)
+def test_an_unknown_address_is_404_and_never_falls_into_the_split(
+    real: Gateway, pair: tuple[Upstream, Upstream], path: str, pin: str
+) -> None:
+    answer = real.ask(path, **({"x_branchline_pin": pin} if pin else {}))
+    assert (answer.status, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert (answer.body["code"], answer.body["status"], answer.body["hint"]) == ("BL505", 404, "branchline status")
+    assert path in answer.body["detail"]
+    assert pair[0].requests == pair[1].requests == 0
+
+
+def test_paths_and_hosts_lead_to_the_same_split(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    for number in range(40):
+        unit = f"user-{number}"
+        answers = [
+            real.ask("/housing", x_branchline_unit=unit),
+            real.ask("/housing/", x_branchline_unit=unit),
+            real.ask("/housing@v1/", x_branchline_unit=unit),
+            real.ask("/", x_branchline_unit=unit, host="housing.example.org:8080"),
+        ]
+        assert len({answer.revision for answer in answers}) == 1
+        assert {answer.body["path"] for answer in answers} == {"/"}
+
+
+def test_a_stranger_gets_a_unit_and_keeps_it(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """1.33: minted once; first answer and later ones come from the same arm, which is the predicted one."""
+    shown = real.writer.shown("housing")[1]
+    for _ in range(30):
+        first = real.ask()
+        named = re.match(r"branchline-unit=([^;]+);", first.headers["set-cookie"])
+        assert named
+        assert first.revision == assigned(shown.segments, named[1], shown.experiment)
+        assert first.body["headers"]["x-branchline-unit"] == named[1]
+        again = real.ask(cookie=f"theme=dark; branchline-unit={named[1]}")
+        assert again.revision == first.revision
+        assert "set-cookie" not in again.headers
+    assert len({served.unit for served in real.logged(60)}) == 30
+
+
+def test_who_brings_a_unit_gets_no_cookie(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    assert "set-cookie" not in real.ask(x_branchline_unit="me").headers
+    assert "set-cookie" not in real.ask("/housing@alex/").headers
+
+
+def test_two_units_are_refused(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """Two headers arrive as one with a comma; hashing both would draw an arm for nobody."""
+    two = real.ask(x_branchline_unit="one, two")
+    long = real.ask(x_branchline_unit="x" * 201)
+    assert [(a.status, a.body["code"]) for a in (two, long)] == [(400, "BL510")] * 2
+
+
+def test_a_service_names_its_own_unit_header(real: Gateway) -> None:
+    one = real.backyard.add(A, "1.0.0", unit_header="x-customer")
+    other = real.backyard.add(B, "1.1.0", unit_header="x-customer")
+    real.serve((one, 50), (other, 50))
+    shown = real.writer.shown("housing")[1]
+    for unit in map(str, range(30)):
+        answer = real.ask(x_customer=unit, x_branchline_unit="somebody else")
+        assert answer.revision == assigned(shown.segments, unit, shown.experiment)
+        assert answer.body["headers"]["x-branchline-unit"] == unit
+    assert {served.unit for served in real.logged(30)} == set(map(str, range(30)))
+
+
+def test_a_client_cannot_choose_its_request_id(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    ids = {real.ask(x_branchline_unit="me", x_request_id="mine").headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert {served.request for served in real.logged(2)} == ids
+
+
+def test_a_line_says_what_the_judge_needs(real: Gateway) -> None:
+    """1.38: unit, arm, experiment, table, duration, prediction."""
+    one = real.backyard.add(A, "1.0.0", prediction="12.5")
+    other = real.backyard.add(B, "1.1.0", prediction="12.5")
+    real.serve((one, 50), (other, 50))
+    shown = real.writer.shown("housing")[1]
+    answer = real.ask(x_branchline_unit="me")
+    (served,) = real.logged(1)
+    assert (served.experiment, served.table, served.unit) == (shown.experiment, shown.table, "me")
+    assert (served.prediction, served.request) == (12.5, answer.headers["x-request-id"])
+    assert served.assigned == served.answered == answer.revision
+    assert 0 < served.seconds < 5
+
+
+def test_lines_have_routes_of_their_own(real: Gateway) -> None:
+    """1.45: the plain address is the newest major's, the older one keeps its own."""
+    one, two = real.backyard.add(A, "1.0.0"), real.backyard.add(B, "2.0.0")
+    real.writer.offer("housing", [one.endpoint, two.endpoint], Stamp(1, 1))
+    real.writer.shift("housing", 1, [(A, 100)], Stamp(1, 1))
+    real.writer.shift("housing", 2, [(B, 100)], Stamp(1, 1))
+    found = [real.ask(path).revision for path in ("/housing/", "/housing@v1/", "/housing@v2/")]
+    assert found == [B, A, B]
+    assert real.ask(x_branchline_pin="v1").revision == A
+    real.writer.shift("housing", 2, [], Stamp(1, 1))
+    assert real.ask().revision == A
+
+
+def test_services_whose_names_begin_alike(real: Gateway) -> None:
+    names = ["housing", "housing-x", "h", "1"]
+    for number, name in enumerate(names):
+        upstream = real.backyard.add(f"{number}" * 40, "1.0.0")
+        real.writer.offer(name, [upstream.endpoint], Stamp(1, 1))
+        real.writer.shift(name, 1, [(upstream.revision, 100)], Stamp(1, 1))
+    assert [real.ask(f"/{name}/x").revision[0] for name in names] == ["0", "1", "2", "3"]
+    assert real.ask("/housing-y/").status == 404
+
+
+def test_staging_can_be_pinned_but_never_split(real: Gateway) -> None:
+    one = real.backyard.add(A, "1.0.0")
+    real.serve((one, 100))
+    staged = real.backyard.add(B, "1.1.0-alex.1", pins=("alex",), split=False)
+    real.writer.offer("housing", [one.endpoint, staged.endpoint], Stamp(1, 1))
+    assert real.ask("/housing@alex/").revision == B
+    group = real.backyard.add(B, "1.1.0", pins=("alex",))
+    real.writer.offer("housing", [one.endpoint, group.endpoint, staged.endpoint], Stamp(1, 1))
+    real.ask("/housing@alex/")
+    assert (group.requests, staged.requests) == (1, 1)
+
+
+def test_the_daemon_answers_what_is_asked_of_it_and_its_death_is_said(
+    real: Gateway, pair: tuple[Upstream, Upstream]
+) -> None:
+    """Outcomes are accepted by the daemon only; without it: 503 with its name, and the service goes on."""
+    for method, path in (("GET", "/housing/-/v"), ("POST", "/housing/-/outcomes")):
+        answer = real.ask(path, method)
+        assert (answer.status, answer.body["code"]) == (503, "BL701")
+        assert answer.headers["content-type"] == "application/problem+json"
+    daemon = real.backyard.add("d" * 40, "0")
+    daemon.socket.rename(real.runtime / "ingest.sock")
+    asked = real.ask("/housing/-/outcomes", "POST", json.dumps({"value": 1}))
+    assert (asked.body["path"], asked.body["body"], asked.revision) == ("/housing/-/outcomes", '{"value": 1}', "d" * 40)
+    assert real.ask("/-/v", host="housing.localhost").body["path"] == "/housing/-/v"
+    assert real.ask("/housing/-/outcomes", x_branchline_unit="me").revision in (A, B)
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """F72."""
+    answer = real.ask(method="POST", x_branchline_unit="me", content_length=str((64 << 20) + 1))
+    assert (answer.status, answer.body["code"]) == (413, "BL509")
+
+
+def test_a_revision_that_is_too_slow_or_dead_is_said(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """F70: both dead is a fast 503 with a code."""
+    for upstream in pair:
+        upstream.die()
+    answer = real.ask(x_branchline_unit="me")
+    assert (answer.status, answer.body["code"]) == (503, "BL507")
+    (served,) = real.logged(1)
+    assert served.bad
+    assert served.assigned in {A, B}
+
+
+def test_the_port_is_loopbacks_alone(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    port = int(real.writer.address("housing").rsplit(":", 1)[1].partition("/")[0])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.2", port)) != 0
+
+
+def test_metrics_carry_service_and_revision(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    real.units(20)
+    told = real.writer.metrics()
+    assert re.search(r'branchline_service="housing",branchline_revision="1_0_0"', told)
+    assert re.search(r'branchline_service="housing",branchline_revision="1_1_0-alex_1"', told)
