@@ -115,11 +115,13 @@ def same(read: Any, value: Any) -> bool:
 def size(folder: Path) -> str:
     """The bytes below a folder, for people."""
     total: float = sum((Path(top) / name).lstat().st_size for top, _, names in os.walk(folder) for name in names)
-    for unit in ("B", "kB", "MB"):
-        if total < 1000:
-            return f"{total:.0f} {unit}"
+    if total < 1000:
+        return f"{total:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         total /= 1000
-    return f"{total:.1f} GB"
+        if total < 1000 or unit == "GB":
+            break
+    return f"{total:.1f} {unit}" if total < 100 else f"{total:.0f} {unit}"
 
 
 def plain(value: Any) -> Any:
