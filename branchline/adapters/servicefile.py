@@ -7,6 +7,7 @@ beside this file) is printed from it. `data.lock`, which pins the data beside th
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
@@ -117,3 +118,7 @@ def _metric(metric: MetricTable) -> Metric:
     bounds = (metric.bounds[0], metric.bounds[1]) if metric.bounds else None
     direction = metric.direction or ("lower" if metric.kind == "error" else "higher")
     return Metric(metric.name, metric.kind, direction, metric.mde, bounds, metric.window, metric.missing)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

@@ -1,0 +1,271 @@
+"""This file tests how a service file is read: what it may say, and that all that is wrong with one is told at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from branchline.adapters import servicefile
+from branchline.core.spec import Gate, Metric, Project, Rollout, Serving, Spec, Step
+from branchline.errors import BadServiceFile
+from branchline.ports import DataVersion
+
+PATH = "services/housing/branchline.toml"
+SMALL = 'kind = "app"\nserve = { command = ["node", "server.js"], health = "/healthz" }\n'
+WHOLE = """\
+kind = "model"
+python = "3.11"
+serve = { predict = "serving:predict", load = "serving:load", sample = "tests/sample.json", instances = 2 }
+data = { sales = "data/sales/*.csv" }
+parameters = { months = "2006-01..2007-12", depth = 3, fast = true }
+shared = ["lib/common/"]
+metric = { name = "abs_pct_error", kind = "error", bounds = [0, 100], mde = 3, window = "1s" }
+[steps]
+clean = "steps:clean"
+report = { command = ["sh", "-c", "x"], inputs = ["clean"], output = "report.txt", seconds = "1m" }
+[gates]
+data = "gates:data"
+unit = { pytest = "tests/unit" }
+lint = { command = ["ruff", "check", "."] }
+holdout = { value = "clean.mape", max = 25, max_worse = 1.0 }
+load = { rps = 50, seconds = 2, p99_ms = 60 }
+[guardrails]
+bad_outcome = { above = 30 }
+[rollout]
+slots = 2
+share = 20
+approval = "before"
+warm = "15m"
+min_duration = "1d"
+canary = { duration = "1.5h", requests = 50 }
+skip_ab = "nobody would notice"
+unit_header = "x-user"
+"""
+
+
+def read(text: str, path: str = PATH) -> Spec:
+    return servicefile.read_service(text.encode(), path)
+
+
+def problems(text: str, path: str = PATH) -> tuple[str, ...]:
+    with pytest.raises(BadServiceFile) as told:
+        read(text, path)
+    assert told.value.fields["path"] == path
+    found: tuple[str, ...] = told.value.fields["problems"]
+    assert told.value.cause == "\n".join(found)
+    return found
+
+
+# ---- what it may say
+
+
+def test_a_small_file_is_enough_and_the_rest_has_defaults() -> None:
+    spec = read(SMALL)
+    assert spec == Spec(
+        "housing", "services/housing", "app", serving=Serving(command=("node", "server.js"), health="/healthz")
+    )
+
+
+def test_all_that_can_be_said_arrives() -> None:
+    spec = read(WHOLE)
+    assert (spec.name, spec.folder, spec.kind, spec.python) == ("housing", "services/housing", "model", "3.11")
+    assert spec.closure == ("services/housing", "lib/common")
+    assert spec.serving == Serving("serving:predict", "serving:load", sample="tests/sample.json", instances=2)
+    assert spec.data == (("sales", "data/sales/*.csv"),)
+    assert spec.parameters == (("months", "2006-01..2007-12"), ("depth", "3"), ("fast", "true"))
+    assert spec.steps == (
+        Step("clean", "steps:clean"),
+        Step("report", command=("sh", "-c", "x"), inputs=("clean",), output="report.txt", seconds=60),
+    )
+    assert spec.gates == (
+        Gate("data", "call", "gates:data"),
+        Gate("unit", "pytest", path="tests/unit"),
+        Gate("lint", "command", command=("ruff", "check", ".")),
+        Gate("holdout", "compare", value="clean.mape", max=25, max_worse=1),
+        Gate("load", "load", rps=50, seconds=2, p99_ms=60),
+    )
+    assert spec.metric == Metric("abs_pct_error", "error", "lower", 3, (0, 100), 1.0)
+    assert spec.guardrails.bad_outcome_above == 30
+    assert spec.rollout == Rollout(
+        slots=2, share=20, approval="before", min_seconds=86400, canary_seconds=5400, canary_requests=50,
+        skip_ab="nobody would notice", unit_header="x-user",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [('"250ms"', 0.25), ('"1s"', 1), ('"15m"', 900), ('"2h"', 7200), ('"14d"', 1209600), ("90", 90), ("0.5", 0.5)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert read(f"{SMALL}[rollout]\nwarm = {text}\n").rollout.warm_seconds == pytest.approx(seconds)
+
+
+def test_the_same_file_is_the_same_spec_whatever_the_form_of_its_tables() -> None:
+    assert read("kind = 'app'\n[serve]\nhealth = '/healthz'\ncommand = ['node', 'server.js']\n") == read(SMALL)
+
+
+def test_the_project_file() -> None:
+    text = b'[project]\nname = "shop"\ndefault_branch = "trunk"\ngateway_port = 8080\n'
+    assert servicefile.read_project(text) == Project("shop", "trunk", 8080)
+    with pytest.raises(BadServiceFile) as told:
+        servicefile.read_project(b'[project]\nname = "shop"\ngateway = 1\n')
+    assert told.value.cause == "line 3: unknown key project.gateway; did you mean gateway_port?"
+
+
+# ---- what is wrong with it
+
+WRONG = {
+    "kind = 'modle'\n": "kind: Input should be 'model' or 'app'",
+    "serv = {}\n": "unknown key serv; did you mean serve?",
+    "zzz = 1\n": "unknown key zzz",
+    "serve = { predict = 'm:f', comand = ['x'] }": "unknown key serve.comand; did you mean command?",
+    "serve = {}": "serve: exactly one of predict, command says what it is, not none",
+    "serve = { predict = 'm:f', command = ['x'] }": "serve: exactly one of predict, command says what it is, "
+    "not predict and command",
+    "serve = { predict = 'm.f' }": "serve.predict: 'm.f' is no function; write it as module:function",
+    "serve = { command = ['x'], load = 'm:f' }": "serve: load goes with predict, not with a command",
+    "serve = { command = 'x' }": "serve.command: Input should be a valid list",
+    "serve = { command = [] }": "serve.command: List should have at least 1 item after validation, not 0",
+    "serve = { command = ['x'], instances = '2' }": "serve.instances: Input should be a valid integer",
+    "serve = { command = ['x'], instances = true }": "serve.instances: Input should be a valid integer",
+    "serve = { command = ['x'], instances = 0 }": "serve.instances: Input should be greater than or equal to 1",
+    "serve = { command = ['x'], start = '5 minutes' }": "serve.start: '5 minutes' is no duration; "
+    'write it as "250ms", "1s", "15m", "2h" or "14d"',
+    "serve = { command = ['x'], start = nan }": "serve.start: Input should be a finite number",
+    "serve = { command = ['x'], drain = -1 }": "serve.drain: Input should be greater than or equal to 0",
+    "data = { sales = '../secret' }": "data.sales: '../secret' leads out of the project; write a path below it",
+    "data = { sales = '/etc' }": "data.sales: '/etc' leads out of the project; write a path below it",
+    "data = { Sales = 'x' }": "data.Sales: String should match pattern '^[a-z][a-z0-9_]*$'",
+    "shared = ['..']": "shared.0: '..' leads out of the project; write a path below it",
+    "[steps]\ntrain = 'train'": "steps.train.call: 'train' is no function; write it as module:function",
+    "[steps.train]\ncommand = ['x']": "steps.train: a command must say which file or folder it writes: output",
+    "[steps.train]\ncal = 'm:f'": "unknown key steps.train.cal; did you mean call?",
+    "[steps]\na = { call = 'm:f', output = 'x' }": "steps.a: a function's parameters are its inputs and its "
+    "result its output; leave both out",
+    "[steps]\na = { command = ['x'], output = 'o', inputs = ['b'] }": "step a needs 'b', which is no step, data or "
+    "parameter",
+    "data = { a = 'x' }\nsteps = { a = 'm:f' }": "a is used twice: steps, data and parameters share their names",
+    "[gates]\nunit = 'tests/unit'": "gates.unit.call: 'tests/unit' is no function; write it as module:function",
+    "[gates]\nunit = {}": "gates.unit: exactly one of call, pytest, command, value, rps says what it is, "
+    "not none",
+    "[gates]\nunit = { pytst = 'x' }": "unknown key gates.unit.pytst; did you mean pytest?",
+    "[gates]\nunit = { pytest = 'x', max = 1 }": "gates.unit: max does not go with pytest; known are seconds",
+    "[gates]\nh = { value = 'a.b' }": "gates.h: a comparison needs max, min or max_worse",
+    "[gates]\nh = { value = 'a.b', max = 1 }": "gate h compares a.b, but there is no such step",
+    "[metric]\nname = 'x'\nkind = 'error'": "metric: 'x' is no error; known are abs_pct_error, abs_error, "
+    "squared_error",
+    "[metric]\nname = 'abs_eror'\nkind = 'error'": "metric: 'abs_eror' is no error; known are abs_pct_error, "
+    "abs_error, squared_error; did you mean abs_error?",
+    "[metric]\nname = 'x'\nbounds = [1, 0]": "metric: bounds [1.0, 0.0] are empty; write the lower one first",
+    "[metric]\nname = 'x'\nmde = 0": "metric.mde: Input should be greater than 0",
+    "[metric]\nname = 'abs_error'\nkind = 'error'\ndirection = 'higher'": "metric: a larger error is never "
+    "better: direction is lower",
+    "guardrails.bad_outcome.above = 1": "guardrails.bad_outcome needs a [metric]: outcomes are its values",
+    "guardrails.bad_outcome.abov = 1": "unknown key guardrails.bad_outcome.abov; did you mean above?",
+    "[rollout]\nslots = 2\nshare = 50": "rollout: 2 challengers of 50 % leave the incumbent nothing",
+    "[rollout]\nmin_duration = '2d'\nmax_duration = '1d'": "rollout: min_duration is longer than max_duration",
+    "[rollout.canary]\nrequest = 1": "unknown key rollout.canary.request; did you mean requests?",
+    "[rollout]\napproval = 'never'": "rollout.approval: Input should be '', 'before' or 'after'",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_is_said(text: str) -> None:
+    required = {"kind": "kind = 'app'", "serve": "serve = { command = ['x'] }"}
+    whole = "\n".join([line for key, line in required.items() if not text.startswith(f"{key} =")] + [text])
+    assert WRONG[text] in [re.sub("^line [0-9]+: ", "", problem) for problem in problems(whole)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("kind = 'no'\nserve.command = ['x']", 1),
+        ("kind = 'app'\n\nserve.comand = ['x']", 3),
+        ("kind = 'app'\n[serve] # here\ncommand = ['x']\n  helth = '/'", 4),
+        ("kind = 'app'\nserve = { command = ['x'], helth = '/' }", 2),
+        ("kind = 'app'\n[serve]\ncommand = ['x']\n[rollout.canary]\nrequests = 0", 5),
+        ("kind = 'app'\nserve.command = ['x']\n[steps]\na = 'm:f'\n\"b\" = 'm'", 5),
+        ("kind = 'app'\n[serve]\nhealth = '/'", 2),
+        ("kind = 'app'", 0),
+    ],
+)
+def test_a_problem_is_found_on_its_line(text: str, line: int) -> None:
+    (found, *_) = problems(text)
+    assert found.startswith(f"line {line}: ") if line else not found.startswith("line")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems('kind = "modle"\nserve = { predict = "m:f", helth = "/" }\nstpes = {}\n[rollout]\nslots = "1"\n')
+    assert len(found) == 4
+    assert found[1] == "line 2: unknown key serve.helth; did you mean health?"
+
+
+@pytest.mark.parametrize("text", ["\nkind = \n", "kind = 'app'\nkind = 'app'\n", "\n[serve\n", "\n= 1"])
+def test_what_is_no_TOML_is_said_with_its_line(text: str) -> None:
+    (found,) = problems(text)
+    assert "it is not TOML" in found
+    assert "(at line 2" in found
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(BadServiceFile, match="cannot be used") as told:
+        servicefile.read_service(b"kind = '\xff'", PATH)
+    assert "not UTF-8" in told.value.cause
+
+
+@pytest.mark.parametrize("folder", ["Housing", "a--b", "a_b", "x" * 41, "$(id)"])
+def test_a_folder_whose_name_names_no_service_is_refused_F8(folder: str) -> None:
+    (found,) = problems(SMALL, f"services/{folder}/branchline.toml")
+    assert "cannot name a service" in found
+
+
+def test_a_service_at_the_root_is_refused() -> None:
+    (found,) = problems(SMALL, "branchline.toml")
+    assert "[project] only" in found
+
+
+# ---- the schema for editors
+
+
+def test_the_shipped_schema_is_in_step() -> None:
+    """When this fails: python -m branchline.adapters.servicefile > branchline/adapters/branchline.schema.json."""
+    shipped = Path(servicefile.__file__).with_name("branchline.schema.json")
+    assert json.loads(shipped.read_text(encoding="utf-8")) == servicefile.json_schema()
+
+
+@pytest.mark.parametrize(
+    ("document", "fine"),
+    [
+        ({"kind": "app", "serve": {"command": ["x"]}, "gates": {"a": "m:f", "b": {"pytest": "t"}}}, True),
+        ({"kind": "app", "serve": {"command": ["x"]}, "rollout": {"warm": "1h"}}, True),
+        ({"kind": "app", "serve": {"command": ["x"]}, "rollout": {"warm": 3600}}, True),
+        ({"kind": "app", "serve": {"comand": ["x"]}}, False),
+        ({"kind": "app"}, False),
+    ],
+)
+def test_the_schema_says_what_the_reader_says(document: dict[str, Any], fine: bool) -> None:
+    assert jsonschema.Draft202012Validator(servicefile.json_schema()).is_valid(document) is fine
+
+
+# ---- data.lock
+
+
+def test_a_lock_is_read_as_it_was_written_and_has_one_form() -> None:
+    sales, maps = DataVersion("sales", "a" * 64, 31, 1319, 99), DataVersion("maps", "b" * 64, 1, 0, 5)
+    text = servicefile.lock([sales, maps])
+    assert text == servicefile.lock([maps, sales])
+    assert servicefile.read_lock(text, "data.lock") == {"sales": "a" * 64, "maps": "b" * 64}
+    assert servicefile.pins(text, "data.lock") == {"sales": sales, "maps": maps}
+    assert text.endswith(b"}\n")
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"sales": {"digest": "x"}}', b'{"sales": 1}', b"\xff"])
+def test_a_lock_that_is_none_is_refused(text: bytes) -> None:
+    with pytest.raises(BadServiceFile) as told:
+        servicefile.read_lock(text, "services/housing/data.lock")
+    assert "branchline data update" in told.value.cause
