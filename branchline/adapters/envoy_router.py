@@ -187,7 +187,8 @@ class RouteWriter:
 
     def _unfenced(self, service: str, routes: Routes, stamp: Stamp) -> None:
         unfenced(routes, stamp)
-        if any(entry["service"] == service for entry in self._files.lines("journal.jsonl")):
+        journal = self._files.lines("journal.jsonl")
+        if any(entry["service"] == service and entry["id"] not in self._read for entry in journal):
             raise Fenced(f"routes of {service} were changed without the daemon; read the journal first")
 
     def _apply(self, before: Gateway, after: Gateway) -> None:

@@ -3,6 +3,8 @@
 Rules. Weights of a split always sum to 10,000 and stand in the order of the bucket table, the same cluster several
 times if need be. A pin nobody knows is 404 and never falls into the split; only routes marked `split` are exposures.
 A request that brings its unit meets no script; one without is given a unit by the script and then matched again.
+Envoy checks that clusters exist for routes of a host only, not for those found by path; so every service has both,
+made by one function.
 """
 
 from __future__ import annotations
@@ -45,11 +47,10 @@ def routes(gateway: Gateway) -> list[Document]:
     hosts: list[Document] = [
         {
             "name": name,
-            "domains": [f"{name}.*"],
+            "domains": [f"{name}.*" if not name.isdigit() else f"{name}.localhost"],  # 127.* is an address
             "routes": list(_service(name, of, by_path=False)),
         }
         for name, of in served.items()
-        if not name.isdigit()  # 127.* is an address
     ]
     paths: Document = {"name": "paths", "domains": ["*"]}
     if served:

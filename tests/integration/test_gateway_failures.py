@@ -185,6 +185,16 @@ def test_a_rejected_document_leaves_the_last_good_one(real: Gateway, pair: tuple
     assert {answer.revision for answer in real.units(40).values()} == {A}
 
 
+def test_a_route_to_a_cluster_that_is_not_there_is_rejected(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """M11: by default Envoy takes it, and answers 503."""
+    table = json.loads((real.folder / "rds.json").read_text())
+    wrong = json.dumps({**table, "version_info": "wrong"}).replace("housing@1.0.0~n001", "nowhere")
+    (real.folder / "wrong").write_text(wrong)
+    (real.folder / "wrong").replace(real.folder / "rds.json")
+    assert wait_until(lambda: real.writer.envoy.accepted("rds") == (table["version_info"], 1))
+    assert "nowhere" in real.writer.envoy.reason()
+
+
 @pytest.mark.parametrize("kind", ["rds", "cds"])
 def test_a_document_somebody_overwrote_is_written_anew(
     real: Gateway, pair: tuple[Upstream, Upstream], kind: str

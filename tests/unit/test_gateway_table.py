@@ -1,0 +1,165 @@
+"""This file tests what the gateway remembers and renders, without a gateway (I26, F16)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from branchline.adapters.envoy_documents import Places, arm_of, bootstrap, clusters, listeners
+from branchline.adapters.envoy_routes import pins_of, routes
+from branchline.adapters.envoy_table import (
+    Gateway,
+    Routes,
+    announced,
+    from_json,
+    gaining,
+    offered,
+    shifted,
+    to_json,
+    told,
+    unfenced,
+)
+from branchline.core.traffic import assigned
+from branchline.errors import Fenced
+from branchline.ports import Endpoint, Stamp
+
+ARMS = "abcd"
+PLACES = Places(Path("/s/gateway"), Path("/r/envoy.sock"), Path("/r/ingest.sock"))
+
+
+def endpoint(revision: str, nonce: str = "", split: bool = True) -> Endpoint:
+    version = f"1.{ord(revision) - 97}.0"
+    return Endpoint(revision, version, nonce or f"n{revision}", (f"/r/{revision}.sock",), split=split)
+
+
+KNOWN = offered(announced(Routes(), [endpoint(a) for a in ARMS]), [endpoint(a) for a in ARMS])
+
+
+@st.composite
+def shares(draw: st.DrawFn) -> list[tuple[str, int]]:
+    """Up to four arms, whole percents that sum to 100."""
+    arms = draw(st.permutations(ARMS))[: draw(st.integers(1, 4))]
+    cuts = sorted(draw(st.sets(st.integers(1, 99), min_size=len(arms) - 1, max_size=len(arms) - 1)))
+    return [(arm, to - start) for arm, start, to in zip(arms, [0, *cuts], [*cuts, 100], strict=True)]
+
+
+@given(st.lists(shares(), min_size=1, max_size=8))
+def test_whatever_is_shifted_the_weights_sum_and_the_clusters_are_there(moves: list[list[tuple[str, int]]]) -> None:
+    of = KNOWN
+    for generation, wanted in enumerate(moves, 1):
+        before = of.line(1)
+        of = shifted(of, "housing", 1, wanted, generation)
+        line = of.line(1)
+        assert line
+        assert dict(line.shares) == dict(wanted)
+        assert bool(line.experiment) == (len(wanted) > 1)
+        if before and before.experiment and line.experiment:
+            assert line.experiment == before.experiment
+            smaller = {arm for arm, share in before.shares if dict(wanted).get(arm, 0) < share}
+            for unit in map(str, range(60)):
+                one, other = (assigned(x.segments, unit, x.experiment) for x in (before, line))
+                assert one == other or one in smaller
+        gateway = Gateway(1, 1, {"housing": of})
+        named = {cluster["name"] for cluster in clusters(gateway, PLACES)}
+        assert used_by(routes(gateway)) <= named
+        assert from_json(json.loads(json.dumps(to_json(gateway)))) == gateway
+
+
+def used_by(document: object) -> set[str]:
+    """Every cluster that a route table names; and every split in it sums to 10,000."""
+    if isinstance(document, list):
+        return set().union(*map(used_by, document))
+    if not isinstance(document, dict):
+        return set()
+    found = {document["cluster"]} if "cluster" in document else set()
+    if "weighted_clusters" in document:
+        split = document["weighted_clusters"]["clusters"]
+        assert sum(each["weight"] for each in split) == 10_000
+        found |= {each["name"] for each in split}
+    return found.union(*map(used_by, document.values()))
+
+
+def test_an_experiment_number_is_never_used_twice_even_after_a_wipe() -> None:
+    of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 7)
+    assert of.lines[0][1].experiment == "housing-1-7"
+    of = shifted(of, "housing", 1, [("a", 100)], 7)
+    of = shifted(of, "housing", 1, [("a", 90), ("b", 10)], 7)
+    assert of.lines[0][1].experiment == "housing-1-8"
+    of = shifted(of, "housing", 1, [], 7)
+    of = shifted(of, "housing", 1, [("a", 90), ("b", 10)], 7)
+    assert of.lines[0][1].experiment == "housing-1-9"
+
+
+def test_the_previous_holder_is_remembered_through_a_test() -> None:
+    of = shifted(KNOWN, "housing", 1, [("a", 100)], 1)
+    of = shifted(of, "housing", 1, [("b", 100)], 2)
+    of = shifted(of, "housing", 1, [("b", 90), ("c", 10)], 3)
+    assert (of.lines[0][1].holder, of.lines[0][1].previous) == ("b", "a")
+    of = shifted(of, "housing", 1, [("c", 100)], 4)
+    assert of.lines[0][1].previous == "b"
+
+
+def test_who_gains_has_to_be_healthy_and_who_loses_need_not_live() -> None:
+    of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 1)
+    line = of.line(1)
+    assert gaining(line, [("a", 100)]) == ("a",)
+    assert gaining(line, [("a", 80), ("b", 20)]) == ("b",)
+    assert gaining(line, [("b", 10), ("a", 90)]) == ("b",), "a new holder is whom all fall back to"
+    assert gaining(line, []) == ()
+
+
+def test_an_arm_falls_back_to_the_trunks_holder_and_the_holder_to_nobody() -> None:
+    of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 1)
+    line = of.lines[0][1]
+    assert arm_of("housing", of, line, "b") == "housing@1.1.0~nb>housing@1.0.0~na"
+    assert arm_of("housing", of, line, "a") == "housing@1.0.0~na"
+    again = offered(of, [endpoint("b"), endpoint("b", "nb2"), endpoint("a")])
+    assert arm_of("housing", again, line, "b").startswith("housing@1.1.0~nb2>housing@1.1.0~nb>")
+
+
+def test_offering_less_takes_away_only_what_has_no_share() -> None:
+    of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 1)
+    left = offered(of, [])
+    assert [k.endpoint.nonce for k in left.known] == ["na", "nb"]
+    newer = offered(of, [endpoint("a", "na2")])
+    assert [k.endpoint.nonce for k in newer.known] == ["nb", "na2"]
+
+
+def test_a_cold_endpoint_is_in_no_route() -> None:
+    of = announced(shifted(KNOWN, "housing", 1, [("a", 100)], 1), [endpoint("a", "cold")])
+    gateway = Gateway(1, 1, {"housing": of})
+    assert "housing@1.0.0~cold" in {cluster["name"] for cluster in clusters(gateway, PLACES)}
+    assert "cold" not in json.dumps(routes(gateway))
+
+
+def test_a_pin_means_production_and_the_newest() -> None:
+    ends = [endpoint("a", "old"), endpoint("a", "new"), endpoint("a", "staged", split=False)]
+    assert pins_of(offered(Routes(), ends))["1.0.0"].nonce == "new"
+    assert pins_of(offered(Routes(), ends[2:]))["a"].nonce == "staged"
+
+
+@pytest.mark.parametrize(("stamp", "late"), [((1, 9), True), ((2, 1), True), ((2, 2), False), ((3, 1), False)])
+def test_generation_counts_before_epoch(stamp: tuple[int, int], late: bool) -> None:
+    of = told(told(Routes(), Stamp(2, 2)), Stamp(1, 5))
+    if late:
+        with pytest.raises(Fenced):
+            unfenced(of, Stamp(*stamp))
+    else:
+        unfenced(of, Stamp(*stamp))
+
+
+def test_the_listener_does_not_change_with_what_is_served() -> None:
+    """A changed listener drains its connections."""
+    assert json.dumps(listeners(PLACES, 1)) == json.dumps(listeners(PLACES, 1))
+    assert "housing" not in json.dumps([listeners(PLACES, 1), bootstrap(PLACES)])
+
+
+def test_a_statistic_has_no_dots_and_a_socket_only_its_owner() -> None:
+    """real-parts §1: a dot in a name cuts the labels."""
+    stats = [cluster["alt_stat_name"] for cluster in clusters(Gateway(1, 1, {"housing": KNOWN}), PLACES)]
+    assert not any("." in name for name in stats)
+    assert bootstrap(PLACES)["admin"]["address"]["pipe"]["mode"] == 0o600
