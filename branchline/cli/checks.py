@@ -1,0 +1,157 @@
+"""This file finds all that is wrong with the services of a work tree, offline: each problem with its code and cure.
+
+What is read is the work tree as it is, so that a person learns in a second what a build would tell in minutes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from branchline.adapters.servicefile import read_lock, read_service
+from branchline.adapters.uv import lock_in
+from branchline.cli.session import SERVICE_FILE, Session
+from branchline.core import gates, graph, names
+from branchline.core.revision import Result
+from branchline.core.spec import Spec
+from branchline.errors import BadDag, BadServiceFile, BranchlineError, DataNotPinned, NoServer
+
+LOCK_FILE = "data.lock"
+SERVERS = ("uvicorn", "granian", "hypercorn")
+PACKAGE = re.compile(r'^(?:name = "([^"]+)"|([A-Za-z0-9][A-Za-z0-9._-]*)\s*==)', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    service: str
+    code: str
+    text: str
+    hint: str
+
+
+def problems(session: Session, service: str, folder: str) -> list[Problem]:
+    """Everything that is wrong with one service."""
+    root = session.tree.root
+    path = f"{folder}/{SERVICE_FILE}"
+    try:
+        spec = read_service((root / path).read_bytes(), path)
+    except BadServiceFile as error:
+        told = error.fields.get("problems") or [error.cause]
+        return [Problem(service, error.code, f"{path}: {each}", f"edit {path}") for each in told]
+    found: list[Problem] = []
+    for check in (dag, functions, files, pins, environment, plan, guarded):
+        try:
+            found += check(spec, root / folder)
+        except BranchlineError as error:
+            text = error.message + (f": {error.cause}" if error.cause else "")
+            found.append(Problem(service, error.code, text, error.next))
+    return found
+
+
+def dag(spec: Spec, folder: Path) -> list[Problem]:
+    """Every parameter of every step is given by something, and nothing waits for itself."""
+    try:
+        graph.needs(spec, sources(folder))
+    except SyntaxError as error:
+        text = f"{error.filename or spec.folder}:{error.lineno}: {error.msg}"
+        return [Problem(spec.name, BadDag.code, text, f"edit {spec.folder}")]
+    except BadDag as error:
+        return [Problem(spec.name, error.code, each, f"edit {spec.folder}") for each in error.cause.split("; ")]
+    return []
+
+
+def functions(spec: Spec, folder: Path) -> list[Problem]:
+    """Every function that the service file names outside its steps is there."""
+    texts = sources(folder)
+    called = [("serve.predict", spec.serving.predict), ("serve.load", spec.serving.load)]
+    called += [(f"gate {gate.name}", gate.call) for gate in spec.gates]
+    found = []
+    for where, call in called:
+        module, _, function = call.partition(":")
+        try:
+            there = not call or (module in texts and graph.parameters_of(texts[module], function) is not None)
+        except SyntaxError as error:
+            found.append(
+                Problem(spec.name, BadServiceFile.code, f"{module}.py:{error.lineno}: {error.msg}", f"edit {module}.py")
+            )
+            continue
+        if not there:
+            text = f"{where}: there is no function {call} in {spec.folder}"
+            found.append(Problem(spec.name, BadServiceFile.code, text, f"edit {spec.folder}/{SERVICE_FILE}"))
+    return found
+
+
+def files(spec: Spec, folder: Path) -> list[Problem]:
+    """Every path that the service file names is there."""
+    named = [("serve.sample", spec.serving.sample)]
+    named += [(f"gate {gate.name}", gate.path) for gate in spec.gates]
+    return [
+        Problem(
+            spec.name, BadServiceFile.code, f"{where}: {spec.folder}/{path} is not there", f"write {spec.folder}/{path}"
+        )
+        for where, path in named
+        if path and not (folder / path).exists()
+    ]
+
+
+def pins(spec: Spec, folder: Path) -> list[Problem]:
+    """Every data source is pinned."""
+    path = folder / LOCK_FILE
+    locked = read_lock(path.read_bytes(), f"{spec.folder}/{LOCK_FILE}") if path.is_file() else {}
+    missing = [DataNotPinned(source=source, service=spec.name) for source, _ in spec.data if source not in locked]
+    return [Problem(spec.name, error.code, error.message, error.next) for error in missing]
+
+
+def environment(spec: Spec, folder: Path) -> list[Problem]:
+    """There is a lock file, and what serves by `predict` has a server in it."""
+    lock = lock_in(spec.name, folder)
+    packages = {
+        re.sub(r"[-_.]+", "-", first or second).lower()
+        for first, second in PACKAGE.findall(lock.read_text(encoding="utf-8", errors="replace"))
+    }
+    if spec.serving.predict and not packages.intersection(SERVERS):
+        raise NoServer(service=spec.name)
+    return []
+
+
+def plan(spec: Spec, folder: Path) -> list[Problem]:
+    """What is to be judged by an A/B test says by what, and what is worth a change."""
+    if spec.kind != "model" or spec.rollout.skip_ab:
+        return []
+    found = gates.planned(spec.metric, None)
+    if found.result is Result.PASS:
+        return []
+    return [Problem(spec.name, BadServiceFile.code, found.summary, f"edit [metric] in {spec.folder}/{SERVICE_FILE}")]
+
+
+def guarded(spec: Spec, folder: Path) -> list[Problem]:
+    """Some gate is declared: without one nothing would be checked, and the evaluation fails."""
+    if spec.gates:
+        return []
+    text = "no gate is declared: an evaluation that checks nothing fails"
+    return [Problem(spec.name, BadServiceFile.code, text, f"write [gates] in {spec.folder}/{SERVICE_FILE}")]
+
+
+def branch_problem(branch: str) -> Problem | None:
+    """A branch whose name nearly means something; None for what is nobody's business."""
+    near = branch.startswith(("experiment-", "fix-")) or "--" in branch
+    if not near or names.branch(branch):
+        return None
+    hint = "git branch -m experiment--SERVICE--HANDLE"
+    return Problem(
+        "", "BL101", f"the branch {branch!r} is not delivered: its name says neither experiment nor fix", hint
+    )
+
+
+def sources(folder: Path) -> dict[str, str]:
+    """The text of a service's modules by name, hidden folders left out."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if not any(part.startswith((".", "__pycache__")) for part in parts):
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = path.read_text(encoding="utf-8", errors="replace")
+    return found

@@ -1,0 +1,117 @@
+"""This file writes the first files of a service: what is found in its folder decides, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+APPS = re.compile(r"^(\w+)\s*(?::[^=]*)?=\s*(?:fastapi\.)?(?:FastAPI|Starlette|Quart|Litestar)\(", re.MULTILINE)
+
+SERVICE = """\
+# {service}: how it is built, checked, served and judged. The folder's name is the service's name.
+# branchline check tells what is wrong with this file; a key that nobody knows is an error.
+kind = "{kind}"{kind_says}
+serve = {serve}
+{more}
+[gates]  # what has to hold before any traffic; also: {{ call = "module:function" }}, {{ command = [...] }}, load tests
+unit = {{ pytest = "tests" }}
+"""
+MODEL = """\
+# data = {{ sales = "data/sales/*.csv" }}   # not in git; pinned by: branchline data update
+# steps = {{ train = "steps:train" }}       # functions; their parameters name data and other steps
+# What a challenger is judged by, and which effect is worth a change. Outcomes come in at POST /{service}/-/outcomes
+metric = { name = "success", kind = "binary", direction = "higher", mde = 0.05, window = "1h" }
+rollout = { share = 50 }                  # per cent of the traffic that a challenger gets
+"""
+APP = """\
+rollout = { slice = 10 }   # per cent of the traffic that a canary gets
+"""
+SERVING = '''\
+"""This file answers the requests of {service}."""
+
+
+def predict(request: dict[str, float]) -> dict[str, float]:
+    """Answer one request: its JSON comes in, what is returned goes out as JSON."""
+    return {{"prediction": 0.0}}
+'''
+TEST_MODEL = '''\
+"""The unit tests of {service}: the gate `unit` runs them."""
+
+from serving import predict
+
+
+def test_it_answers() -> None:
+    assert predict({{}})["prediction"] == 0.0
+'''
+TEST_APP = '''\
+"""The unit tests of {service}: the gate `unit` runs them."""
+
+
+def test_it_can_be_imported() -> None:
+    import {module}
+
+    assert {module}
+'''
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the folder tells of a service: how it listens, and the packages that are needed for that."""
+
+    kind: str
+    serve: str
+    packages: tuple[str, ...]
+    module: str = ""
+    said: str = ""
+
+
+def detected(folder: Path, kind: str = "") -> Found:
+    """Find out how a service is served: a Procfile, an ASGI application, or else a `predict` of its own."""
+    procfile = folder / "Procfile"
+    if procfile.is_file():
+        for line in procfile.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, command = line.partition(":")
+            if name.strip() == "web":
+                words = ", ".join(quoted(word) for word in shlex.split(command))
+                return Found(
+                    kind or "app", f"{{ command = [{words}] }}", (), said="Procfile: let it listen on {socket}"
+                )
+    for path in sorted(folder.glob("*.py")):
+        found = APPS.search(path.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            words = f'"uvicorn", "{path.stem}:{found[1]}", "--uds", "{{socket}}"'
+            return Found(
+                kind or "app", f"{{ command = [{words}] }}", ("uvicorn",), path.stem, f"{path.name}: an ASGI app"
+            )
+    return Found(kind or "model", '{ predict = "serving:predict" }', ("uvicorn",), "serving")
+
+
+def quoted(word: str) -> str:
+    """A word as a TOML string."""
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def files(service: str, found: Found) -> dict[str, str]:
+    """The files of a new service by their path in its folder."""
+    model = found.kind == "model"
+    says = "  # released by an A/B test" if model else "  # released by a canary"
+    head = SERVICE.format(
+        service=service, kind=found.kind, kind_says=says, serve=found.serve,
+        more=(MODEL if model else APP).replace("{{", "{").replace("}}", "}").replace("{service}", service).rstrip(),
+    )  # fmt: skip
+    written = {"branchline.toml": head}
+    packages = sorted({*found.packages, "pytest"})
+    written["requirements.in"] = "".join(f"{name}\n" for name in packages)
+    if found.module == "serving":
+        written["serving.py"] = SERVING.format(service=service)
+    if found.module:
+        template = TEST_MODEL if found.module == "serving" else TEST_APP
+        written[f"tests/test_{service.replace('-', '_')}.py"] = template.format(service=service, module=found.module)
+    return written
+
+
+def missing(folder: Path, written: dict[str, str]) -> dict[str, str]:
+    """Those that are not there yet."""
+    return {name: text for name, text in written.items() if not (folder / name).exists()}

@@ -1,0 +1,261 @@
+"""This file is the commands that only look."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from branchline.cli import show
+from branchline.cli.session import Session, as_json, pass_session
+from branchline.cli.transport import Client
+from branchline.errors import BranchlineError, DaemonDown, UnknownCode, exit_of, leaves, status_of
+
+Document = Mapping[str, Any]
+EVERY = 1.0  # seconds between two looks of --watch
+HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE")
+FULL_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+
+
+@click.command()
+@click.argument("reference", required=False, default="")
+@click.option("--watch", is_flag=True, help="Show it again whenever it changes; Ctrl-C detaches and cancels nothing.")
+@as_json
+@pass_session
+def status(session: Session, reference: str, watch: bool) -> None:
+    """Show which revision serves where, and how every branch stands."""
+    client = session.client()
+    if watch:
+        watched(session, client, reference)
+        return
+    found = client.get("/v1/status", reference=reference)
+    if session.json:
+        show.document(found)
+        return
+    for line in status_lines(found):
+        show.out(line)
+
+
+def watched(session: Session, client: Client, reference: str) -> None:
+    """Show the status again and again: on the whole terminal, or what is new as lines."""
+    whole = sys.stdout.isatty() and not session.json
+    last: object = None
+    if whole:
+        print(FULL_SCREEN, end="")
+    try:
+        while True:
+            try:
+                found = client.get("/v1/status", reference=reference)
+                lines = status_lines(found)
+            except DaemonDown as error:
+                found, lines = {"schema": "branchline.status/1", "problem": error.problem()}, [error.message]
+            now: object = found if session.json else lines
+            if now != last:
+                last = now
+                if session.json:
+                    show.document(found, line=True)
+                elif whole:
+                    print("\x1b[H\x1b[J", end="")
+                    show.out("\n".join([*lines, "", click.style("Ctrl-C detaches", dim=True)]))
+                else:
+                    show.out("\n".join([time.strftime("%H:%M:%S"), *lines]))
+                sys.stdout.flush()
+            time.sleep(EVERY)
+    finally:
+        if whole:
+            print(BACK, end="", flush=True)
+
+
+def status_lines(found: Document) -> list[str]:
+    """The status as a table, then parity, addresses and troubles."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for service in found["services"]:
+        for number, row in enumerate(service["rows"]):
+            rows.append(cells(service["name"] if not number else "", row))
+        if not service["rows"]:
+            rows.append((service["name"], "-", "-", "-", "-", "no revision yet"))
+    lines = show.table(rows) if found["services"] else ["no service is known yet; next: branchline init SERVICE"]
+    drifts = found["parity"]["drifts"]
+    if drifts:
+        lines += [drift_line(drift) for drift in drifts]
+    elif found["services"]:
+        lines.append("parity    ok: git and production agree")
+    lines += [f"address   {each['address']}" for each in found["services"] if each["rows"]]
+    lines += [
+        f"frozen    {each['name']}: branchline thaw {each['name']}" for each in found["services"] if each["frozen"]
+    ]
+    lines += [trouble(f"{each['name']}: {text}") for each in found["services"] for text in each["troubles"]]
+    lines += [trouble(text) for text in found.get("troubles", ())]
+    if not found["remote"]["reachable"]:
+        lines.append(trouble("the remote cannot be reached; traffic goes on, git waits"))
+    return lines
+
+
+def cells(service: str, row: Document) -> tuple[str, ...]:
+    """One row of the table."""
+    traffic = f"{row['share']:>3}% {show.bar(row['share'])}" if row["share"] else "-"
+    state = str(row["state"])
+    detail = str(row.get("detail") or "")
+    if row["perimeter"] == "production" and not row["healthy"]:
+        state = click.style(f"{state}, not healthy", fg="red")
+    elif row["phase"] in ("evaluation failed", "rolled back"):
+        state = click.style(state, fg="red")
+    revision = row["version"] or str(row["commit"])[:7] or "-"
+    words = f"{state}, {detail}" if detail else state
+    return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, words)
+
+
+def drift_line(drift: Document) -> str:
+    """One place where git, production and the record disagree."""
+    head = click.style("drift", fg="yellow")
+    return f"{head}     {drift['service']}: {drift['kind']}: {drift['what']}   repair: {drift['repair']}"
+
+
+def trouble(text: str) -> str:
+    """One line of trouble."""
+    return f"{click.style('trouble', fg='yellow')}   {text}"
+
+
+@click.command()
+@as_json
+@pass_session
+def parity(session: Session) -> None:
+    """Say whether git is what production is; exit 1 when not, each drift with its repair."""
+    found = session.client().get("/v1/parity")
+    if session.json:
+        show.document(found)
+    elif found["ok"]:
+        show.out(f"ok: git and production agree for {', '.join(found['services']) or 'no service yet'}")
+    else:
+        for drift in found["drifts"]:
+            show.out(drift_line(drift))
+    raise click.exceptions.Exit(0 if found["ok"] else 1)
+
+
+@click.command()
+@click.argument("service", required=False, default="")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
+@click.option("--before", type=click.IntRange(0), default=0, metavar="NUMBER", help="Only what is older than this one.")
+@as_json
+@pass_session
+def history(session: Session, service: str, limit: int, before: int) -> None:
+    """Show who did what, when and why, newest first."""
+    found = session.client().get("/v1/history", service=service, limit=limit, before=before)
+    if session.json:
+        show.document(found)
+        return
+    now = time.time()
+    rows = [history_cells(entry, now) for entry in found["entries"]]
+    for line in show.table(rows):
+        show.out(line)
+    if not rows:
+        show.say("nothing has happened yet")
+
+
+def history_cells(entry: Document, now: float) -> tuple[str, ...]:
+    """One line of the audit."""
+    detail = {k: v for k, v in entry["detail"].items() if k not in ("type", "branch") and v not in ("", None, 0, False)}
+    reason = str(detail.pop("reason", "") or entry["because"]).splitlines() or [""]
+    rest = " ".join(f"{k}={str(v)[:12]}" for k, v in detail.items())
+    subject = str(entry["detail"].get("branch") or "")
+    words = "  ".join(each for each in (subject, rest, reason[0][:100]) if each)
+    return (f"{entry['number']}", show.when(entry["at"], now), entry["service"], entry["event"], words, entry["actor"])
+
+
+@click.command()
+@click.argument("reference")
+@click.argument("step", required=False, default="")
+@as_json
+@pass_session
+def why(session: Session, reference: str, step: str) -> None:
+    """Say why each step of a revision ran or was reused."""
+    found = session.client().get("/v1/why", reference=reference, step=step)
+    if session.json:
+        show.document(found)
+        return
+    marks = {"ran": "ok", "reused": "=", "failed": "no"}
+    show.say(f"{found['service']}  {found['commit'][:7]}")
+    for run in found["steps"]:
+        text = " ".join(each for each in (run["why"], run["summary"]) if each) or run["state"]
+        text += f"  artifact {run['artifact'][:12]}" if run["artifact"] else ""
+        mark = marks.get(run["state"], "..")
+        show.out(show.note({"mark": mark, "name": run["step"], "text": text, "seconds": run["seconds"] or None}))
+    if not found["steps"]:
+        show.say("it has no step of that name" if step else "nothing of it was built here")
+
+
+@click.command()
+@click.argument("reference", metavar="REFERENCE|gateway|daemon")
+@click.option("--lines", "-n", type=click.IntRange(1, 2000), default=40, show_default=True, help="How many lines.")
+@as_json
+@pass_session
+def logs(session: Session, reference: str, lines: int) -> None:
+    """Show what a revision, the gateway or the daemon printed last."""
+    state = session.settings.state
+    files = {"daemon": state / "daemon.log", "gateway": state / "gateway" / "envoy.log"}
+    if reference in files:
+        path = files[reference]
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        last = "\n".join(text.splitlines()[-lines:])
+        named: list[dict[str, str]] = [{"name": reference, "state": "", "text": last}]
+        found: dict[str, Any] = {"schema": "branchline.logs/1", "service": "", "logs": named}
+    else:
+        found = session.client().get("/v1/logs", reference=reference, lines=lines)
+    if session.json:
+        show.document(found)
+        return
+    for log in found["logs"]:
+        show.say(click.style(f"-- {log['name']} {log['state']}".rstrip(), bold=True))
+        show.out(log["text"].rstrip("\n"))
+    if not found["logs"]:
+        show.say(f"nothing of {reference} runs; branchline why {reference} tells of its steps")
+
+
+@click.command()
+@click.argument("code", required=False, default="")
+@as_json
+@pass_session
+def explain(session: Session, code: str) -> None:
+    """Explain an error by its code (BL412), or list them all. Works anywhere, offline."""
+    known = leaves()
+    wanted = code.upper()
+    if wanted and wanted not in known:
+        raise UnknownCode(show.nearest(wanted, known).strip(), name=code)
+    chosen = {wanted: known[wanted]} if wanted else known
+    explained = [explanation(each, kind) for each, kind in chosen.items()]
+    if session.json:
+        show.document({"schema": "branchline.errors/1", "errors": explained})
+        return
+    if not wanted:
+        for line in show.table([(each["code"], each["message"]) for each in explained]):
+            show.out(line)
+        return
+    only = explained[0]
+    show.out(f"{only['code']}  {only['message']}")
+    show.out(f"  part of  {only['family']}")
+    show.out(f"  next     {only['hint']}")
+    show.out(f"  exit     {only['exit']}" + ("; trying again may help" if only["transient"] else ""))
+
+
+def explanation(code: str, kind: type[BranchlineError]) -> dict[str, Any]:
+    """One error as data."""
+    family = next((each for each in BranchlineError.__subclasses__() if issubclass(kind, each)), kind)
+    return {
+        "code": code,
+        "name": kind.__name__,
+        "message": blank((kind.__doc__ or "").strip().splitlines()[0]),
+        "family": f"{family.code[:3]}xx: {(family.__doc__ or '').strip().splitlines()[0]}",
+        "hint": blank(kind.hint),
+        "exit": exit_of(code),
+        "status": status_of(code),
+        "transient": kind.transient,
+    }
+
+
+def blank(text: str) -> str:
+    """A sentence whose fields are not filled in, as a person reads it: `{service!r}` is SERVICE."""
+    return re.sub(r"\{(\w+)(?:![rsa])?\}", lambda found: found[1].upper(), text)

@@ -1,0 +1,343 @@
+"""This file is the commands that bring a revision to traffic and take it out again.
+
+Each change is first asked as a dry run: the law's own plan of what git, traffic and processes will see. Then it is
+recorded, and what follows is exactly that plan. What changes production asks a person first, unless told --yes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from branchline.cli import follow, show
+from branchline.cli.session import Session, as_json, dry_run, pass_session
+from branchline.core import names
+from branchline.errors import DaemonDown, NothingToDo, UsageError
+
+if TYPE_CHECKING:
+    from branchline.cli.transport import Client
+
+Document = dict[str, Any]
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+PATIENCE = 15.0  # seconds that a change of traffic is waited for; it goes on without us
+TRAFFIC = {"traffic"}
+
+
+def changing(command: Decorated) -> Decorated:
+    """Give a command the options of everything that changes what is released."""
+    options = (
+        dry_run,
+        click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+        click.option("--no-input", is_flag=True, help="Never ask; refuse where a question would have to be asked."),
+        click.option("--because", default="", metavar="TEXT", help="Why; it is kept in the history."),
+        as_json,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("branch", required=False, default="")
+@click.option("--wait", type=float, default=float("inf"), show_default=False, metavar="SECONDS",
+              help="Stop following after so many seconds (exit 5); what was begun goes on.")  # fmt: skip
+@dry_run
+@as_json
+@pass_session
+def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
+    """Push the branch and follow it until it rests.
+
+    It rests when it has traffic or waits for a person (exit 0), or when a gate said no (exit 1). The one line on
+    standard output is its address.
+    """
+    named = session.branch(branch)
+    session.known(named.service)
+    tree = session.tree
+    commit = tree.commit(named.name)
+    push = bool(tree.remote) and tree.tip(named.name) != commit
+    commands = [f"git push -u {tree.remote} {named.name}"] if push else []
+    if dry_run:
+        steps = [("git", f"push {named.name} ({commit[:7]})")] if push else []
+        steps += [("process", "build it, start it in staging, ask its gates")]
+        steps += [("traffic", "none before its gates have passed")]
+        finish_plan(session, {"schema": "branchline.plan/1", "service": named.service, "event": "push", "steps": steps})
+        return
+    if tree.branch == named.name and tree.is_dirty([session.services[named.service]]):
+        show.say(f"note     changes in {session.services[named.service]} that are not committed are not deployed")
+    client = session.client()
+    since = 0 if not push else int(client.get("/v1/progress", since=1 << 53)["newest"])
+    if push:
+        tree.push(named.name)
+        for line in show.ran(commands):
+            show.say(line)
+    show.say(f"{named.service}  branch {named.name}  {commit[:7]}")
+    client.post("/v1/look")
+
+    def staged(row: Mapping[str, Any]) -> None:
+        show.say(f" ..  staging            {row['address']}")
+
+    found = follow.to_the_rest(
+        client, named.service, named.name, commit, since, lambda note: show.say(show.note(note)), wait, staged
+    )
+    finish_deploy(session, client, named, commit, found)
+
+
+def finish_deploy(session: Session, client: Client, named: names.Branch, commit: str, found: follow.Rest) -> None:
+    """Say where it rests; the address alone goes to standard output."""
+    services = client.get("/v1/status")["services"]
+    service: Document = next((each for each in services if each["name"] == named.service), {"address": "", "rows": []})
+    row: Document = next((row for row in service["rows"] if row["branch"] == named.name), {})
+    address = row.get("address") if row.get("perimeter") == "staging" else service["address"]
+    show.say(f"{found.word:<8} {found.text}")
+    if found.next:
+        show.say(f"next     {found.next}")
+    if session.json:
+        told = {"branch": named.name, "commit": commit, "rest": found.word, "text": found.text, "address": address}
+        show.document({"schema": "branchline.deploy/1", **told})
+    elif not found.code and address:
+        show.out(address)
+    raise click.exceptions.Exit(found.code)
+
+
+# ------------------------------------------------------------------------------------------------ what is asked of it
+
+
+@click.command()
+@click.argument("reference")
+@changing
+@pass_session
+def approve(session: Session, reference: str, **options: Any) -> None:
+    """Let a candidate go on that waits for a person."""
+    change(session, "approve", reference, {}, **options)
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--share", type=click.IntRange(1, 99), required=True, help="Per cent of the traffic.")
+@changing
+@pass_session
+def split(session: Session, reference: str, share: int, **options: Any) -> None:
+    """Change a challenger's share of the traffic; nobody moves who need not."""
+    change(session, "split", reference, {"share": share}, **options)
+
+
+@click.command()
+@click.argument("reference")
+@changing
+@pass_session
+def extend(session: Session, reference: str, **options: Any) -> None:
+    """Give a test that ended without a verdict more time."""
+    change(session, "extend", reference, {}, asking=False, **options)
+
+
+@click.command()
+@click.argument("reference")
+@changing
+@pass_session
+def close(session: Session, reference: str, **options: Any) -> None:
+    """Give a branch up: out of traffic, archived, deleted, never merged."""
+    change(session, "close", reference, {}, **options)
+
+
+@click.command()
+@click.argument("reference")
+@changing
+@pass_session
+def abort(session: Session, reference: str, **options: Any) -> None:
+    """Take a candidate out of traffic or evaluation, now; its branch stays.
+
+    Works without the daemon, the remote and the builder.
+    """
+    if session.running() is None:
+        offline(session, names.reference(reference).service, 0, **options)
+        return
+    change(session, "abort", reference, {}, **options)
+
+
+@click.command()
+@click.argument("service")
+@click.option("--line", type=click.IntRange(1), default=None, metavar="MAJOR", help="Of this major; else the newest.")
+@changing
+@pass_session
+def rollback(session: Session, service: str, line: int | None, **options: Any) -> None:
+    """Give all traffic back to what served before; git follows.
+
+    Works without the daemon. Data and outcomes are not undone.
+    """
+    if session.running() is None:
+        offline(session, names.reference(service).service, line or 0, **options)
+        return
+    change(session, "rollback", service, {"line": line} if line else {}, **options)
+
+
+@click.command()
+@click.argument("service")
+@click.argument("major", type=click.IntRange(1))
+@changing
+@pass_session
+def retire(session: Session, service: str, major: int, **options: Any) -> None:
+    """End an older major version of a service: its route, its instances, its trunk (archived)."""
+    change(session, "retire", service, {"line": major}, **options)
+
+
+@click.command()
+@click.argument("service")
+@changing
+@pass_session
+def freeze(session: Session, service: str, **options: Any) -> None:
+    """Let nothing of a service be promoted for now; rollback and abort work all the same."""
+    change(session, "freeze", service, {}, asking=False, **options)
+
+
+@click.command()
+@click.argument("service")
+@changing
+@pass_session
+def thaw(session: Session, service: str, **options: Any) -> None:
+    """Let a frozen service go on."""
+    change(session, "thaw", service, {}, asking=False, **options)
+
+
+@click.command()
+@click.argument("reference")
+@changing
+@pass_session
+def conclude(session: Session, reference: str, **options: Any) -> None:
+    """Show the verdict and what follows from it; agree to it where that is asked for.
+
+    Exit 5 while there is no verdict. What needs nobody's approval concludes by itself.
+    """
+    client = session.client()
+    row = meant(client, reference)
+    verdict = (row.get("measurement") or {}).get("verdict") or {}
+    text = str(verdict.get("reason") or row.get("detail") or "")
+    show.say(f"verdict  {row['version'] or row['branch']}: {row['state']}" + (f": {text}" if text else ""))
+    if row["state"] in ("won", "concluding"):
+        if row.get("waits_for") == "approval":
+            change(session, "conclude", row["branch"], {}, **options)
+            return
+        waits = f"it waits for: {row['waits_for']}" if row.get("waits_for") else "it concludes by itself"
+        show.say(f"plan     {waits}")
+        return
+    if row["state"] in follow.REFUSED:
+        raise click.exceptions.Exit(1)
+    show.say("undecided yet: branchline status --watch")
+    raise click.exceptions.Exit(5)
+
+
+def meant(client: Client, reference: str) -> Document:
+    """The status row of the candidate that a reference means; raises NothingToDo when it is no open one."""
+    named = names.reference(reference)
+    services = client.get("/v1/status", reference=reference)["services"]
+    rows = [row for each in services for row in each["rows"] if row["phase"] != "live"]
+    serving = [row for row in rows if row["share"] or row["state"] in ("won", "concluding")]
+    match named.kind:
+        case "branch":
+            rows = [row for row in rows if row["branch"] == named.text]
+        case "version":
+            rows = [row for row in rows if row["version"] == named.text]
+        case "commit":
+            rows = [row for row in rows if row["commit"].startswith(named.text)]
+        case _:
+            rows = serving or rows
+    if len(rows) != 1:
+        which = "name one of: " + ", ".join(row["branch"] for row in rows) if rows else "nothing of it is under test"
+        raise NothingToDo(which, what=f"{reference} means {len(rows) or 'no'} open branches")
+    return dict(rows[0])
+
+
+# ------------------------------------------------------------------------------------------------ how it is asked
+
+
+def change(
+    session: Session, command: str, reference: str, args: Mapping[str, int | str], *, because: str, dry_run: bool,
+    yes: bool, no_input: bool, asking: bool = True,
+) -> None:  # fmt: skip
+    """Show the plan, ask, have it recorded, and wait until traffic is as it was planned."""
+    client = session.client()
+    body = {"command": command, "reference": reference, "args": dict(args), "actor": session.actor, "because": because}
+    planned = client.post("/v1/ask", {**body, "dry_run": True})
+    if dry_run:
+        finish_plan(session, planned)
+        return
+    for line in show.plan(planned["steps"]):
+        show.say(line)
+    if asking:
+        agreed(planned["service"], command, yes=yes, no_input=no_input)
+    begun = time.monotonic()
+    done = client.post("/v1/ask", body)
+    if session.json:
+        show.document(done)
+    settled = shifted(client, done["service"])
+    took = time.monotonic() - begun
+    word = "done" if settled else "begun"
+    show.say(f"{word:<8} {done['event']} of {done['service']}  {took:.1f}s" + undo(command, done["service"]))
+    if not settled:
+        show.say(f"next     branchline status {done['service']}")
+
+
+def undo(command: str, service: str) -> str:
+    """How to take a change back, where that is one command."""
+    back = {"approve": "rollback", "conclude": "rollback", "freeze": "thaw", "thaw": "freeze"}.get(command)
+    return f"   undo: branchline {back} {service}" if back else ""
+
+
+def finish_plan(session: Session, planned: Mapping[str, Any]) -> None:
+    """Print a plan that is not to be carried out."""
+    if session.json:
+        show.document(planned)
+        return
+    for line in show.plan(planned["steps"]):
+        show.out(line)
+
+
+def agreed(service: str, command: str, *, yes: bool, no_input: bool) -> None:
+    """Return when the change is wanted; raises click.Abort when not, UsageError when nobody can be asked."""
+    if yes:
+        return
+    if no_input or not show.person():
+        raise UsageError("this changes production and nobody can be asked", hint=f"branchline {command} ... --yes")
+    typed = click.prompt(f"type the service's name to {command}", err=True, default="", show_default=False)
+    if typed.strip() != service:
+        show.say("nothing was changed")
+        raise click.exceptions.Exit(1)
+
+
+def shifted(client: Client, service: str) -> bool:
+    """Wait until no step of traffic is left to do for a service; False when that takes too long."""
+    deadline = time.monotonic() + PATIENCE
+    with follow.waiting() as line:
+        while True:
+            drifts = client.get("/v1/status", reference=service)["parity"]["drifts"]
+            if not any(drift["kind"] in TRAFFIC for drift in drifts):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            line.tick("traffic")
+            time.sleep(0.05)
+
+
+def offline(
+    session: Session, service: str, line: int, *, because: str, dry_run: bool, yes: bool, no_input: bool
+) -> None:
+    """Change the routes from the files alone: end what is under test, or go back to what served before."""
+    from branchline.adapters.envoy_router import RouteWriter
+
+    folder = session.settings.state / "gateway"
+    if not service or not (folder / "table.json").is_file():
+        raise DaemonDown("without it only a service that has a route can be rolled back, by its name")
+    show.say("the daemon does not answer; working from the gateway's own files")
+    if dry_run:
+        steps = [("traffic", f"end the test of {service}, or go back to what served before; written to the journal")]
+        finish_plan(session, {"schema": "branchline.plan/1", "service": service, "event": "offline", "steps": steps})
+        return
+    agreed(service, "rollback", yes=yes, no_input=no_input)
+    writer = RouteWriter(folder, session.settings.runtime, ingest=session.settings.ingest)
+    entry = writer.roll_back(service, line, actor=session.actor, because=because or "done offline", at=time.time())
+    if session.json:
+        show.document({"schema": "branchline.offline/1", **entry})
+    shares = ", ".join(f"{revision[:7]} {share}%" for revision, share in entry["after"])
+    show.say(f"done     {entry['kind']} of {service}: {shares}; git follows when the daemon is back: branchline up")

@@ -1,0 +1,304 @@
+"""This file is the commands a person works with, from an empty folder to a branch that is worth a push.
+
+Every git command that changes something is printed as it could be typed. Work that is not committed is never lost.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from branchline.cli import follow, show
+from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
+from branchline.core import names
+from branchline.errors import BadName, DirtyWorkTree, IllegalMove, UsageError, exit_of
+
+COMPILE = "uv pip compile --generate-hashes requirements.in -o requirements.lock"
+LOG = "EXPERIMENT.md"
+
+
+@click.command()
+@click.argument("service", required=False, default="")
+@click.option("--kind", type=click.Choice(["model", "app"]), default="", show_default=False,
+              help="model: released by an A/B test; app: by a canary. Else what the folder looks like.")  # fmt: skip
+@dry_run
+@pass_session
+def init(session: Session, service: str, kind: str, dry_run: bool) -> None:
+    """Write the files of a new service: SERVICE/branchline.toml and what it names. Never overwrites."""
+    from branchline.cli import scaffold
+
+    top = session.tree.root
+    here = session.folder.resolve()
+    name = service or names.handle_from(top.name)
+    if not names.is_word(name):
+        raise BadName(what="service", name=name)
+    folder = (here if here.is_relative_to(top) else top) / name
+    found = scaffold.detected(folder, kind)
+    wanted = scaffold.files(name, found)
+    fresh = scaffold.missing(folder, wanted)
+    if found.said:
+        show.say(f"found    {found.said}")
+    for path, text in fresh.items():
+        if not dry_run:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+        show.out(f"{'plan' if dry_run else 'wrote':<8} {(folder / path).relative_to(top)}")
+        if dry_run:
+            for line in text.splitlines():
+                show.out(click.style(f"       + {line}", fg="green"))
+    for path in wanted.keys() - fresh.keys():
+        show.say(f"kept     {(folder / path).relative_to(top)}, which was there already")
+    if not (folder / "requirements.lock").exists() and not (folder / "uv.lock").exists():
+        show.say(f"next     (cd {folder.relative_to(top)} && {COMPILE})")
+    show.say(f'then     branchline check {name}, and: branchline start {name} --because "..."')
+
+
+@click.command()
+@click.argument("service", required=False, default="")
+@as_json
+@pass_session
+def check(session: Session, service: str) -> None:
+    """Say all that is wrong with the service files; exit 2 when anything is. Offline."""
+    from branchline.cli import checks
+
+    chosen = {service: session.services[session.known(service)]} if service else dict(session.services)
+    if not chosen:
+        raise UsageError("this repository has no service yet", hint="branchline init SERVICE")
+    session.port()  # reads the project's own file, if there is one
+    found = [each for name, folder in chosen.items() for each in checks.problems(session, name, folder)]
+    named = checks.branch_problem(session.tree.branch)
+    found += [named] if named else []
+    if session.json:
+        told = [{"service": p.service, "code": p.code, "text": p.text, "hint": p.hint} for p in found]
+        show.document({"schema": "branchline.check/1", "ok": not found, "services": list(chosen), "problems": told})
+    else:
+        for each in found:
+            show.out(click.style(f"error[{each.code}]", fg="red", bold=True) + f": {each.text}")
+            show.out(f"  hint:  {each.hint}")
+        if not found:
+            show.out(f"ok: {', '.join(chosen)}")
+    raise click.exceptions.Exit(2 if found else 0)
+
+
+@click.command()
+@click.argument("service")
+@click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
+@click.option("--because", required=True, metavar="TEXT", help="The hypothesis: what should become better, and why.")
+@click.option("--metric", default="", metavar="NAME", help="What it is judged by; else what the service file says.")
+@click.option("--no-push", is_flag=True, help="Keep the branch to yourself; `deploy` pushes it.")
+@dry_run
+@pass_session
+def start(session: Session, service: str, handle: str, because: str, metric: str, no_push: bool, dry_run: bool) -> None:
+    """Begin an experiment: its branch off the default one, its hypothesis, its first push."""
+    tree = session.tree
+    folder = session.services[session.known(service)]
+    branch = names.experiment(service, handle or handle_of(session))
+    path = f"{folder}/{LOG}"
+    if tree.is_dirty([path]):
+        raise DirtyWorkTree(f"{path} has changes that are not committed", hint=f"git commit {path}")
+    trunk, remote = tree.trunk(), tree.remote
+    message = f"Start experiment {service}/{branch.rpartition('--')[2]}"
+    place = f"{remote}/{trunk}" if remote else trunk
+    commands = [f"git fetch --prune {remote}"] if remote else []
+    commands += [f"git switch --no-track -c {branch} {place}"]
+    commands += [f"git add {path}", f"git commit --only -m '{message}' {path}"]
+    commands += [f"git push -u {remote} {branch}"] if remote and not no_push else []
+    if dry_run:
+        for command in commands:
+            show.out(f"plan     {command}")
+        return
+    tip = tree.start(branch, trunk)
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    text = written(service, because, metric or metric_of(session, folder), f"{day}: started from {trunk} {tip[:7]}")
+    (tree.root / folder).mkdir(parents=True, exist_ok=True)
+    (tree.root / path).write_text(text, encoding="utf-8")
+    tree.record(path, message)
+    if not no_push:
+        tree.push(branch)
+    show.out(f"branch   {branch}  (from {trunk} {tip[:7]})")
+    for line in show.ran(commands):
+        show.out(line)
+    show.say(f"next     edit {folder}, then: branchline run {service}")
+
+
+def handle_of(session: Session) -> str:
+    """The person's own handle; raises UsageError when git does not know them."""
+    found = session.tree.handle()
+    if not found:
+        raise UsageError("git does not know who you are", hint="name a handle: --handle NAME")
+    return found
+
+
+def metric_of(session: Session, folder: str) -> str:
+    """What the service file says a challenger is judged by, in words; '' when it says nothing that can be read."""
+    import tomllib
+
+    path = session.tree.root / folder / SERVICE_FILE
+    try:
+        said: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")).get("metric", {})
+        direction = said.get("direction", "lower" if said.get("kind") == "error" else "higher")
+        worth = f"; an effect of {said['mde']} is worth a change" if "mde" in said else ""
+        return f"`{said['name']}`, {direction} is better{worth}."
+    except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError):
+        return ""
+
+
+def written(service: str, because: str, metric: str, first: str) -> str:
+    """The text of an experiment's log (1.14, 1.27); the gate `log` asks for its three sections."""
+    metric = metric or "<!-- which number is to become better, and by how much? -->"
+    return f"# Hypothesis\n{because}\n\n# Metric\n{metric}\n\n# Log\n- {first}\n"
+
+
+@click.command()
+@click.argument("service")
+@click.option("--on", "challenger", default="", metavar="HANDLE", help="Fix this challenger, not the incumbent.")
+@click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
+@dry_run
+@pass_session
+def fix(session: Session, service: str, challenger: str, handle: str, dry_run: bool) -> None:
+    """Begin a fix of what serves, or of a challenger: a branch from the right base.
+
+    Commit the fix, then `branchline deploy`: it replaces by a canary what it fixes.
+    """
+    tree = session.tree
+    session.known(service)
+    handle = handle or handle_of(session)
+    on = names.experiment(service, challenger.rpartition("--")[2]) if challenger else ""
+    branch = names.Branch("fix", service, handle, on).name
+    if names.branch(branch) is None:
+        raise BadName(what="handle", name=handle)
+    base = on or tree.trunk()
+    remote = tree.remote
+    commands = [f"git fetch --prune {remote}"] if remote else []
+    commands += [f"git switch --no-track -c {branch} {f'{remote}/{base}' if remote else base}"]
+    if dry_run:
+        for command in commands:
+            show.out(f"plan     {command}")
+        return
+    tip = tree.start(branch, base)
+    show.out(f"branch   {branch}  (from {base} {tip[:7]})")
+    for line in show.ran(commands):
+        show.out(line)
+    show.say("next     mend it, commit, then: branchline deploy")
+
+
+@click.command()
+@click.argument("service", required=False, default="")
+@click.option("--no-gates", is_flag=True, help="Only the steps.")
+@as_json
+@pass_session
+def run(session: Session, service: str, no_gates: bool) -> None:
+    """Run steps and gates on the work tree as it is; exit 1 when a gate says no.
+
+    What comes out is reused by a later build of the same content, and is never deployable itself.
+    """
+    name = session.service(service)
+    tree = session.tree
+    commit = tree.snapshot()
+    client = session.client()
+    body = {"service": name, "commit": commit, "gates": not no_gates}
+    where = f"branch {tree.branch}  " if tree.branch else ""
+    changed = "" if commit == tree.head else " + what is not committed"
+    show.say(f"{name}  {where}{(tree.head or commit)[:7]}{changed}")
+
+    def tell(note: Any) -> None:
+        if session.json:
+            show.document({"schema": "branchline.note/1", **note}, line=True)
+        else:
+            show.out(show.note(note))
+
+    end = follow.to_the_end(client, client.post("/v1/run", body)["topic"], tell)
+    if session.json:
+        show.document({"schema": "branchline.note/1", **end}, line=True)
+    if problem := end["more"].get("problem"):
+        show.problem(problem, session.json)
+        raise click.exceptions.Exit(exit_of(problem["code"]))
+    failed = end["more"].get("failed", [])
+    if failed:
+        show.say(f"stays    {tree.branch or name}: {', '.join(failed)} said no")
+    else:
+        show.say("next     git commit, then: branchline deploy")
+    raise click.exceptions.Exit(1 if failed else 0)
+
+
+@click.command()
+@click.argument("branch", required=False, default="")
+@click.option(
+    "--keep", is_flag=True, help="Let the judged code replace what came to the trunk meanwhile; merge nothing."
+)
+@click.option("--because", default="", metavar="TEXT", help="Why; it is kept in the history.")
+@dry_run
+@pass_session
+def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool) -> None:
+    """Bring a branch up to date with the trunk and push it.
+
+    A branch that is under test cannot be: agree to its judged code with --keep, or abort it first.
+    """
+    from branchline.cli.ship import change
+
+    named = session.branch(branch)
+    if keep:
+        change(session, "keep", named.name, {}, because=because, dry_run=dry_run, yes=True, no_input=False)
+        return
+    tree = session.tree
+    client = session.client()
+    row = next((row for row in follow.rows_of(client, named.service) if row["branch"] == named.name), None)
+    if row and row["state"] in (*follow.SERVING, "won", "concluding"):
+        hint = f"branchline sync --keep {named.name}; or branchline abort {named.name}, sync, and deploy anew"
+        raise IllegalMove("what is being judged must stay what it is", hint=hint, event="sync", subject=named.name)
+    base = named.on or tree.trunk()
+    commands = [f"git switch {named.name}"] if tree.branch != named.name else []
+    commands = [*([f"git fetch --prune {tree.remote}"] if tree.remote else []), *commands]
+    commands += [f"git merge {tree.remote}/{base}" if tree.remote else f"git merge {base}"]
+    commands += [f"git push {tree.remote} {named.name}"] if tree.remote else []
+    if dry_run:
+        for command in commands:
+            show.out(f"plan     {command}")
+        return
+    tree.fetch()
+    if tree.branch != named.name:
+        tree.switch(named.name)
+    merged = tree.merge(base)
+    tree.push(named.name)
+    for line in show.ran(commands):
+        show.out(line)
+    show.say(f"next     branchline deploy {named.name}" if merged else "it was up to date")
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--into", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
+              help="Where to put the work tree; else beside yours.")  # fmt: skip
+@dry_run
+@as_json
+@pass_session
+def checkout(session: Session, reference: str, into: Path | None, dry_run: bool) -> None:
+    """Lay out the code of a revision as a work tree of its own, and say where its environment and artifacts are."""
+    found = session.client().get("/v1/revision", reference=reference)
+    top, state = session.tree.root, session.settings.state
+    folder = (
+        into or top.parent / f"{top.name}--{found['service']}-{found['version'] or found['commit'][:7]}"
+    ).resolve()
+    command = f"git worktree add --detach {folder} {found['commit'][:12]}"
+    if dry_run:
+        show.out(f"plan     {command}")
+        return
+    session.tree.checkout(found["commit"], folder, state / "mirror.git")
+    python = state / "envs" / found["environment"] / "venv" / "bin" / "python"
+    artifacts = {step: str(state / "laid" / artifact) for step, artifact in found["artifacts"].items()}
+    if session.json:
+        told = {"reference": found["name"], "commit": found["commit"], "folder": str(folder)}
+        show.document({"schema": "branchline.checkout/1", **told, "python": str(python), "artifacts": artifacts})
+        return
+    for line in show.ran([command]):
+        show.say(line)
+    show.out(f"code     {folder}")
+    show.out(f"python   {python}" + ("" if python.exists() else "  (not here any more; branchline run builds it)"))
+    for step, path in artifacts.items():
+        show.out(f"result   {step}: {path}" + ("" if Path(path).exists() else "  (in the store, not laid out)"))
+    for source, digest in found["data"].items():
+        show.out(f"data     {source}: {state / 'data' / digest}")
+    show.say(f"next     cd {folder}; git worktree remove {folder} when you are done")
