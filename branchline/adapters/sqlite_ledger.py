@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -116,8 +115,7 @@ class SqliteLedger:
 
     def close(self) -> None:
         """Let go of the file."""
-        with suppress(LedgerBroken):
-            self._file.close()
+        self._file.close()
 
     def _record(self, after: Service, happened: Mapping[str, Any], actor: str, because: str, at: float) -> Entry:
         detail = {key: value for key, value in happened.items() if key != "type"}

@@ -79,6 +79,7 @@ def first(op: Operations) -> None:
         ("request_id", "request", ["service", "request"]),
         ("request_counted", "request", ["service", "experiment", "number"]),
         ("exposure_unit", "exposure", ["service", "unit", "number"]),
+        ("exposure_order", "exposure", ["service", "experiment", "number"]),
         ("outcome_exposure", "outcome", ["exposure"]),
     ):
         op.create_index(name, table, columns)

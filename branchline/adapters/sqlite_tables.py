@@ -80,7 +80,8 @@ exposure = Table(
     "exposure", metadata, _number(), _text("service"), _text("experiment"), _text("unit"), _text("arm"),
     _whole("table"), _real("at"), Column("prediction", Float), Column("struck", Boolean, nullable=False),
     Column("both", Boolean, nullable=False), UniqueConstraint("service", "experiment", "unit"),
-    Index("exposure_unit", "service", "unit", "number"), sqlite_autoincrement=True,
+    Index("exposure_unit", "service", "unit", "number"), Index("exposure_order", "service", "experiment", "number"),
+    sqlite_autoincrement=True,
 )  # fmt: skip
 # `reported` is what the caller said, `value` the metric's value of it; late ones are kept and never counted.
 outcome = Table(
