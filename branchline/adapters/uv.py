@@ -278,6 +278,7 @@ def installed(venv: Path) -> list[str]:
 def manifest(venv: Path) -> dict[str, list[int]]:
     """Size and time of every file but bytecode, by path."""
     found: dict[str, list[int]] = {}
+    prefix = len(str(venv)) + 1
     todo = [str(venv)]
     while todo:
         with os.scandir(todo.pop()) as entries:
@@ -287,7 +288,7 @@ def manifest(venv: Path) -> dict[str, list[int]]:
                         todo.append(entry.path)
                 else:
                     status = entry.stat(follow_symlinks=False)
-                    found[os.path.relpath(entry.path, venv)] = [status.st_size, status.st_mtime_ns]
+                    found[entry.path[prefix:]] = [status.st_size, status.st_mtime_ns]
     return found
 
 
