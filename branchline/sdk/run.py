@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
 
 def done(order: Mapping[str, Any]) -> dict[str, Any]:
     """Carry out one order in a fork of its own and return the answer."""
-    with suppress(Exception):  # the fork meets the same error, and tells it where it belongs
+    with suppress(Exception, SystemExit):  # the fork meets the same error, and tells it where it belongs
         preload(order["call"].partition(":")[0])
     told = os.memfd_create("answer")
     home = Path(order["log"]).parent

@@ -36,6 +36,7 @@ from branchline.sdk import binding, values
 NONCE_HEADER = b"x-envoy-upstream-healthchecked-cluster"
 PREDICTION_HEADER = b"x-branchline-prediction"
 LONGEST_BODY = 32 << 20
+KEEP_ALIVE = 3700  # seconds; more than the gateway's hour, so that it never sends into a connection we are closing
 NO_SERVER = "branchline: no ASGI server in this environment: add uvicorn to its requirements and lock them again"
 
 Message = MutableMapping[str, Any]
@@ -193,7 +194,15 @@ def main() -> None:
         sys.exit(f"branchline: {spec['predict']} cannot be served: {error}")
     sample = json.loads(Path(spec["sample"]).read_text(encoding="utf-8")) if spec.get("sample") else None
     app = App(predict, os.environ["BRANCHLINE_NONCE"], sample)
-    uvicorn.run(app, uds=os.environ["BRANCHLINE_SOCKET"], log_level="warning", access_log=False, lifespan="on")
+    uvicorn.run(
+        app,
+        uds=os.environ["BRANCHLINE_SOCKET"],
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+    )
 
 
 if __name__ == "__main__":
