@@ -97,7 +97,8 @@ class Controller:
                 served, position = self.ports.meter.read(self.ports.observations.position())
                 if not served:
                     return read
-                read += self.ports.observations.take(served, position)
+                exposures = [line for line in served if line.experiment]  # a line with one arm exposes nobody to a test
+                read += self.ports.observations.take(exposures, position)
 
     def cool(self, name: str) -> bool:
         """Let the incumbent before go when its time to be kept warm is over."""

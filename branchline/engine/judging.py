@@ -133,10 +133,13 @@ class Judge:
         shown = self.ports.router.shown(name)
         done = False
         for candidate in service.candidates:
-            if candidate.phase in (Phase.TESTING, Phase.CANARY) and candidate.line in shown:
-                done |= self._look_at(service, candidate, shown[candidate.line])
-            elif candidate.phase is Phase.WON and candidate.line in shown:
-                done |= self._guard_won(service, candidate, shown[candidate.line])
+            line = shown.get(candidate.line)
+            if line is None or candidate.revision not in dict(line.shares):
+                continue  # it has no traffic yet
+            if candidate.phase in (Phase.TESTING, Phase.CANARY):
+                done |= self._look_at(service, candidate, line)
+            elif candidate.phase is Phase.WON:
+                done |= self._guard_won(service, candidate, line)
         return done
 
     def measurement(self, service: Service, candidate: Candidate, shown: Shown) -> tuple[Spec, Measurement]:

@@ -23,7 +23,7 @@ from branchline.server.wire import problem
 
 LARGEST = 1 << 20  # bytes of a body (F74)
 MOST = 10_000  # outcomes in a batch
-BAD = {"unknown", "conflict", "invalid"}
+BAD = {"unknown", "conflict", "refused"}
 
 
 class Report(BaseModel):
