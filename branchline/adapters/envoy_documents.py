@@ -180,11 +180,7 @@ def _access_log(path: Path) -> Document:
     line = {
         "at": "%START_TIME(%s.%6f)%",
         "boot": "%ENVIRONMENT(BRANCHLINE_BOOT)%",
-        "split": "%METADATA(ROUTE:branchline:split)%",
-        "service": "%METADATA(ROUTE:branchline:service)%",
-        "line": "%METADATA(ROUTE:branchline:line)%",
-        "experiment": "%METADATA(ROUTE:branchline:experiment)%",
-        "table": "%METADATA(ROUTE:branchline:table)%",
+        "route": "%ROUTE_NAME%",
         "unit": "%REQ(X-BRANCHLINE-UNIT)%",
         "assigned": "%METADATA(CLUSTER:branchline:commit)%",
         "answered": "%METADATA(UPSTREAM_HOST:branchline:commit)%",

@@ -176,18 +176,20 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 def _served(line: Mapping[str, Any]) -> list[Served]:
     """A line of a split route as a request; none of any other."""
-    if line.get("split") != "true" or not line.get("assigned"):
+    kind, *words = str(line.get("route") or "").split("/")
+    if kind != "split" or len(words) != 4 or not line.get("assigned"):
         return []
+    service, _, experiment, table = words
     flags = str(line.get("flags") or "")
     return [
         Served(
-            service=line["service"],
+            service=service,
             unit=line.get("unit") or "",
             request=line.get("request") or "",
             assigned=line["assigned"],
             answered=line.get("answered") or "",
-            experiment=line.get("experiment") or "",
-            table=int(line["table"]),
+            experiment=experiment,
+            table=int(table),
             status=int(line.get("status") or 0),
             flags="" if flags == "-" else flags,
             seconds=int(line.get("us") or 0) / 1e6,

@@ -1,7 +1,7 @@
 """This file renders the one route table: which request belongs to which service, line, pin and arm; pure.
 
 Rules. Weights of a split always sum to 10,000 and stand in the order of the bucket table, the same cluster several
-times if need be. A pin nobody knows is 404 and never falls into the split; only routes marked `split` are exposures.
+times if need be. A pin nobody knows is 404 and never falls into the split; only routes named `split/…` are exposures.
 A request that brings its unit meets no script; one without is given a unit by the script and then matched again.
 Envoy checks that clusters exist for routes of a host only, not for those found by path; so every service has both,
 made by one function.
@@ -90,33 +90,50 @@ def pins_of(routes: Routes) -> dict[str, Endpoint]:
 
 
 def _service(service: str, of: Routes, *, by_path: bool) -> Iterator[Document]:
-    """The routes of one service, the first that matches wins."""
-    here: Document = {"path_separated_prefix": f"/{service}"} if by_path else {"prefix": "/"}
+    """The routes of one service, the first that matches wins: what is asked most stands first, and costs no regex."""
     root = f"/{service}" if by_path else ""
     large = {"name": "content-length", "range_match": {"start": LARGEST_BODY + 1, "end": 1 << 62}}
     yield {"match": {"prefix": "/", "headers": [large]}, "direct_response": {"status": 413}}
     yield _ask(service, root, "v", "GET")
     yield _ask(service, root, "outcomes", "POST")
-    lines = {f"v{number}": (number, line) for number, line in of.lines}
+    unpinned: Document = {"prefix": f"{root}/", "headers": [{"name": PIN, "present_match": False}]}
+    if of.lines:  # the newest line has the plain address
+        yield from _split(service, of, *of.lines[-1], unpinned, {"prefix_rewrite": "/"} if by_path else {})
+    if by_path:
+        rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{service}(?:@[^/]+)?/?"}, "substitution": "/"}}
+        yield from _addresses(service, of, rewrite)
+        yield from _pins(service, of, {"path_separated_prefix": root}, rewrite)
+        if of.lines:
+            yield from _split(service, of, *of.lines[-1], {"path": root}, rewrite)
+    else:
+        yield from _pins(service, of, {"prefix": "/"}, {})
+
+
+def _addresses(service: str, of: Routes, rewrite: Document) -> Iterator[Document]:
+    """`/SERVICE@REF/`: lines first, for a branch named like one must not take its address."""
+    for number, line in of.lines:
+        yield from _split(service, of, number, line, {"path_separated_prefix": f"/{service}@v{number}"}, rewrite)
+    for cluster, either in _words(service, of):
+        match = {"safe_regex": {"regex": f"/{service}@(?:{either})(?:/.*)?"}}
+        yield {"match": match, "route": _to(rewrite, cluster=cluster)}
+
+
+def _pins(service: str, of: Routes, here: Document, rewrite: Document) -> Iterator[Document]:
+    """The same by a header; a pin nobody knows ends here."""
+    for number, line in of.lines:
+        header = {"name": PIN, "string_match": {"exact": f"v{number}"}}
+        yield from _split(service, of, number, line, {**here, "headers": [header]}, rewrite)
+    for cluster, either in _words(service, of):
+        yield {"match": _with_header(here, PIN, either), "route": _to(rewrite, cluster=cluster)}
+    yield {"match": {**here, "headers": [{"name": PIN, "present_match": True}]}, "direct_response": {"status": 404}}
+
+
+def _words(service: str, of: Routes) -> list[tuple[str, str]]:
+    """Each cluster that can be pinned, and an expression for all the words that mean it."""
     pinned: dict[str, list[str]] = {}
     for pin, endpoint in pins_of(of).items():
         pinned.setdefault(cluster_of(service, endpoint), []).append(re.escape(pin))
-    for pin, (number, line) in lines.items():
-        if by_path:
-            yield from _split(service, of, number, line, {"path_separated_prefix": f"/{service}@{pin}"}, by_path)
-        header = {"name": PIN, "string_match": {"exact": pin}}
-        yield from _split(service, of, number, line, {**here, "headers": [header]}, by_path)
-    for cluster, words in pinned.items():
-        either = "|".join(words)
-        if by_path:
-            match = {"safe_regex": {"regex": f"/{service}@(?:{either})(?:/.*)?"}}
-            yield {"match": match, "route": _to(service, by_path, cluster=cluster)}
-        header = {"name": PIN, "string_match": {"safe_regex": {"regex": either}}}
-        yield {"match": {**here, "headers": [header]}, "route": _to(service, by_path, cluster=cluster)}
-    yield {"match": {**here, "headers": [{"name": PIN, "present_match": True}]}, "direct_response": {"status": 404}}
-    if lines:
-        number, line = lines[list(lines)[-1]]  # the newest line has the plain address
-        yield from _split(service, of, number, line, here, by_path)
+    return [(cluster, "|".join(words)) for cluster, words in pinned.items()]
 
 
 def _ask(service: str, root: str, word: str, method: str) -> Document:
@@ -129,49 +146,44 @@ def _ask(service: str, root: str, word: str, method: str) -> Document:
     }
 
 
-def _split(service: str, of: Routes, number: int, line: Line, match: Document, by_path: bool) -> Iterator[Document]:
+def _split(service: str, of: Routes, number: int, line: Line, match: Document, rewrite: Document) -> Iterator[Document]:
     """The routes of a line: to its one arm, or by the unit into the table."""
     header = of.group(line.holder)[0].unit_header if of.group(line.holder) else UNIT_HEADER
-    told = {
-        "split": "true",
-        "service": service,
-        "line": str(number),
-        "experiment": line.experiment,
-        "table": str(line.table),
-    }
-    marked: Document = {"metadata": {"filter_metadata": {"branchline": told}}}
+    named: Document = {"name": route_name(service, number, line)}
     if header != UNIT_HEADER:
-        marked["request_headers_to_add"] = [_overwrite(UNIT_HEADER, f"%REQ({header})%")]
+        named["request_headers_to_add"] = [_overwrite(UNIT_HEADER, f"%REQ({header})%")]
+    holder = _to(rewrite, cluster=arm_of(service, of, line, line.holder))
     if not line.experiment:
-        yield {"match": match, "route": _to(service, by_path, cluster=arm_of(service, of, line, line.holder)), **marked}
+        yield {"match": match, "route": holder, **named}
         return
     assert sum(buckets for _, buckets in line.segments) == BUCKETS
     weights = [{"name": arm_of(service, of, line, arm), "weight": buckets} for arm, buckets in line.segments]
-    salted = {"pattern": {"regex": "^(.*)$"}, "substitution": f"{line.experiment}:\\1"}
+    salted = {"pattern": {"regex": "^"}, "substitution": f"{line.experiment}:"}
     by_unit = _to(
-        service,
-        by_path,
+        rewrite,
         weighted_clusters={"clusters": weights, "use_hash_policy": True},
         hash_policy=[{"header": {"header_name": header, "regex_rewrite": salted}}],
         retry_policy=_FALL_BACK,
     )
-    yield {"match": _with_header(match, header, _UNIT), "route": by_unit, **marked}
+    yield {"match": _with_header(match, header, _UNIT), "route": by_unit, **named}
     yield {"match": _with_header(match, header, ".+"), "direct_response": {"status": 400}}
-    minting = {"filter_metadata": {"envoy.filters.http.lua": {"unit_header": header}}}
     yield {
         "match": match,
         # Never asked: with its new unit the request matches the route above. If the script failed, nobody is exposed.
-        "route": _to(service, by_path, cluster=arm_of(service, of, line, line.holder)),
-        "metadata": minting,
+        "route": holder,
+        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"unit_header": header}}},
         "typed_per_filter_config": _MINT,
     }
 
 
-def _to(service: str, by_path: bool, **more: object) -> Document:
+def route_name(service: str, number: int, line: Line) -> str:
+    """What the log says of a split route: only these are exposures, and none of the words holds a slash."""
+    return f"split/{service}/{number}/{line.experiment}/{line.table}"
+
+
+def _to(rewrite: Document, **more: object) -> Document:
     """A route action with our limits; the service sees its own paths, without its name in front."""
-    rewrite = {"pattern": {"regex": f"^/{service}(?:@[^/]+)?/?"}, "substitution": "/"}
-    where: Document = {"regex_rewrite": rewrite} if by_path else {}
-    return {"timeout": f"{SECONDS}s", "retry_policy": _RETRY, **where, **more}
+    return {"timeout": f"{SECONDS}s", "retry_policy": _RETRY, **rewrite, **more}
 
 
 def _with_header(match: Document, name: str, regex: str) -> Document:
