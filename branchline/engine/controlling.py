@@ -53,7 +53,7 @@ class Controller:
         parts = (ports, self.recorder, self.observer)
         self.reconciler = Reconciler(*parts, self.progress, self.troubles)
         self.watcher = Watcher(*parts, self.troubles)
-        self.workshop = Workshop(*parts, self.progress, self.troubles)
+        self.workshop = Workshop(*parts, self.progress, self.troubles, self.reconciler.staged)
         self.judge = Judge(*parts, self.progress)
         self.trials = Trials(*parts, self.reconciler, self.progress)
         self.desk = Desk(*parts)

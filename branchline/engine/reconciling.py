@@ -200,6 +200,10 @@ class Reconciler:
     def _offered_revisions(self, name: str) -> set[str]:
         return {endpoint.revision for endpoint in self._offered.get(name, ()) if endpoint.split}
 
+    def staged(self, name: str, revision: str) -> bool:
+        """Whether a revision's staging group was offered, so that its address leads to it."""
+        return any(not endpoint.split and endpoint.revision == revision for endpoint in self._offered.get(name, ()))
+
     def forget(self) -> None:
         """Offer everything again: the gateway was started anew."""
         with self._lock:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from branchline.core import lifecycle as law
 from branchline.core.revision import Result, Revision, StepRun
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import as_json
-from branchline.core.world import STAGING
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
 from branchline.engine.observing import Observer
@@ -35,7 +34,8 @@ class Workshop:
     observer: Observer
     progress: Progress
     troubles: dict[tuple[str, str], str]
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="work"))
+    staged: Callable[[str, str], bool]  # whether a service's revision can be reached in staging
+    pool: Executor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="work"))
     _busy: set[tuple[str, str, str, str]] = field(default_factory=set)
     _closed: threading.Event = field(default_factory=threading.Event)
 
@@ -46,7 +46,7 @@ class Workshop:
         for candidate in service.candidates:
             if candidate.phase is Phase.BUILDING:
                 begun |= self._begin(service, candidate, self._build)
-            elif candidate.phase is Phase.EVALUATING and self._staged(service, candidate):
+            elif candidate.phase is Phase.EVALUATING and self.staged(name, candidate.revision):
                 begun |= self._begin(service, candidate, self._evaluate)
         return begun
 
@@ -54,13 +54,6 @@ class Workshop:
         """Stop what is running; it is begun again by the next daemon."""
         self._closed.set()
         self.pool.shutdown(wait=True, cancel_futures=True)
-
-    def _staged(self, service: Service, candidate: Candidate) -> bool:
-        instances = self.ports.launcher.instances()
-        mine = [
-            i for i in instances if (i.service, i.revision, i.perimeter) == (service.name, candidate.revision, STAGING)
-        ]
-        return any(i.state == "ready" for i in mine)
 
     def _begin(self, service: Service, candidate: Candidate, work: Callable[[Service, Candidate], None]) -> bool:
         key = (service.name, candidate.branch, candidate.revision, candidate.phase.value)
@@ -74,17 +67,21 @@ class Workshop:
             except IllegalMove:
                 pass  # it moved on while we worked: the next look begins what is wanted now
             except BranchlineError as error:
-                if error.transient:
-                    self.troubles[service.name, "work"] = f"{error.code}: {error.message}"
-                else:
-                    self._fail(service, candidate, error)
+                self._failed(service, candidate, error)
+            except Exception as error:  # noqa: BLE001 - one candidate's surprise stops nobody else, and is told (I24)
+                self._failed(service, candidate, BranchlineError(f"{type(error).__name__}: {error}"))
             finally:
                 self._busy.discard(key)
 
         self.pool.submit(run)
         return True
 
-    def _fail(self, service: Service, candidate: Candidate, error: BranchlineError) -> None:
+    def _failed(self, service: Service, candidate: Candidate, error: BranchlineError) -> None:
+        if self._stopped(service, candidate)():
+            return  # stopped work says nothing about the candidate
+        if error.transient:
+            self.troubles[service.name, "work"] = f"{error.code}: {error.message}"
+            return
         reason = f"error[{error.code}]: {error.message}" + (f": {error.cause}" if error.cause else "")
         text = "\n".join(part for part in (reason, error.log, f"next: {error.next}") if part)
         self.progress.note(service.name, candidate.branch, "no", candidate.phase.value, text)
@@ -93,6 +90,8 @@ class Workshop:
             self._record(service, candidate, kind(candidate.branch, reason=reason))
         except IllegalMove:
             return
+        except BranchlineError as unkept:
+            self.troubles[service.name, "work"] = f"{unkept.code}: {unkept.message}"
 
     def _record(self, service: Service, candidate: Candidate, event: law.BranchEvent) -> None:
         self.recorder.record(service.name, event, only_if=lambda now: same_try(now, candidate))
