@@ -19,14 +19,23 @@ ALEX = "Alex <alex@example.invalid>"
 class RealGit:
     """A repository of a person at `work`, its truth (`remote.git`, or itself), and our mirror of it."""
 
-    def __init__(self, folder: Path, *, remote: bool = True) -> None:
+    def __init__(self, folder: Path, *, remote: bool = True, make: bool = True) -> None:
         self.folder = folder
         self.work = folder / "work"
         self.truth = folder / "remote.git" if remote else self.work / ".git"
         self._clock = 1_600_000_000
+        if make:
+            self._make(remote)
+
+    @classmethod
+    def at(cls, folder: Path, *, remote: bool = True) -> RealGit:
+        """The one that was made there."""
+        return cls(folder, remote=remote, make=False)
+
+    def _make(self, remote: bool) -> None:
         self.work.mkdir(parents=True)
         if remote:
-            self.git("init", "--quiet", "--bare", str(self.truth), at=folder)
+            self.git("init", "--quiet", "--bare", str(self.truth), at=self.folder)
         self.git("init", "--quiet", at=self.work)
         self.write("main", {"README.md": "start\n"})
         if remote:

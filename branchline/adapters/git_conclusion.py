@@ -58,7 +58,7 @@ class Conclusion:
             self._mirror.borrow(change.revision)
             tip = self._mirror.tip(change.ref)
             made = self._recorded(change, tip, closure) or self._write(change, tip, closure)
-            if not self._mirror.truth().remote and self._mirror.tip(change.ref) == made:
+            if not self._mirror.remote and self._mirror.tip(change.ref) == made:
                 self._clone.follow(change.ref, f"{made}^", made)
             if change.version:
                 self._name(change)
@@ -135,7 +135,7 @@ class Conclusion:
         else:  # the first commit of this trunk
             tree, parents = f"{change.revision}^{{tree}}", [change.revision]
         new = commit(self._git, tree, parents, _text(change), who=person_of(change.actor), at=change.at)
-        if not self._mirror.truth().remote:
+        if not self._mirror.remote:
             added = self._git.line("diff-tree", "-r", "-z", "--name-only", "--diff-filter=A", tip, new) if tip else ""
             self._clone.check(change.ref, added.split("\0"))
         self._push(change.service, change.stamp, change.ref, new, tip)
@@ -167,7 +167,6 @@ class Conclusion:
                 self._mirror.push(ref, change.revision, "")
             except (PushRefused, RefMoved) as refusal:
                 _log.warning("%s was not written: %s", ref, refusal.cause)
-        self._git.out("update-ref", tag, change.revision)
 
     # ------------------------------------------------------------------------------------------------ any ref
 
@@ -175,8 +174,8 @@ class Conclusion:
         """Move a branch of the truth and everything that follows it."""
         self._check(service, stamp)
         self._mirror.push(f"refs/heads/{branch}", new, old)
-        self._git.out("update-ref", f"refs/heads/{branch}", new)
-        remote = self._mirror.truth().remote
+        self._mirror.set(f"refs/heads/{branch}", new)
+        remote = self._mirror.remote
         if remote:
             self._clone.track(remote, branch, self._mirror.path)
 
@@ -188,13 +187,13 @@ class Conclusion:
                 raise RefMoved(ref=branch)
             if self._mirror.has(tip):
                 self._archive(branch, tip, now)
-            remote = self._mirror.truth().remote
+            remote = self._mirror.remote
             if now:
                 if not remote:
                     self._clone.let_go(branch, tip)
                 self._check(service, stamp)
                 self._mirror.push(f"refs/heads/{branch}", "", tip)
-                self._git.out("update-ref", "-d", f"refs/heads/{branch}", tip)
+                self._mirror.set(f"refs/heads/{branch}", "")
             if remote:
                 self._clone.forget(remote, branch, tip)
 
@@ -212,7 +211,7 @@ class Conclusion:
         """Write a ref of our own once; it never moves (I25)."""
         now = self._mirror.at(ref)
         if not now:
-            self._git.out("update-ref", ref, commit_id(target), "")
+            self._mirror.set(ref, commit_id(target), "")
         elif now != target:
             raise RefMoved(ref=ref)
 
@@ -222,7 +221,9 @@ class Conclusion:
         except Conflict as conflict:
             raise MergeConflict(branch=branch, paths=str(conflict)) from conflict
         at = max(int(row) for row in self._git.line("show", "-s", "--format=%ct", tip, revision).split())
-        return commit(self._git, tree, [tip, revision], f"Absorb {revision[:12]} into {branch}", who=person_of(""), at=at)
+        return commit(
+            self._git, tree, [tip, revision], f"Absorb {revision[:12]} into {branch}", who=person_of(""), at=at
+        )
 
     def _contains(self, tip: str, other: str) -> bool:
         return self._mirror.base(tip, other) == other

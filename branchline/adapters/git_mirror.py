@@ -42,10 +42,19 @@ _RECEIVE = (
 _TOLERATED = ("badTimezone", "missingSpaceBeforeDate", "missingSpaceBeforeEmail", "missingNameBeforeEmail",
               "badEmail", "badName", "missingEmail", "zeroPaddedFilemode", "zeroPaddedDate", "badDateOverflow",
               "missingTaggerEntry", "gitattributesSymlink", "gitignoreSymlink", "mailmapSymlink")  # fmt: skip
-_OPTIONS = ("fetch.fsckObjects=true", *(f"fetch.fsck.{slip}=ignore" for slip in _TOLERATED),
-            "core.attributesFile=/dev/null", "core.logAllRefUpdates=false", "core.fsync=objects,reference",
-            "merge.directoryRenames=false",
-            "push.gpgSign=false", "push.recurseSubmodules=no", "submodule.recurse=false")  # fmt: skip
+_OPTIONS = (
+    "fetch.fsckObjects=true",
+    *(f"fetch.fsck.{slip}=ignore" for slip in _TOLERATED),
+    "core.attributesFile=/dev/null",
+    "core.fsync=objects,reference",  # keep-refs have to outlive a power cut
+    "core.logAllRefUpdates=false",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=60",
+    "merge.directoryRenames=false",
+    "push.gpgSign=false",
+    "push.recurseSubmodules=no",
+    "submodule.recurse=false",
+)
 _REMEMBERED = 20_000
 _TRAILER = "Branchline-Event"
 
@@ -217,8 +226,7 @@ class Mirror:
     def set(self, full: str, new: str, old: str | None = None) -> None:
         """Point a full ref of the mirror to `new` ('' deletes it), from `old` when that is given ('' is absent)."""
         expected = [] if old is None else [old]
-        with self.lock:
-            answer = self._unlocked("update-ref", *(["-d", full] if not new else [full, new]), *expected)
+        answer = self._unlocked("update-ref", *(["-d", full] if not new else [full, new]), *expected)
         if answer.code:
             raise GitError(f"git update-ref {full}: {words(answer.err)}")
 
@@ -283,8 +291,10 @@ class Mirror:
     def _unlocked(self, *arguments: str, seconds: float = LOCAL) -> Answer:
         """Run a command that writes the mirror; once more without the locks that a killed one has left."""
         answer = self.git.answer(*arguments, seconds=seconds)
-        if answer.code and ".lock': File exists" in answer.err and clear_locks(self.path):
-            answer = self.git.answer(*arguments, seconds=seconds)
+        if answer.code and ".lock': File exists" in answer.err:
+            with self.lock:
+                clear_locks(self.path)
+                answer = self.git.answer(*arguments, seconds=seconds)
         return answer
 
     def _remember(self, key: object, value: str) -> str:

@@ -1,0 +1,139 @@
+"""This file kills whoever concludes, again and again: each conclusion ends exactly once (I1, I2, I25, F57, M1, M5)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from branchline.adapters.git import Git
+from branchline.adapters.git_locks import clear_locks
+from branchline.core.names import experiment
+from branchline.errors import GitError
+from tests.concluding import ROOT, kill_often, name
+from tests.repositories import RealGit
+from tests.waiting import wait_until
+
+KILLS = int(os.environ.get("KILLS", "30"))
+SERVICES = 12
+
+
+def check_each_was_concluded_once(world: RealGit) -> None:
+    """One merge each, the trunk shows it, branch gone, archived, tagged; every object is whole."""
+    told = world.git(
+        "log",
+        "--first-parent",
+        "--format=%(trailers:key=Branchline-Event,valueonly,separator=)",
+        "main",
+        at=world.truth,
+    )
+    assert sorted(filter(None, told.splitlines())) == sorted(f"{name(number)}/3" for number in range(SERVICES))
+    heads = world.repository.fetch()
+    assert set(heads) == {"main"}
+    kept = world.kept()
+    for number in range(SERVICES):
+        service = name(number)
+        judged = world.git("rev-parse", f"refs/judged/{service}", at=world.truth)
+        assert world.repository.shows("main", service, [service], [judged]) == judged
+        assert kept[f"refs/tags/{service}@v1.0.0"] == judged
+        assert kept[f"refs/branchline/archive/{experiment(service, 'alex')}/{judged}"] == judged
+    for place in (world.truth, world.repository.path):
+        assert world.git("fsck", "--strict", "--no-dangling", at=place) == ""
+        assert [path for path in place.rglob("*.lock") if "objects" not in path.parts] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", [True, False], ids=["remote", "alone"])
+def test_a_conclusion_ends_once_however_often_it_is_killed(tmp_path: Path, remote: bool) -> None:
+    """Exactly one merge a service, in each of them; `git fsck` clean; KILLS=200 for more."""
+    world = kill_often(tmp_path, remote=remote, kills=KILLS, seed=KILLS, services=SERVICES)
+    check_each_was_concluded_once(world)
+
+
+def test_a_killed_daemon_takes_its_git_commands_along(tmp_path: Path) -> None:
+    """A surviving child would hold real locks."""
+    script = "from pathlib import Path; from branchline.adapters.git import Git; import sys\n"
+    script += "print('begun', flush=True); Git(Path(sys.argv[1])).answer('cat-file', '--batch', seconds=300)"
+    world = RealGit(tmp_path)
+    pipe = "import subprocess, sys; from branchline.adapters import git\n" + script.replace(
+        "Git(Path(sys.argv[1])).answer('cat-file', '--batch', seconds=300)",
+        "g = Git(Path(sys.argv[1])); p = g._start(('cat-file', '--batch'), subprocess.PIPE, None); p.wait()",
+    )
+    process = subprocess.Popen([sys.executable, "-c", pipe, str(world.work)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    parent = psutil.Process(process.pid)
+    assert wait_until(lambda: any(child.name() == "git" for child in parent.children()))
+    child = parent.children()[0]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_stale_locks_are_cleared_at_start_and_on_the_way(tmp_path: Path) -> None:
+    """F36, M1."""
+    world = RealGit(tmp_path)
+    tip = world.write("experiment--housing--alex", {"housing/model.py": "one\n"})
+    mirror = world.repository
+    world.repository.fetch()
+    locks = [mirror.path / "packed-refs.lock", mirror.path / "refs/heads/experiment--housing--alex.lock"]
+    for lock in locks:
+        lock.touch()
+    (mirror.path / "graft-left").mkdir()
+    again = RealGit.at(tmp_path)
+    assert again.repository.fetch()["experiment--housing--alex"] == tip
+    assert not any(lock.exists() for lock in locks)
+    assert not (mirror.path / "graft-left").exists()
+    tip = world.write("experiment--housing--alex", {"housing/model.py": "two\n"})
+    locks[1].touch()
+    assert world.repository.fetch()["experiment--housing--alex"] == tip
+    assert not locks[1].exists()
+
+
+def test_the_locks_of_a_living_command_are_left_alone(tmp_path: Path) -> None:
+    """F36: a killed parent's git may be at work still."""
+    world = RealGit(tmp_path)
+    path = world.repository.path
+    lock = path / "packed-refs.lock"
+    lock.touch()
+    starter = "import subprocess as s; print(s.Popen(['git', 'cat-file', '--batch'], stdin=0, stdout=s.DEVNULL).pid)"
+    read, write = os.pipe()
+    told = subprocess.run(
+        [sys.executable, "-c", starter], stdin=read, stdout=subprocess.PIPE, check=True, text=True,
+        env={**os.environ, "GIT_DIR": str(path)},
+    )  # fmt: skip
+    os.close(read)
+    try:
+        assert wait_until(lambda: psutil.Process(int(told.stdout)).name() == "git")
+        with pytest.raises(GitError):
+            clear_locks(path, patience=0.0)
+        assert lock.exists()
+    finally:
+        os.close(write)
+    assert clear_locks(path) == (lock,)
+
+
+def test_a_broken_mirror_is_put_aside_and_made_anew(tmp_path: Path) -> None:
+    """F38: what the truth keeps for us comes back."""
+    world = RealGit(tmp_path)
+    tip = world.write("experiment--housing--alex", {"housing/model.py": "one\n"})
+    world.repository.fetch()
+    world.writer.delete("housing", "experiment--housing--alex", tip, (1, 1))  # type: ignore[arg-type]
+    for file in world.repository.path.glob("objects/*/*"):
+        file.unlink()
+    again = RealGit.at(tmp_path)
+    assert set(again.repository.fetch()) == {"main"}
+    assert again.repository.read(tip, "housing/model.py") == b"one\n"
+    assert (tmp_path / "mirror.broken-1").is_dir()
+
+
+def test_a_git_command_that_hangs_is_ended(tmp_path: Path) -> None:
+    git = Git(tmp_path)
+    with pytest.raises(GitError) as told:
+        git.answer("credential-cache--daemon", str(tmp_path / "s"), seconds=0.3)
+    assert "longer than" in told.value.cause
