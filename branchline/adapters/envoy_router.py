@@ -9,18 +9,16 @@ the daemon has read it every change of that service is fenced: its plan knew not
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from branchline.adapters import envoy_documents as documents
-from branchline.adapters.envoy import DOCUMENTS, Envoy, is_free
-from branchline.adapters.envoy_documents import Document, Places, cluster_of
+from branchline.adapters.envoy import Envoy, is_free
+from branchline.adapters.envoy_display import Display
+from branchline.adapters.envoy_documents import Places, cluster_of
 from branchline.adapters.envoy_files import Files
-from branchline.adapters.envoy_routes import routes as route_table
 from branchline.adapters.envoy_table import (
     Gateway,
     Routes,
@@ -34,10 +32,8 @@ from branchline.adapters.envoy_table import (
     unfenced,
     without_cold,
 )
-from branchline.errors import BranchlineError, EnvoyRejected, Fenced, GatewayDown, NotWarm, PortTaken, Unserved
+from branchline.errors import BranchlineError, Fenced, GatewayDown, NotWarm, PortTaken, Unserved
 from branchline.ports import Endpoint, Shown, Stamp
-
-READ_BACK_SECONDS = 5.0
 
 
 class RouteWriter:
@@ -56,10 +52,10 @@ class RouteWriter:
     ) -> None:
         self.envoy = Envoy(folder, runtime, concurrency=concurrency)
         self._files = Files(folder)
-        self._places = Places(folder, self.envoy.admin, ingest, host)
+        self._host = host
+        self._display = Display(self.envoy, self._files, Places(folder, self.envoy.admin, ingest, host))
         self._port = port
         self._warm_seconds = warm_seconds
-        self._settled: tuple[object, ...] = ()
         self._read: set[str] = set()
 
     # -------------------------------------------------------------------------------------------- the port
@@ -103,7 +99,7 @@ class RouteWriter:
         """What the gateway has accepted; starts it, and shows it again what it should know, if need be."""
         with self._files.locked():
             gateway = self._load()
-            self._settle(gateway)
+            self._display.show(gateway)
         return {number: line.shown for number, line in gateway.of(service).lines}
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
@@ -117,7 +113,7 @@ class RouteWriter:
         """The URL people use."""
         with self._files.locked():
             port = self._load().port
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._places.host, self._places.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self._host, self._host)
         return f"http://{host}:{port}/{service}{'@' + pin if pin else ''}/"
 
     # -------------------------------------------------------------------------------------------- beside the port
@@ -126,7 +122,7 @@ class RouteWriter:
         """Start the gateway if it does not run; say whether it had to be."""
         with self._files.locked():
             before = self.envoy.pid
-            self._settle(self._load())
+            self._display.show(self._load())
             self._files.keep_reserve()
         return not before
 
@@ -147,7 +143,7 @@ class RouteWriter:
         """
         with self._files.locked():
             gateway = self._load()
-            self._settle(gateway)
+            self._display.show(gateway)
             routes = gateway.of(service)
             number = line or max((n for n, _ in routes.lines), default=0)
             now = routes.line(number)
@@ -195,19 +191,18 @@ class RouteWriter:
         if after is not before:
             self._save(after)
         try:
-            self._settle(after)
+            self._display.show(after)
         except BranchlineError:
             if after is not before:
-                self._settled = ()
                 with contextlib.suppress(BranchlineError):  # the first error is the one to tell
                     self._save(before)
-                    self._settle(before)
+                    self._display.show(before)
             raise
 
     def _load(self) -> Gateway:
         text = self._files.read("table.json")
         gateway = from_json(json.loads(text)) if text else Gateway()
-        port = self._port or gateway.port or _free_port(self._places.host)
+        port = self._port or gateway.port or _free_port(self._host)
         if port != gateway.port:
             gateway = Gateway(port, gateway.serial + 1, gateway.services)
             self._save(gateway)
@@ -215,92 +210,6 @@ class RouteWriter:
 
     def _save(self, gateway: Gateway) -> None:
         self._files.put("table.json", json.dumps(to_json(gateway), separators=(",", ":")))
-
-    # -------------------------------------------------------------------------------------------- documents
-
-    def _settle(self, gateway: Gateway) -> None:
-        """Make Envoy show the memory: start it, or change what differs in the safe order. Does nothing when it does."""
-        running = self.envoy.pid
-        if running and self._settled == (gateway.serial, self.envoy.boot, *self._traces()):
-            return
-        self._files.put("bootstrap.json", _text(documents.bootstrap(self._places)))
-        wanted: dict[str, list[Document]] = {
-            "cds": documents.clusters(gateway, self._places),
-            "rds": route_table(gateway),
-            "lds": documents.listeners(self._places, gateway.port),
-        }
-        try:
-            if not running:
-                raise GatewayDown
-            self._turn(gateway, wanted)
-        except GatewayDown:  # dead, or deaf because its folder was taken from under it
-            self.envoy.stop()
-            self._begin(gateway, wanted)
-        self._settled = (gateway.serial, self.envoy.boot, *self._traces())
-
-    def _turn(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
-        """Change the running gateway: new clusters beside the old ones, routes, then the old ones away."""
-        names = {cluster["name"] for cluster in wanted["cds"]}
-        old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
-        self._show(gateway, "cds", [*wanted["cds"], *old])
-        for kind in ("rds", "cds", "lds"):
-            self._show(gateway, kind, wanted[kind])
-
-    def _begin(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
-        """Start the gateway from its documents."""
-        versions = {kind: self._write(gateway, kind, resources) for kind, resources in wanted.items()}
-        self.envoy.start(self._places.host, gateway.port)
-        for kind, version in versions.items():
-            if self.envoy.accepted(kind)[0] != version:
-                raise EnvoyRejected(f"{kind}: {self.envoy.reason()}", log=str(self.envoy.folder / "envoy.log"))
-
-    def _traces(self) -> tuple[object, ...]:
-        """What tells that nobody else has touched the documents."""
-        found: list[object] = []
-        for kind in DOCUMENTS:
-            with contextlib.suppress(FileNotFoundError):
-                stat = (self.envoy.folder / f"{kind}.json").stat()
-                found.append((kind, stat.st_ino, stat.st_mtime_ns))
-        return tuple(found)
-
-    def _show(self, gateway: Gateway, kind: str, resources: list[Document]) -> None:
-        """Write one document and wait until Envoy has accepted this very version of it."""
-        refused = self.envoy.accepted(kind)[1]
-        last = self._files.read(f"{kind}.json")
-        version = self._write(gateway, kind, resources)
-        found = (version, refused)
-
-        def answered() -> bool:
-            nonlocal found
-            found = self.envoy.accepted(kind)
-            return found[0] == version or found[1] > refused
-
-        if not self.envoy.wait(answered, READ_BACK_SECONDS):
-            raise GatewayDown(f"Envoy did not take {kind}.json", log=str(self.envoy.folder / "envoy.log"))
-        if found[0] != version:
-            self._files.put(f"{kind}.json", last)
-            raise EnvoyRejected(f"{kind}: {self.envoy.reason()}", log=str(self.envoy.folder / "envoy.log"))
-
-    def _write(self, gateway: Gateway, kind: str, resources: list[Document]) -> str:
-        """Write a document unless it says the same already; returns its version, which no two contents share."""
-        body = _text(resources)
-        digest = hashlib.sha256(body.encode()).hexdigest()[:16]
-        version = self._version(kind)
-        if version.partition(".")[2] != digest:
-            version = f"{gateway.serial}.{digest}"
-            self._files.put(f"{kind}.json", f'{{"version_info":"{version}","resources":{body}}}')
-        return version
-
-    def _version(self, kind: str) -> str:
-        """The version of a document as it lies there, which is the first thing in it."""
-        return self._files.read(f"{kind}.json")[:80].partition('"version_info":"')[2].partition('"')[0]
-
-    def _resources(self, kind: str) -> list[Document]:
-        try:
-            found = json.loads(self._files.read(f"{kind}.json") or "{}").get("resources", [])
-        except ValueError:  # somebody else wrote there: it is written anew
-            return []
-        return list(found)
 
     # -------------------------------------------------------------------------------------------- warm
 
@@ -337,7 +246,3 @@ def _free_port(host: str) -> int:
         if is_free(host, port):
             return port
     raise PortTaken(address=f"{host}:20000-32000")
-
-
-def _text(document: object) -> str:
-    return json.dumps(document, separators=(",", ":"))

@@ -1,0 +1,130 @@
+"""This file makes Envoy show what the gateway is to know, in the only safe order, and reads every change back.
+
+Rules. New clusters stand beside the old ones before a route names them, and the old ones go when no route names them
+any more. A version is the serial number and a digest, so no two contents share one; what Envoy is known to have
+accepted is not written again. A refused document is put back as it was. A gateway that is dead, or deaf because its
+folder was taken from under it, is started anew from its documents.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+
+from branchline.adapters.envoy import DOCUMENTS, Envoy
+from branchline.adapters.envoy_documents import Document, Places, bootstrap, clusters, listeners
+from branchline.adapters.envoy_files import Files
+from branchline.adapters.envoy_routes import routes
+from branchline.adapters.envoy_table import Gateway
+from branchline.errors import EnvoyRejected, GatewayDown
+
+READ_BACK_SECONDS = 5.0
+
+
+class Display:
+    """The documents of one gateway, as they lie in its folder and as Envoy has accepted them."""
+
+    def __init__(self, envoy: Envoy, files: Files, places: Places) -> None:
+        self._envoy = envoy
+        self._files = files
+        self._places = places
+        self._boot = ""
+        self._accepted: dict[str, str] = {}  # the versions that this boot has taken
+        self._shown: tuple[object, ...] = ()
+
+    def show(self, gateway: Gateway) -> None:
+        """Start the gateway, or change what differs; raises EnvoyRejected, GatewayDown, PortTaken, DiskFull."""
+        running = self._envoy.pid
+        if self._envoy.boot != self._boot:
+            self._boot, self._accepted = self._envoy.boot, {}
+        if running and self._shown == (gateway.serial, self._boot, *self._traces()):
+            return
+        self._files.put("bootstrap.json", _text(bootstrap(self._places)))
+        wanted: dict[str, list[Document]] = {
+            "cds": clusters(gateway, self._places),
+            "rds": routes(gateway),
+            "lds": listeners(self._places, gateway.port),
+        }
+        self._shown = ()
+        try:
+            if not running:
+                raise GatewayDown
+            self._change(gateway, wanted)
+        except GatewayDown:
+            self._envoy.stop()
+            self._start(gateway, wanted)
+        self._shown = (gateway.serial, self._boot, *self._traces())
+
+    def _change(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
+        names = {cluster["name"] for cluster in wanted["cds"]}
+        old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
+        self._write_and_wait(gateway, "cds", [*wanted["cds"], *old])
+        for kind in ("rds", "cds", "lds"):
+            self._write_and_wait(gateway, kind, wanted[kind])
+
+    def _start(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
+        versions = {kind: self._rendered(gateway, kind, resources) for kind, resources in wanted.items()}
+        for kind, (_, text) in versions.items():
+            self._files.put(f"{kind}.json", text)
+        self._envoy.start(self._places.host, gateway.port)
+        self._boot, self._accepted = self._envoy.boot, {}
+        for kind, (version, _) in versions.items():
+            self._accepted[kind] = self._envoy.accepted(kind)[0]
+            if self._accepted[kind] != version:
+                raise self._rejected(kind)
+
+    def _write_and_wait(self, gateway: Gateway, kind: str, resources: list[Document]) -> None:
+        """Write one document and wait until Envoy has accepted this very version of it."""
+        last = self._files.read(f"{kind}.json")
+        version, text = self._rendered(gateway, kind, resources)
+        if (last, self._accepted.get(kind)) == (text, version):
+            return
+        refused = self._envoy.accepted(kind)[1]
+        self._files.put(f"{kind}.json", text)
+        found = ("", refused)
+
+        def answered() -> bool:
+            nonlocal found
+            found = self._envoy.accepted(kind)
+            return found[0] == version or found[1] > refused
+
+        if not self._envoy.wait(answered, READ_BACK_SECONDS):
+            raise GatewayDown(f"Envoy did not take {kind}.json", log=str(self._envoy.folder / "envoy.log"))
+        self._accepted[kind] = found[0]
+        if found[0] != version:
+            self._files.put(f"{kind}.json", last)
+            raise self._rejected(kind)
+
+    def _rejected(self, kind: str) -> EnvoyRejected:
+        return EnvoyRejected(f"{kind}: {self._envoy.reason()}", log=str(self._envoy.folder / "envoy.log"))
+
+    def _rendered(self, gateway: Gateway, kind: str, resources: list[Document]) -> tuple[str, str]:
+        """A document's version and text; the version of what lies there, if that has the same content."""
+        body = _text(resources)
+        digest = hashlib.sha256(body.encode()).hexdigest()[:16]
+        version = self._files.read(f"{kind}.json")[:80].partition('"version_info":"')[2].partition('"')[0]
+        if version.partition(".")[2] != digest:
+            version = f"{gateway.serial}.{digest}"
+        return version, f'{{"version_info":"{version}","resources":{body}}}'
+
+    def _resources(self, kind: str) -> list[Document]:
+        try:
+            found = json.loads(self._files.read(f"{kind}.json") or "{}").get("resources", [])
+        except ValueError:  # somebody else wrote there: it is written anew
+            return []
+        return list(found)
+
+    def _traces(self) -> tuple[object, ...]:
+        """What tells that nobody else has touched the documents since."""
+        found: list[object] = []
+        for kind in DOCUMENTS:
+            with contextlib.suppress(FileNotFoundError):
+                stat = (self._envoy.folder / f"{kind}.json").stat()
+                found.append((kind, stat.st_ino, stat.st_mtime_ns))
+        return tuple(found)
+
+
+def _text(document: object) -> str:
+    return json.dumps(document, separators=(",", ":"))
