@@ -9,7 +9,7 @@ read, never acted upon.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from branchline.core import lifecycle as law
@@ -34,7 +34,8 @@ from branchline.errors import (
 from branchline.ports import Change, Endpoint, Group, Instance, Ports, Stamp
 
 TRIAL = "trial"  # the perimeter of a group that only a `run` wants
-PATIENCE = 3  # starts of one revision in one perimeter before it is given up
+PATIENCE = 3  # failures of one revision in one perimeter before it is given up
+HEALED = 60.0  # seconds without one until they are forgotten: what comes up and dies again and again is given up too
 TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
     (RemoteUnreachable, "remote"),
     (PushRefused, "permission"),
@@ -46,10 +47,11 @@ TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
 
 @dataclass(slots=True)
 class Attempts:
-    """How often a group was started in vain, and when it may be tried again."""
+    """How often a group failed, why it did last, and when it may be tried again."""
 
     failed: int = 0
     again: float = 0.0
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -62,8 +64,8 @@ class Reconciler:
     progress: Progress
     troubles: dict[tuple[str, str], str] = field(default_factory=dict)
     spawn: Callable[[Callable[[], None]], None] = lambda act: threading.Thread(target=act, name="stop").start()
-    _attempts: dict[tuple[str, str], Attempts] = field(default_factory=dict)
-    _groups: dict[tuple[str, str], Group] = field(default_factory=dict)
+    _attempts: dict[tuple[str, str, str], Attempts] = field(default_factory=dict)  # service, revision, perimeter
+    _groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)
     _offered: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     _buried: set[str] = field(default_factory=set)
     _stopping: set[str] = field(default_factory=set)
@@ -77,6 +79,7 @@ class Reconciler:
         stamp, wanted = self.recorder.stamp(service), desired(service)
         sight = self.observer.production(service)
         done = self._bury(service, sight, stamp)
+        self._tell_failures(service, sight, wanted)
         done |= self._offer(service, sight, wanted, stamp)
         for step in ready(sight.world, wanted):
             if lane(step) != "git":
@@ -122,14 +125,14 @@ class Reconciler:
         return True
 
     def _tell_shares(self, service: Service, line: int, shares: tuple[tuple[str, int], ...]) -> None:
-        names = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
+        names = self._versions(service.name)
         text = ", ".join(f"{names.get(revision, revision[:7])} {share}%" for revision, share in shares) or "ended"
         for candidate in service.candidates:
             if candidate.revision in dict(shares) and candidate.line == line:
                 self.progress.note(service.name, candidate.branch, "ok", "traffic", text)
 
     def _start(self, service: Service, sight: Sight, revision: str, perimeter: str, stamp: Stamp) -> bool:
-        attempts = self._attempts.setdefault((revision, perimeter), Attempts())
+        attempts = self._attempts.get((service.name, revision, perimeter), Attempts())
         mine = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter)]
         if any(i.state == "starting" for i in mine) or self.ports.clock.monotonic() < attempts.again:
             return False
@@ -137,32 +140,46 @@ class Reconciler:
         return True
 
     def _group(self, service: Service, revision: str, perimeter: str) -> Group:
-        known = self._groups.get((revision, perimeter))
+        key = (service.name, revision, perimeter)
+        known = self._groups.get(key)
         built = self.ports.catalog.revision(service.name, revision)
         if known is None or known.version != built.version:
             prepared = prepare(self.ports, spec_at(self.ports, service.name, revision), revision)
-            known = self._groups[revision, perimeter] = group_of(self.ports, built, prepared, perimeter)
+            known = self._groups[key] = group_of(self.ports, built, prepared, perimeter)
         return known
 
     def _bury(self, service: Service, sight: Sight, stamp: Stamp) -> bool:
         """Clear failed incarnations away; who failed too often is given up where something else serves."""
         done = False
         for instance in sight.instances:
-            key = (instance.revision, instance.perimeter)
-            if instance.state == "ready":
-                self._attempts.pop(key, None)
+            key = (service.name, instance.revision, instance.perimeter)
+            now, attempts = self.ports.clock.monotonic(), self._attempts.get(key)
+            if attempts and instance.state == "ready" and now > attempts.again + HEALED:
+                del self._attempts[key]
             if instance.state != "failed" or instance.nonce in self._buried or instance.perimeter == TRIAL:
                 continue
             self._buried.add(instance.nonce)
             attempts = self._attempts.setdefault(key, Attempts())
             attempts.failed += 1
-            attempts.again = self.ports.clock.monotonic() + min(30.0, 0.25 * 2 ** min(attempts.failed, 8))
+            attempts.again = now + min(30.0, 0.25 * 2 ** min(attempts.failed, 8))
+            attempts.why = f"{instance.version} did not stay up in {instance.perimeter}: {last_line(instance.tail)}"
             self.ports.launcher.stop(instance.nonce, stamp)
-            self.troubles[service.name, "start"] = f"{instance.version} did not stay up: {last_line(instance.tail)}"
             if attempts.failed >= (1 if instance.perimeter == "staging" else PATIENCE):
                 self._give_up(service, instance)
             done = True
         return done
+
+    def _tell_failures(self, service: Service, sight: Sight, wanted: World) -> None:
+        """Keep telling what does not stay up for as long as it is wanted and does not run."""
+        missing = sorted(wanted.running - sight.world.running)
+        failures = [
+            self._attempts.get((service.name, group.revision, group.perimeter), Attempts()) for group in missing
+        ]
+        told = "; ".join(each.why for each in failures if each.why)
+        if told:
+            self.troubles[service.name, "up"] = told
+        else:
+            self.troubles.pop((service.name, "up"), None)
 
     def _give_up(self, service: Service, instance: Instance) -> None:
         """A hard failure is no statistics: out of evaluation, or out of traffic, at once."""
@@ -188,7 +205,7 @@ class Reconciler:
         return self._try(service.name, "offer", lambda: self._publish(service, keep, stamp))
 
     def _publish(self, service: Service, instances: tuple[Instance, ...], stamp: Stamp) -> bool:
-        endpoints = endpoints_of(service, instances)
+        endpoints = endpoints_of(service, instances, self._versions(service.name) if instances else {})
         with self._lock:
             if self._offered.get(service.name) == endpoints:
                 return False
@@ -196,6 +213,9 @@ class Reconciler:
         with self._lock:
             self._offered[service.name] = endpoints
         return True
+
+    def _versions(self, name: str) -> dict[str, str]:
+        return {revision.commit: revision.version for revision in self.ports.catalog.revisions(name)}
 
     def _offered_revisions(self, name: str) -> set[str]:
         return {endpoint.revision for endpoint in self._offered.get(name, ()) if endpoint.split}
@@ -222,9 +242,12 @@ class Reconciler:
         for step in ready(world, wanted):
             if lane(step) == "git":
                 done |= self._try(name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
+        if done:
+            world = self.observer.whole(service).world
         for candidate in service.candidates:
             if candidate.phase is Phase.CONCLUDING and self._has(candidate, world, wanted):
-                done |= self._record(name, law.Recorded(candidate.branch))
+                tip = self.observer.refs.get(candidate.base or "", "")  # of the challenger that now has its fix
+                done |= self._record(name, law.Recorded(candidate.branch, tip=tip))
         return done
 
     def _has(self, candidate: Candidate, world: World, wanted: World) -> bool:
@@ -313,8 +336,13 @@ class Reconciler:
         return True
 
 
-def endpoints_of(service: Service, instances: tuple[Instance, ...]) -> tuple[Endpoint, ...]:
-    """How incarnations are addressed: a branch's name leads to its staging group, later to its production group."""
+def endpoints_of(
+    service: Service, instances: tuple[Instance, ...], versions: Mapping[str, str]
+) -> tuple[Endpoint, ...]:
+    """How incarnations are addressed: a branch's name leads to its staging group, later to its production group.
+
+    A staging group was started under a pre-release version; by its final one it is found as soon as there is one.
+    """
     branches = {c.revision: c.branch for c in service.candidates}
     in_production = {i.revision for i in instances if i.perimeter == "production"}
     found = []
@@ -323,7 +351,8 @@ def endpoints_of(service: Service, instances: tuple[Instance, ...]) -> tuple[End
         if i.perimeter == "production" or i.revision not in in_production:
             branch = branches.get(i.revision, "")
             handle = branch.split("--")[2:3] if branch else []
-            pins = tuple(dict.fromkeys([i.version, *([branch] if branch else []), *handle, i.revision[:7], i.revision]))
+            words = [i.version, versions.get(i.revision, ""), branch, *handle, i.revision[:7], i.revision]
+            pins = tuple(dict.fromkeys(word for word in words if word))
         split = i.perimeter == "production"
         found.append(Endpoint(i.revision, i.version, i.nonce, i.sockets, pins, split, i.health, i.nonce_aware))
     return tuple(found)

@@ -8,7 +8,7 @@ hand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from branchline.core import names
@@ -31,17 +31,25 @@ class Watcher:
     recorder: Recorder
     observer: Observer
     troubles: dict[tuple[str, str], str]
-    _known: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> bool:
-        """Fetch, and record what is new; says whether anything was. Raises RemoteUnreachable."""
+        """Fetch, and record what is new; says whether anything was. Raises RemoteUnreachable.
+
+        What is wrong with one service is kept beside it and hides nothing of another (I24).
+        """
         refs = self.observer.fetch()
         done = False
         for name in sorted(self._services(refs)):
-            service = self.recorder.service(name)
-            for event, actor in [*self._configured(service, refs), *self._moved(service, refs)]:
-                done |= self._record(name, event, actor)
+            try:
+                done |= self._look_at(self.recorder.service(name), refs)
+                self.troubles.pop((name, "watch"), None)
+            except BranchlineError as error:
+                self.troubles[name, "watch"] = f"{error.code}: {error.message}"
         return done
+
+    def _look_at(self, service: Service, refs: Mapping[str, str]) -> bool:
+        events = [*self._configured(service, refs), *self._moved(service, refs)]
+        return any([self._record(service.name, event, actor) for event, actor in events])  # noqa: C419 - all of them
 
     def _services(self, refs: Mapping[str, str]) -> set[str]:
         """Services that are recorded or that a branch speaks of."""
@@ -53,7 +61,7 @@ class Watcher:
         """What the trunk's service file says of slots, slice and approval; before there is one, the newest branch's."""
         commits = [refs[service.default]] if service.default in refs else []
         if not service.lines:
-            commits += [c.tip for c in service.candidates]
+            commits += [c.tip for c in reversed(service.candidates)]
         for commit in commits:
             try:
                 rollout = spec_at(self.ports, service.name, commit).rollout
@@ -94,7 +102,9 @@ class Watcher:
     def _opened(self, service: Service, branch: names.Branch, tip: str) -> Opened:
         method = Method.PATCH if branch.kind == "fix" else self._method(service, tip)
         line = max((line.major for line in service.lines), default=1)
-        return Opened(branch.name, tip=tip, method=method, base=branch.on or None, line=line)
+        fixed = next((c.revision for c in service.candidates if c.branch == branch.on), None)
+        synced = fixed is not None and self._contains(tip, fixed)
+        return Opened(branch.name, tip=tip, method=method, base=branch.on or None, line=line, synced=synced)
 
     def _method(self, service: Service, tip: str) -> Method:
         try:
@@ -108,7 +118,10 @@ class Watcher:
         target = service.line(candidate.line).incumbent
         if candidate.base is not None:
             target = service.on(candidate.base).revision
-        return target is not None and self.ports.repository.base(target, tip) == target
+        return target is not None and self._contains(tip, target)
+
+    def _contains(self, tip: str, commit: str) -> bool:
+        return self.ports.repository.base(commit, tip) == commit
 
     def _merged(self, service: Service, candidate: Candidate) -> bool:
         """Forges delete the branch as they merge it: then it is the conclusion's business."""
