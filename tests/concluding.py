@@ -66,6 +66,30 @@ def kill_often(folder: Path, *, remote: bool, kills: int, seed: int, services: i
     return world
 
 
+def check_each_was_concluded_once(world: RealGit, services: int) -> None:
+    """One merge each, the trunk shows it, branch gone, archived, tagged; every object is whole."""
+    told = world.git(
+        "log",
+        "--first-parent",
+        "--format=%(trailers:key=Branchline-Event,valueonly,separator=)",
+        "main",
+        at=world.truth,
+    )
+    assert sorted(filter(None, told.splitlines())) == sorted(f"{name(number)}/3" for number in range(services))
+    heads = world.repository.fetch()
+    assert set(heads) == {"main"}
+    kept = world.kept()
+    for number in range(services):
+        service = name(number)
+        judged = world.git("rev-parse", f"refs/judged/{service}", at=world.truth)
+        assert world.repository.shows("main", service, [service], [judged]) == judged
+        assert kept[f"refs/tags/{service}@v1.0.0"] == judged
+        assert kept[f"refs/branchline/archive/{experiment(service, 'alex')}/{judged}"] == judged
+    for place in (world.truth, world.repository.path):
+        assert world.git("fsck", "--strict", "--no-dangling", at=place) == ""
+        assert [path for path in place.rglob("*.lock") if "objects" not in path.parts] == []
+
+
 def _begin_again(world: RealGit, start: str, services: int) -> None:
     world.reset("main", start)
     for number in range(services):

@@ -6,7 +6,7 @@ Requirements 1.30 to 1.37; faults F29 to F37; invariants I1 to I3, I21.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -116,26 +116,63 @@ def test_who_concludes_is_the_author_at_the_moment_of_the_event(world: RealGit) 
 
 
 class Racing(Mirror):
-    """Somebody pushes to the trunk right after we have looked."""
+    """Something happens right after we have looked."""
 
-    world: RealGit
+    happens: Callable[[], object]
 
     def fetch(self) -> Mapping[str, str]:
         """Look, and be overtaken."""
         found = super().fetch()
-        self.world.write("main", {"docs/race.md": "first\n"})
+        self.happens()
         return found
 
 
-def test_whoever_pushed_in_between_is_not_overwritten(world: RealGit) -> None:
+@pytest.fixture
+def racing(world: RealGit) -> Racing:
+    return Racing(world.folder / "other.git", world.work)
+
+
+def test_whoever_pushed_in_between_is_not_overwritten(world: RealGit, racing: Racing) -> None:
     one = world.write(BRANCH, {"housing/model.py": "one\n"})
-    racing = Racing(world.folder / "other.git", world.work)
-    racing.world = world
+    racing.happens = lambda: world.write("main", {"docs/race.md": "first\n"})
     with pytest.raises(RefMoved):
         Conclusion(racing).conclude(change(one))
     theirs = world.tip("main")
     new = world.writer.conclude(change(one))
     assert world.parents(new) == (theirs, one)
+
+
+def test_a_trunk_set_back_in_between_is_not_overwritten(world: RealGit, racing: Racing) -> None:
+    """F32: a fast-forward from there would be taken without a lease."""
+    start = world.tip("main")
+    world.write("main", {"docs/wrong.md": "x\n"})
+    one = world.write(BRANCH, {"housing/model.py": "one\n"})
+    racing.happens = lambda: world.reset("main", start)
+    with pytest.raises(RefMoved):
+        Conclusion(racing).conclude(change(one))
+    assert world.tip("main") == start
+
+
+def test_a_branch_that_moves_in_between_is_not_deleted(world: RealGit, racing: Racing) -> None:
+    """I3, F30."""
+    one = world.write(BRANCH, {"housing/model.py": "one\n"})
+    racing.happens = lambda: world.write(BRANCH, {"housing/model.py": "two\n"})
+    with pytest.raises(RefMoved):
+        Conclusion(racing).delete("housing", BRANCH, one, Stamp(3, 1))
+    assert world.repository.read(world.repository.fetch()[BRANCH], "housing/model.py") == b"two\n"
+
+
+def test_what_is_told_in_between_stops_the_step(world: RealGit, racing: Racing) -> None:
+    """I21: asked again right before each push."""
+    start, one = world.tip("main"), world.write(BRANCH, {"housing/model.py": "one\n"})
+    writer = Conclusion(racing)
+    racing.happens = lambda: writer.tell("housing", Stamp(4, 1))
+    with pytest.raises(Fenced):
+        writer.conclude(change(one))
+    racing.happens = lambda: writer.tell("housing", Stamp(5, 1))
+    with pytest.raises(Fenced):
+        writer.delete("housing", BRANCH, one, Stamp(4, 1))
+    assert (world.tip("main"), world.tip(BRANCH)) == (start, one)
 
 
 @pytest.mark.parametrize("at", ["main", BRANCH])

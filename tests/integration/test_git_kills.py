@@ -12,46 +12,20 @@ import pytest
 
 from branchline.adapters.git import Git
 from branchline.adapters.git_locks import clear_locks
-from branchline.core.names import experiment
 from branchline.errors import GitError
-from tests.concluding import ROOT, kill_often, name
+from tests.concluding import ROOT, check_each_was_concluded_once, kill_often
 from tests.repositories import RealGit
 from tests.waiting import wait_until
 
 KILLS = int(os.environ.get("KILLS", "30"))
-SERVICES = 12
-
-
-def check_each_was_concluded_once(world: RealGit) -> None:
-    """One merge each, the trunk shows it, branch gone, archived, tagged; every object is whole."""
-    told = world.git(
-        "log",
-        "--first-parent",
-        "--format=%(trailers:key=Branchline-Event,valueonly,separator=)",
-        "main",
-        at=world.truth,
-    )
-    assert sorted(filter(None, told.splitlines())) == sorted(f"{name(number)}/3" for number in range(SERVICES))
-    heads = world.repository.fetch()
-    assert set(heads) == {"main"}
-    kept = world.kept()
-    for number in range(SERVICES):
-        service = name(number)
-        judged = world.git("rev-parse", f"refs/judged/{service}", at=world.truth)
-        assert world.repository.shows("main", service, [service], [judged]) == judged
-        assert kept[f"refs/tags/{service}@v1.0.0"] == judged
-        assert kept[f"refs/branchline/archive/{experiment(service, 'alex')}/{judged}"] == judged
-    for place in (world.truth, world.repository.path):
-        assert world.git("fsck", "--strict", "--no-dangling", at=place) == ""
-        assert [path for path in place.rglob("*.lock") if "objects" not in path.parts] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remote", [True, False], ids=["remote", "alone"])
 def test_a_conclusion_ends_once_however_often_it_is_killed(tmp_path: Path, remote: bool) -> None:
     """Exactly one merge a service, in each of them; `git fsck` clean; KILLS=200 for more."""
-    world = kill_often(tmp_path, remote=remote, kills=KILLS, seed=KILLS, services=SERVICES)
-    check_each_was_concluded_once(world)
+    world = kill_often(tmp_path, remote=remote, kills=KILLS, seed=KILLS, services=12)
+    check_each_was_concluded_once(world, 12)
 
 
 def test_a_killed_daemon_takes_its_git_commands_along(tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""This file tests the person's own repository as the commands see it: branches, identity, snapshots, work trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from branchline.adapters.git_worktree import WorkTree
+from branchline.errors import (
+    BadName,
+    BranchExists,
+    DirtyWorkTree,
+    NotARepository,
+    NothingToDo,
+    PushRefused,
+    RefMoved,
+    RemoteUnreachable,
+    UnknownReference,
+)
+from branchline.ports import Stamp
+from tests.repositories import RealGit
+
+BRANCH = "experiment--housing--alex"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> RealGit:
+    return RealGit(tmp_path)
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> RealGit:
+    return RealGit(tmp_path, remote=False)
+
+
+def test_it_is_found_from_any_folder_of_it(world: RealGit, tmp_path: Path) -> None:
+    (world.work / "a" / "b").mkdir(parents=True)
+    tree = WorkTree(world.work / "a" / "b")
+    assert (tree.root, tree.common) == (world.work, world.work / ".git")
+    world.git("worktree", "add", "--quiet", "--detach", "../second")
+    second = WorkTree(tmp_path / "second")
+    assert (second.root, second.common) == (tmp_path / "second", world.work / ".git")
+    with pytest.raises(NotARepository):
+        WorkTree(tmp_path)
+
+
+def test_a_repository_without_a_commit_has_a_trunk(tmp_path: Path, world: RealGit) -> None:
+    new = tmp_path / "new"
+    world.git("init", "--quiet", "-b", "trunk", str(new))
+    tree = WorkTree(new)
+    assert (tree.head, tree.branch, tree.trunk(), tree.remote) == ("", "trunk", "trunk", "")
+    (new / "a").write_text("a\n")
+    commit = tree.snapshot()
+    assert world.git("show", f"{commit}:a", at=new) == "a"
+    with pytest.raises(UnknownReference):
+        tree.start(BRANCH, "trunk")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_trunk_is_what_the_remote_says(world: RealGit, known: bool) -> None:
+    world.git("branch", "--quiet", "-m", "main", "develop", at=world.truth)
+    world.git("symbolic-ref", "HEAD", "refs/heads/develop", at=world.truth)
+    if known:
+        world.git("fetch", "--quiet", "origin")
+        world.git("remote", "set-head", "origin", "--auto")
+    assert WorkTree(world.work).trunk() == "develop"
+
+
+def test_the_person_is_who_commits_here(world: RealGit, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WorkTree(world.work).person() == "Test <test@example.invalid>"
+    assert WorkTree(world.work).handle() == "test"
+    monkeypatch.setenv("GIT_AUTHOR_EMAIL", "Sam.Lee@example.invalid")
+    assert WorkTree(world.work).handle() == "sam-lee"
+    world.git("config", "user.useConfigOnly", "true")
+    monkeypatch.delenv("GIT_AUTHOR_EMAIL")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    assert WorkTree(world.work).handle() == ""
+
+
+def test_a_branch_starts_where_the_remotes_trunk_is_now(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    newest = world.write("main", {"docs/new.md": "new\n"})
+    (world.work / "draft").write_text("not committed\n")
+    assert tree.start(BRANCH, "main") == newest
+    assert (tree.branch, tree.head) == (BRANCH, newest)
+    assert (world.work / "docs" / "new.md").exists()
+    assert (world.work / "draft").exists()
+    assert world.tip(BRANCH) == ""
+    tree.push(BRANCH)
+    assert world.tip(BRANCH) == newest
+    assert world.git("rev-parse", "--abbrev-ref", "@{upstream}") == f"origin/{BRANCH}"
+    with pytest.raises(BranchExists):
+        tree.start(BRANCH, "main")
+
+
+def test_a_branch_of_that_name_on_the_remote_is_not_started_again(world: RealGit) -> None:
+    world.write(BRANCH, {"housing/model.py": "theirs\n"})
+    with pytest.raises(BranchExists):
+        WorkTree(world.work).start(BRANCH, "main")
+
+
+def test_changes_in_the_way_are_not_lost(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    world.write("main", {"README.md": "theirs\n"})
+    (world.work / "README.md").write_text("mine\n")
+    with pytest.raises(DirtyWorkTree):
+        tree.start(BRANCH, "main")
+    assert (world.work / "README.md").read_text() == "mine\n"
+    assert tree.branch == "main"
+
+
+def test_a_push_says_why_it_failed(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    tree.start(BRANCH, "main")
+    world.refusing = True
+    with pytest.raises(PushRefused):
+        tree.push(BRANCH)
+    world.refusing = False
+    world.write(BRANCH, {"housing/model.py": "theirs\n"})
+    world.git("commit", "--quiet", "--allow-empty", "-m", "mine")
+    with pytest.raises(RefMoved):
+        tree.push(BRANCH)
+    world.reachable = False
+    with pytest.raises(RemoteUnreachable):
+        tree.push(BRANCH)
+    with pytest.raises(RemoteUnreachable):
+        tree.fetch()
+    with pytest.raises(UnknownReference):
+        tree.push("experiment--housing--nobody")
+
+
+def test_without_a_remote_a_branch_is_where_it_belongs(alone: RealGit) -> None:
+    tree = WorkTree(alone.work)
+    start = tree.start(BRANCH, tree.trunk())
+    tree.push(BRANCH)
+    assert alone.repository.fetch()[BRANCH] == start
+
+
+def test_hooks_of_the_person_do_not_run(world: RealGit) -> None:
+    """F13."""
+    for hook in ("pre-push", "post-checkout", "reference-transaction"):
+        path = world.work / ".git" / "hooks" / hook
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\ntouch ../ran\nexit 1\n")
+        path.chmod(0o755)
+    tree = WorkTree(world.work)
+    tree.start(BRANCH, "main")
+    tree.push(BRANCH)
+    assert not (world.folder / "ran").exists()
+
+
+def test_a_snapshot_is_the_work_tree_and_leaves_it_alone(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    assert tree.snapshot() == tree.head
+    assert not tree.is_dirty()
+    (world.work / ".gitignore").write_text("ignored\n")
+    (world.work / "ignored").write_text("no\n")
+    (world.work / "README.md").write_text("staged\n")
+    world.git("add", "README.md")
+    (world.work / "README.md").write_text("edited\n")
+    (world.work / "housing").mkdir()
+    (world.work / "housing" / "new.py").write_text("new\n")
+    before = world.git("status", "--porcelain=v2"), world.git("ls-files", "--stage")
+    commit = tree.snapshot()
+    assert tree.snapshot() == commit
+    assert (world.git("status", "--porcelain=v2"), world.git("ls-files", "--stage")) == before
+    assert world.git("ls-tree", "-r", "--name-only", commit).splitlines() == [
+        ".gitignore",
+        "README.md",
+        "housing/new.py",
+    ]
+    assert world.git("show", f"{commit}:README.md") == "edited"
+    assert world.git("rev-parse", f"{commit}^") == tree.head
+    part = tree.snapshot(["housing"])
+    assert world.git("ls-tree", "-r", "--name-only", part).splitlines() == ["README.md", "housing/new.py"]
+    assert world.git("show", f"{part}:README.md") == "start"
+    assert tree.is_dirty()
+    assert tree.is_dirty(["housing"])
+    assert not tree.is_dirty(["other"])
+
+
+def test_the_mirror_can_read_a_snapshot(world: RealGit, tmp_path: Path) -> None:
+    (world.work / "draft.py").write_text("draft\n")
+    commit = WorkTree(world.work).snapshot()
+    world.repository.fetch()
+    assert world.repository.read(commit, "draft.py") == b"draft\n"
+    world.repository.export(commit, tmp_path / "out")
+    assert (tmp_path / "out" / "draft.py").read_text() == "draft\n"
+
+
+def test_a_revision_is_checked_out_beside_even_when_its_branch_is_gone(world: RealGit, tmp_path: Path) -> None:
+    one = world.write(BRANCH, {"housing/model.py": "one\n"})
+    world.writer.delete("housing", BRANCH, one, Stamp(1, 1))
+    tree = WorkTree(world.work)
+    tree.checkout(one, tmp_path / "beside", world.repository.path)
+    assert (tmp_path / "beside" / "housing" / "model.py").read_text() == "one\n"
+    assert WorkTree(tmp_path / "beside").branch == ""
+    with pytest.raises(NothingToDo):
+        tree.checkout(one, tmp_path / "beside", world.repository.path)
+    with pytest.raises(UnknownReference):
+        tree.checkout("1" * 40, tmp_path / "other", world.repository.path)
+
+
+def test_names_become_commits(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    tip = world.write(BRANCH, {"housing/model.py": "one\n"})
+    tree.fetch()
+    assert tree.tip(BRANCH) == tip == tree.commit(tip[:8])
+    assert tree.commit("main") == tree.head
+    with pytest.raises(UnknownReference):
+        tree.commit("nothing")
+    for name in ("--all", "main~1", "$(id)", ":/start"):
+        with pytest.raises(BadName):
+            tree.commit(name)
+    tree.switch(BRANCH)
+    assert tree.head == tip
+    with pytest.raises(UnknownReference):
+        tree.switch("nothing")
