@@ -227,23 +227,24 @@ class World:
     ) -> str:  # fmt: skip
         """Commit a service's files on a branch and return the tip; every push trains something else."""
         service = folder or branch.split("--")[1]
-        new = not self.git.tip(branch)
+        new = not self.git.tip(branch) or self._file(branch, start, f"{service}/steps.py") is None
         said = {"train": {"loss": len(self.git.commits)}, "unit": True, **(says or {})}
         texts = {"says.json": json.dumps(said), "EXPERIMENT.md": LOG} if new or says else {}
         texts |= {"serving.py": f"# {len(self.git.commits)}\ndef predict(request): ...\n"}
-        texts |= {"branchline.toml": toml or MODEL} if toml or self._file(branch, start, service) is None else {}
+        known = self._file(branch, start, f"{service}/branchline.toml")
+        texts |= {"branchline.toml": toml or MODEL} if toml or known is None else {}
         fixed = {
-            "steps.py": "def train(): ...\n",
-            "gates.py": "def unit(): ...\n",
+            "steps.py": "def train(): ...\ndef clean(): ...\n",
+            "gates.py": "def unit(train): ...\ndef data(): ...\n",
             "requirements.lock": "uvicorn==1.0\n",
         }
         texts |= fixed if new else {}
         every = {f"{service}/{path}": text for path, text in {**texts, **(files or {})}.items()}
         return self.git.write(branch, every, start=start, message=f"Work on {service}")
 
-    def _file(self, branch: str, start: str, service: str) -> bytes | None:
+    def _file(self, branch: str, start: str, path: str) -> bytes | None:
         tip = self.git.tip(branch) or self.git.tip(start) or self.git.tip("main")
-        return self.git.read(tip, f"{service}/branchline.toml")
+        return self.git.read(tip, path)
 
     def released(self, branch: str = ALEX, toml: str = "") -> str:
         """Bring a first revision to 100 % and merge it; returns its commit."""
