@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 
 from branchline.adapters.envoy import DOCUMENTS, Envoy
 from branchline.adapters.envoy_documents import Document, Places, bootstrap, clusters, listeners
@@ -41,31 +42,29 @@ class Display:
             self._boot, self._accepted = self._envoy.boot, {}
         if running and self._shown == (gateway.serial, self._boot, *self._traces()):
             return
-        self._files.put("bootstrap.json", _text(bootstrap(self._places)))
-        wanted: dict[str, list[Document]] = {
-            "cds": clusters(gateway, self._places),
-            "rds": routes(gateway),
-            "lds": listeners(self._places, gateway.port),
-        }
+        beginning, listener = _fixed(self._places, gateway.port)
+        self._files.put("bootstrap.json", beginning)
+        cds = clusters(gateway, self._places)
+        wanted = {"cds": _text(cds), "rds": _text(routes(gateway)), "lds": listener}
         self._shown = ()
         try:
             if not running:
                 raise GatewayDown
-            self._change(gateway, wanted)
+            names = {cluster["name"] for cluster in cds}
+            old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
+            self._change(gateway, wanted, _text([*cds, *old]) if old else wanted["cds"])
         except GatewayDown:
             self._envoy.stop()
             self._start(gateway, wanted)
         self._shown = (gateway.serial, self._boot, *self._traces())
 
-    def _change(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
-        names = {cluster["name"] for cluster in wanted["cds"]}
-        old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
-        self._write_and_wait(gateway, "cds", [*wanted["cds"], *old])
+    def _change(self, gateway: Gateway, wanted: Mapping[str, str], both: str) -> None:
+        self._write_and_wait(gateway, "cds", both)
         for kind in ("rds", "cds", "lds"):
             self._write_and_wait(gateway, kind, wanted[kind])
 
-    def _start(self, gateway: Gateway, wanted: Mapping[str, list[Document]]) -> None:
-        versions = {kind: self._rendered(gateway, kind, resources) for kind, resources in wanted.items()}
+    def _start(self, gateway: Gateway, wanted: Mapping[str, str]) -> None:
+        versions = {kind: self._rendered(gateway, kind, body) for kind, body in wanted.items()}
         for kind, (_, text) in versions.items():
             self._files.put(f"{kind}.json", text)
         self._envoy.start(self._places.host, gateway.port)
@@ -75,10 +74,10 @@ class Display:
             if self._accepted[kind] != version:
                 raise self._rejected(kind)
 
-    def _write_and_wait(self, gateway: Gateway, kind: str, resources: list[Document]) -> None:
+    def _write_and_wait(self, gateway: Gateway, kind: str, body: str) -> None:
         """Write one document and wait until Envoy has accepted this very version of it."""
         last = self._files.read(f"{kind}.json")
-        version, text = self._rendered(gateway, kind, resources)
+        version, text = self._rendered(gateway, kind, body)
         if (last, self._accepted.get(kind)) == (text, version):
             return
         refused = self._envoy.accepted(kind)[1]
@@ -100,9 +99,8 @@ class Display:
     def _rejected(self, kind: str) -> EnvoyRejected:
         return EnvoyRejected(f"{kind}: {self._envoy.reason()}", log=str(self._envoy.folder / "envoy.log"))
 
-    def _rendered(self, gateway: Gateway, kind: str, resources: list[Document]) -> tuple[str, str]:
+    def _rendered(self, gateway: Gateway, kind: str, body: str) -> tuple[str, str]:
         """A document's version and text; the version of what lies there, if that has the same content."""
-        body = _text(resources)
         digest = hashlib.sha256(body.encode()).hexdigest()[:16]
         version = self._files.read(f"{kind}.json")[:80].partition('"version_info":"')[2].partition('"')[0]
         if version.partition(".")[2] != digest:
@@ -124,6 +122,12 @@ class Display:
                 stat = (self._envoy.folder / f"{kind}.json").stat()
                 found.append((kind, stat.st_ino, stat.st_mtime_ns))
         return tuple(found)
+
+
+@lru_cache(maxsize=4)
+def _fixed(places: Places, port: int) -> tuple[str, str]:
+    """The texts that do not depend on what is served: bootstrap and listeners."""
+    return _text(bootstrap(places)), _text(listeners(places, port))
 
 
 def _text(document: object) -> str:
