@@ -131,6 +131,13 @@ class NothingToDo(UsageError):
     hint = "branchline status"
 
 
+class NobodyToAsk(UsageError):
+    """{command} changes production, and there is nobody to ask."""
+
+    code = "BL110"
+    hint = "say --yes, too"
+
+
 class GitError(BranchlineError):
     """git said no."""
 

@@ -23,6 +23,7 @@ Tell = Callable[[Document], None]
 
 WORKING = {"building", "evaluating"}
 SERVING = {"A/B test", "canary"}
+UNSEEN_SECONDS = 15.0  # after a look at git; more means that the daemon will not take the branch up
 REFUSED = {"evaluation failed", "rolled back", "declined", "inconclusive", "superseded", "withdrawn"}
 # What a candidate may wait for -> what to type. `slot` and the arms are waited for without doing anything.
 NEXT = {
@@ -127,8 +128,8 @@ def to_the_rest(
 
     A rest with exit status 5 when `seconds` are over first.
     """
-    deadline = time.monotonic() + seconds
-    address = ""
+    begun = time.monotonic()
+    deadline, address, seen = begun + seconds, "", False
     with waiting() as line:
         while True:
             rows, state = rows_of(client, service), ""
@@ -140,15 +141,23 @@ def to_the_rest(
                 tell(note)
             for row in rows:
                 if row["branch"] == branch:
-                    state = row["state"]
+                    state, seen = row["state"], True
                     if row["perimeter"] == "staging" and row["address"] != address:
                         address = row["address"]
                         staged(row)
             if found:
                 return found
+            if not seen and time.monotonic() > begun + UNSEEN_SECONDS:
+                return unseen(client, branch)
             if time.monotonic() > deadline:
                 return Rest(5, "undecided", f"{branch} is {state or 'not seen yet'}", f"branchline status {service}")
             line.tick(state)
+
+
+def unseen(client: Client, branch: str) -> Rest:
+    """The daemon has looked at git and not taken the branch up: what troubles it."""
+    troubles = "; ".join(client.get("/v1/status").get("troubles", ()))
+    return Rest(1, "unseen", f"{branch} was not taken up" + (f": {troubles}" if troubles else ""), "branchline status")
 
 
 def rows_of(client: Client, service: str) -> list[Document]:

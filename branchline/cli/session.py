@@ -15,7 +15,7 @@ import click
 
 from branchline.cli import show
 from branchline.core import names
-from branchline.errors import BadServiceFile, UnknownService, UsageError
+from branchline.errors import BadServiceFile, NothingToDo, UnknownService
 
 if TYPE_CHECKING:
     from branchline.adapters.git_worktree import WorkTree
@@ -107,8 +107,8 @@ class Session:
         if len(self.services) == 1:
             return next(iter(self.services))
         if not self.services:
-            raise UsageError("this repository has no service yet", hint="branchline init SERVICE")
-        raise UsageError(f"name a service: {', '.join(self.services)}")
+            raise NothingToDo(what="this repository has no service yet", hint="branchline init SERVICE")
+        raise NothingToDo(what=f"there are several services, name one: {', '.join(self.services)}")
 
     def known(self, name: str) -> str:
         """The name, if the work tree has such a service; raises UnknownService with what is near."""
@@ -124,7 +124,7 @@ class Session:
         found = names.branch(text)
         if found is None:
             what = f"{text!r} is neither an experiment nor a fix" if text else "no branch is checked out"
-            raise UsageError(what, hint="branchline start SERVICE, or name a branch: experiment--SERVICE--HANDLE")
+            raise NothingToDo(what=what, hint="branchline start SERVICE, or name a branch: experiment--SERVICE--HANDLE")
         return found
 
 

@@ -15,7 +15,7 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import Session, as_json, dry_run, pass_session
 from branchline.core import names
-from branchline.errors import DaemonDown, NothingToDo, UsageError
+from branchline.errors import DaemonDown, NobodyToAsk, NothingToDo
 
 if TYPE_CHECKING:
     from branchline.cli.transport import Client
@@ -57,7 +57,7 @@ def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     session.known(named.service)
     tree = session.tree
     commit = tree.commit(named.name)
-    push = bool(tree.remote) and tree.tip(named.name) != commit
+    push = bool(tree.remote)
     commands = [f"git push -u {tree.remote} {named.name}"] if push else []
     if dry_run:
         steps = [("git", f"push {named.name} ({commit[:7]})")] if push else []
@@ -68,7 +68,8 @@ def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     if tree.branch == named.name and tree.is_dirty([session.services[named.service]]):
         show.say(f"note     changes in {session.services[named.service]} that are not committed are not deployed")
     client = session.client()
-    since = 0 if not push else int(client.get("/v1/progress", since=1 << 53)["newest"])
+    known = any(row["tip"] == commit for row in follow.rows_of(client, named.service) if row["branch"] == named.name)
+    since = 0 if known else int(client.get("/v1/progress", since=1 << 53)["newest"])
     if push:
         tree.push(named.name)
         for line in show.ran(commands):
@@ -274,7 +275,7 @@ def change(
     settled = shifted(client, done["service"])
     took = time.monotonic() - begun
     word = "done" if settled else "begun"
-    show.say(f"{word:<8} {done['event']} of {done['service']}  {took:.1f}s" + undo(command, done["service"]))
+    show.say(f"{word:<8} {done['service']}: {done['event']}  {took:.1f}s" + undo(command, done["service"]))
     if not settled:
         show.say(f"next     branchline status {done['service']}")
 
@@ -295,11 +296,11 @@ def finish_plan(session: Session, planned: Mapping[str, Any]) -> None:
 
 
 def agreed(service: str, command: str, *, yes: bool, no_input: bool) -> None:
-    """Return when the change is wanted; raises click.Abort when not, UsageError when nobody can be asked."""
+    """Return when the change is wanted; ends with exit 1 when not; raises NobodyToAsk."""
     if yes:
         return
     if no_input or not show.person():
-        raise UsageError("this changes production and nobody can be asked", hint=f"branchline {command} ... --yes")
+        raise NobodyToAsk(command=command)
     typed = click.prompt(f"type the service's name to {command}", err=True, default="", show_default=False)
     if typed.strip() != service:
         show.say("nothing was changed")

@@ -14,7 +14,7 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
 from branchline.core import names
-from branchline.errors import BadName, DirtyWorkTree, IllegalMove, UsageError, exit_of
+from branchline.errors import BadName, DirtyWorkTree, IllegalMove, NothingToDo, UsageError, exit_of
 
 COMPILE = "uv pip compile --generate-hashes requirements.in -o requirements.lock"
 LOG = "EXPERIMENT.md"
@@ -22,11 +22,11 @@ LOG = "EXPERIMENT.md"
 
 @click.command()
 @click.argument("service", required=False, default="")
-@click.option("--kind", type=click.Choice(["model", "app"]), default="", show_default=False,
+@click.option("--kind", type=click.Choice(["model", "app"]), default=None,
               help="model: released by an A/B test; app: by a canary. Else what the folder looks like.")  # fmt: skip
 @dry_run
 @pass_session
-def init(session: Session, service: str, kind: str, dry_run: bool) -> None:
+def init(session: Session, service: str, kind: str | None, dry_run: bool) -> None:
     """Write the files of a new service: SERVICE/branchline.toml and what it names. Never overwrites."""
     from branchline.cli import scaffold
 
@@ -36,7 +36,7 @@ def init(session: Session, service: str, kind: str, dry_run: bool) -> None:
     if not names.is_word(name):
         raise BadName(what="service", name=name)
     folder = (here if here.is_relative_to(top) else top) / name
-    found = scaffold.detected(folder, kind)
+    found = scaffold.detected(folder, kind or "")
     wanted = scaffold.files(name, found)
     fresh = scaffold.missing(folder, wanted)
     if found.said:
@@ -66,7 +66,7 @@ def check(session: Session, service: str) -> None:
 
     chosen = {service: session.services[session.known(service)]} if service else dict(session.services)
     if not chosen:
-        raise UsageError("this repository has no service yet", hint="branchline init SERVICE")
+        raise NothingToDo(what="this repository has no service yet", hint="branchline init SERVICE")
     session.port()  # reads the project's own file, if there is one
     found = [each for name, folder in chosen.items() for each in checks.problems(session, name, folder)]
     named = checks.branch_problem(session.tree.branch)
