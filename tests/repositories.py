@@ -9,11 +9,32 @@ import subprocess
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from branchline.adapters.git_conclusion import Conclusion
 from branchline.adapters.git_mirror import Mirror
+from branchline.ports import Repository, Writer
 
 ALEX = "Alex <alex@example.invalid>"
+
+
+class World(Protocol):
+    """A repository, those who work in it, and both ports."""
+
+    reachable: bool
+    refusing: bool
+
+    @property
+    def repository(self) -> Repository: ...
+    @property
+    def writer(self) -> Writer: ...
+    def write(self, branch: str, files: Mapping[str, str | None], *, start: str = "", message: str = "Work") -> str: ...
+    def reset(self, branch: str, commit: str) -> None: ...
+    def remove(self, branch: str) -> None: ...
+    def tip(self, branch: str) -> str: ...
+    def parents(self, commit: str) -> tuple[str, ...]: ...
+    def message(self, commit: str) -> str: ...
+    def kept(self) -> Mapping[str, str]: ...
 
 
 class RealGit:

@@ -5,10 +5,8 @@ Requirements 1.30 to 1.37 and 1.41, invariants I1 to I3, I21, I25, faults F8, F2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -22,32 +20,13 @@ from branchline.errors import (
     RemoteUnreachable,
     UnknownReference,
 )
-from branchline.ports import Change, Repository, Stamp, Writer
+from branchline.ports import Change, Stamp
 from tests.fakes.git import FakeGit
-from tests.repositories import RealGit
+from tests.repositories import RealGit, World
 
 BRANCH = "experiment--housing--alex"
 STAMP = Stamp(3, 1)
 CLOSURE = ("housing", "shared/features.py")
-
-
-class World(Protocol):
-    """A repository, those who work in it, and both ports."""
-
-    reachable: bool
-    refusing: bool
-
-    @property
-    def repository(self) -> Repository: ...
-    @property
-    def writer(self) -> Writer: ...
-    def write(self, branch: str, files: Mapping[str, str | None], *, start: str = "", message: str = "Work") -> str: ...
-    def reset(self, branch: str, commit: str) -> None: ...
-    def remove(self, branch: str) -> None: ...
-    def tip(self, branch: str) -> str: ...
-    def parents(self, commit: str) -> tuple[str, ...]: ...
-    def message(self, commit: str) -> str: ...
-    def kept(self) -> Mapping[str, str]: ...
 
 
 @pytest.fixture(params=["fake", "remote", "alone"])
