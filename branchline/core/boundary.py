@@ -52,6 +52,7 @@ def evidence_of(log: float) -> float:
     return math.exp(min(log, _LARGEST_LOG))
 
 
+@lru_cache(maxsize=64)
 def critical_z(information: float, effect: float, alpha: float) -> float:
     """The largest z at which neither side is decided, found by bisection down to neighbouring floats."""
     bar = math.log(2 / alpha)

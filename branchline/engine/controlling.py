@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from branchline.core import lifecycle as law
 from branchline.engine.asking import Desk
-from branchline.engine.judging import Judge, look_at_all
+from branchline.engine.judging import Judge
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import spec_at
 from branchline.engine.progress import Progress
@@ -87,7 +87,7 @@ class Controller:
     def judge_all(self) -> bool:
         """Read what the gateway has logged, then look at everybody who is under test."""
         read = self.read_exposures()
-        return look_at_all(self.judge, self.services(), self.troubles) or read > 0
+        return self._each("judging", self.judge.look) or read > 0
 
     def read_exposures(self) -> int:
         """Take what the gateway has logged into the ledger, exactly once; says how many requests that were."""

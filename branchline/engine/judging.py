@@ -7,7 +7,7 @@ Exposures and verdicts use the *assigned* arm (intention to treat). Units enter 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
@@ -21,7 +21,7 @@ from branchline.engine.observing import Observer
 from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
-from branchline.errors import BranchlineError, IllegalMove
+from branchline.errors import IllegalMove
 from branchline.ports import Ports, Seen, Shown, Tally
 
 BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned restarts are spread over 1,500 of them
@@ -47,8 +47,11 @@ class Measurement:
     seen: int = 0
     tallied: int = 0
     began: float | None = None
-    stepped_in: int = 0
+    tables: set[int] = field(default_factory=set)
+    units: int = 0
     crossed: int = 0
+    requests: int = 0
+    stepped_in: int = 0
 
     def __post_init__(self) -> None:
         rule = Guardrail(tolerated=self.limits.tolerated_ratio, tick=BUCKETS_PER_TICK)
@@ -65,30 +68,32 @@ class Measurement:
     def count(self, tally: Tally) -> None:
         """Take one request into the guardrail on failed requests."""
         self.tallied = tally.order
+        self.tables.add(tally.table)
         self.began = tally.at if self.began is None else self.began
         if "failed requests" in self.guards:
             self._guard("failed requests", tally.arm, tally.bad, self.share(tally.table))
 
-    def see(self, unit: Seen) -> None:
-        """Take one matured unit into the conclusion and into the guardrail on bad outcomes."""
+    def see(self, unit: Seen) -> bool:
+        """Take one matured unit into the conclusion and into the guardrail on bad outcomes; says whether it counts."""
         self.seen = unit.order
         if unit.arm not in (self.control, self.challenger):
-            return
+            return False
         mine = unit.arm == self.challenger
         n0, n1 = self.exposed.get(unit.stratum, (0, 0))
         self.exposed[unit.stratum] = (n0 + (not mine), n1 + mine)
-        if unit.value is None:
-            return
+        missing = 0.0 if self.metric is not None and self.metric.missing == "zero" else None
+        value = missing if unit.value is None else unit.value
+        if value is None:
+            return False
         r0, r1 = self.reported.get(unit.stratum, (0, 0))
         self.reported[unit.stratum] = (r0 + (not mine), r1 + mine)
         old = self.strata.get(unit.stratum, Stratum())
         self.strata[unit.stratum] = (
-            replace(old, challenger=old.challenger.add(unit.value))
-            if mine
-            else replace(old, control=old.control.add(unit.value))
+            replace(old, challenger=old.challenger.add(value)) if mine else replace(old, control=old.control.add(value))
         )
         if "bad outcomes" in self.guards:
-            self._guard("bad outcomes", unit.arm, self._is_bad(unit.value), self.share(unit.stratum))
+            self._guard("bad outcomes", unit.arm, self._is_bad(value), self.share(unit.stratum))
+        return True
 
     def _is_bad(self, value: float) -> bool:
         above, below = self.limits.bad_outcome_above, self.limits.bad_outcome_below
@@ -100,20 +105,26 @@ class Measurement:
         elif arm == self.control:
             self.guards[name] = self.guards[name].update(1, int(bad), 0, 0, share=share)
 
+    @property
+    def breached(self) -> list[str]:
+        """The guardrails that were."""
+        return [name for name, guard in self.guards.items() if guard.breached]
+
     def invalid(self) -> str:
-        """Why the arms cannot be compared, '' when they can."""
+        """Why the arms cannot be compared, '' when they can.
+
+        What was counted of all units is held against all units, not against those that have matured: a restart, which
+        sees the same totals earlier, must not find more. Who changed arms with the table was moved by a ramp.
+        """
         known = [table for table in self.exposed if table in self.splits]
-        units = sum(sum(counts) for counts in self.exposed.values())
-        enough = units >= ENOUGH_TO_INVALIDATE
         dropping = self.metric is not None and self.metric.missing == "drop"
-        return invalidity(
-            ratio=mismatch_over([(self.exposed[t], self.splits[t]) for t in known]),
-            reporting=mismatch_over([(self.reported.get(t, (0, 0)), self.splits[t]) for t in known])
-            if dropping
-            else 1.0,
-            crossed=self.crossed if enough else 0,
-            stepped_in=self.stepped_in if enough else 0,
-            units=max(units, 1),
+        reporting = mismatch_over([(self.reported.get(t, (0, 0)), self.splits[t]) for t in known]) if dropping else 1.0
+        ratio = mismatch_over([(self.exposed[t], self.splits[t]) for t in known])
+        if self.units < ENOUGH_TO_INVALIDATE:
+            return invalidity(ratio=ratio, reporting=reporting)
+        strays = self.crossed if len(self.tables) == 1 else 0
+        return invalidity(ratio=ratio, reporting=reporting, crossed=strays, units=self.units) or invalidity(
+            stepped_in=self.stepped_in, units=self.requests
         )
 
 
@@ -158,35 +169,38 @@ class Judge:
 
     def _look_at(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
         spec, seen = self.measurement(service, candidate, shown)
-        now = self.ports.clock.now()
-        window = spec.metric.window if spec.metric else 0.0
-        observations = self.ports.observations
-        counts = observations.counts(service.name, shown.experiment)
+        for moment in self._news(service, spec, seen, shown):
+            if self._conclude(service, candidate, spec, seen, moment):
+                return True
+        return self._conclude(service, candidate, spec, seen, self.ports.clock.now())
+
+    def _news(self, service: Service, spec: Spec, seen: Measurement, shown: Shown) -> Iterator[float]:
+        """Take in what is new, in order, and yield the moment of each thing that may decide."""
+        observations, experiment = self.ports.observations, shown.experiment
+        counts = observations.counts(service.name, experiment)
         seen.crossed = counts.get("", {}).get("both", 0)
-        seen.stepped_in = counts.get(candidate.revision, {}).get("stepped_in", 0)
-        for tally in observations.requests(service.name, shown.experiment, after=seen.tallied):
+        seen.units = sum(counted["units"] for arm, counted in counts.items() if arm)
+        seen.requests = counts.get(seen.challenger, {}).get("requests", 0)
+        seen.stepped_in = counts.get(seen.challenger, {}).get("stepped_in", 0)
+        for tally in observations.requests(service.name, experiment, after=seen.tallied):
             seen.count(tally)
-            if any(guard.breached for guard in seen.guards.values()):
-                return self._conclude(service, candidate, spec, seen, now)
-        if candidate.method is Method.AB_TEST:
-            for unit in observations.matured(service.name, shown.experiment, after=seen.seen, until=now, window=window):
-                seen.see(unit)
-                if unit.value is not None and self._conclude(service, candidate, spec, seen, now):
-                    return True
-        else:
-            for unit in observations.matured(service.name, shown.experiment, after=seen.seen, until=now, window=window):
-                seen.see(unit)
-        return self._conclude(service, candidate, spec, seen, now)
+            if seen.breached:
+                yield tally.at
+        window, until = spec.metric.window if spec.metric else 0.0, self.ports.clock.now()
+        for unit in observations.matured(service.name, experiment, after=seen.seen, until=until, window=window):
+            if seen.see(unit):
+                yield unit.at + window
 
     def _guard_won(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
         """Guardrails live in every waiting state: who has won but waits can still breach."""
-        _, seen = self.measurement(service, candidate, shown)
-        for tally in self.ports.observations.requests(service.name, shown.experiment, after=seen.tallied):
-            seen.count(tally)
-        breached = [name for name, guard in seen.guards.items() if guard.breached]
-        return bool(breached) and self._record(service, law.Breached(candidate.branch, reason=", ".join(breached)), "")
+        spec, seen = self.measurement(service, candidate, shown)
+        for _ in self._news(service, spec, seen, shown):
+            if seen.breached:
+                return self._record(service, law.Breached(candidate.branch, reason=", ".join(seen.breached)), "")
+        return False
 
     def _conclude(self, service: Service, candidate: Candidate, spec: Spec, seen: Measurement, now: float) -> bool:
+        """Judge as of a moment: time is that of what was seen, so that a replay finds the same."""
         rollout = spec.rollout
         lasted = 0.0 if seen.began is None else now - seen.began
         if candidate.method is Method.AB_TEST:
@@ -252,15 +266,3 @@ def shares_now(shown: Shown) -> Mapping[str, float]:
     for revision, buckets in shown.segments:
         held[revision] = held.get(revision, 0.0) + buckets
     return held
-
-
-def look_at_all(judge: Judge, services: Iterable[str], troubles: dict[tuple[str, str], str]) -> bool:
-    """Look at every service; a trouble with one stops no other (I24)."""
-    done = False
-    for name in services:
-        try:
-            done |= judge.look(name)
-            troubles.pop((name, "judging"), None)
-        except BranchlineError as error:
-            troubles[name, "judging"] = f"{error.code}: {error.message}"
-    return done
