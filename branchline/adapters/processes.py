@@ -325,7 +325,7 @@ def hold(state: Mapping[str, Any]) -> int | None:
         return None
     try:
         pidfd = os.pidfd_open(state["pid"])
-    except ProcessLookupError:
+    except (ProcessLookupError, FileNotFoundError):  # ENOENT: it ended while the kernel opened it
         return None
     with suppress(OSError, IndexError):
         fields = Path(f"/proc/{state['pid']}/stat").read_bytes().rpartition(b")")[2].split()
