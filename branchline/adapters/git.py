@@ -13,13 +13,22 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
 
-from branchline.errors import BadName, BranchlineError, GitError, GitMissing, PushRefused, RefMoved, RemoteUnreachable
+from branchline.errors import (
+    BadName,
+    BranchlineError,
+    DiskFull,
+    GitError,
+    GitMissing,
+    PushRefused,
+    RefMoved,
+    RemoteUnreachable,
+)
 
 MINIMUM = (2, 38)
 LOCAL = 60.0  # seconds that a local command may take
@@ -121,7 +130,7 @@ class Git:
         """The output of a command that must succeed; raises GitError with git's own words."""
         answer = self.answer(*arguments, stdin=stdin, env=env, seconds=seconds)
         if answer.code:
-            raise GitError(f"git {arguments[0]}: {words(answer.err)}")
+            raise failure(answer, GitError(f"git {arguments[0]}: {words(answer.err)}"))
         return answer.out
 
     def line(
@@ -151,15 +160,17 @@ class Git:
                 cwd=self.folder, env={**self._env, **(env or {})}, start_new_session=True,
                 stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
-        except FileNotFoundError as failure:
-            raise GitError(f"{failure.filename} is not there") from failure
+        except FileNotFoundError as missing:
+            raise GitError(f"{missing.filename} is not there") from missing
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave nothing of a command behind: its whole group is killed unless it has ended by itself."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Leave nothing of a command behind: its group is ended, gently first, for then git takes its locks along."""
+    for ending, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
+        if process.poll() is None:
+            os.killpg(process.pid, ending)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe and not pipe.closed:
             pipe.close()
@@ -212,6 +223,11 @@ def words(err: str, lines: int = 6) -> str:
 def hidden(text: str) -> str:
     """The text with what may be a password in an address left out (I20)."""
     return re.sub(r"(\w+://)[^/@\s]+@", r"\1", text)
+
+
+def failure(answer: Answer, usual: BranchlineError) -> BranchlineError:
+    """What a failed command is to be told as: DiskFull when that was it, else as usual."""
+    return DiskFull(words(answer.err), what="git's copy") if "No space left on device" in answer.err else usual
 
 
 def push_failure(answer: Answer, ref: str, remote: str) -> BranchlineError:

@@ -7,6 +7,7 @@ content is expected (F12). The folder appears whole, by one rename, or not at al
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from branchline.adapters.git import Git, commit_id, tree_path
-from branchline.errors import GitError, UnknownReference, UnsafeTree
+from branchline.errors import DiskFull, GitError, UnknownReference, UnsafeTree
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LINK, _SUBMODULE, _PROGRAM = "120000", "160000", "100755"
@@ -64,6 +65,10 @@ def export(git: Git, commit: str, folder: Path, closure: Sequence[str] = ()) -> 
         except OSError:
             if not folder.exists():  # else somebody else was first with the same tree
                 raise
+    except OSError as failure:
+        if failure.errno != errno.ENOSPC:
+            raise
+        raise DiskFull(str(failure), what=str(folder)) from failure
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -21,6 +21,7 @@ from branchline.adapters.git import (
     Answer,
     Git,
     commit_id,
+    failure,
     hidden,
     push_failure,
     ref_name,
@@ -89,7 +90,12 @@ class Mirror:
         self.git = Git(
             path,
             options=_OPTIONS,
-            env={"GIT_DIR": str(path), "GIT_CONFIG_GLOBAL": str(self._taken), "GIT_CONFIG_NOSYSTEM": "1"},
+            env={
+                "GIT_DIR": str(path),
+                "GIT_CONFIG_GLOBAL": str(self._taken),
+                "GIT_CONFIG_NOSYSTEM": "1",
+                "GIT_ATTR_NOSYSTEM": "1",
+            },
         )
         self._truth: Truth | None = None
         self._known: dict[object, str] = {}
@@ -267,8 +273,8 @@ class Mirror:
             with self.lock:
                 try:
                     self._fetch(ANY_COMMIT, "--end-of-options", str(self.common), commit)
-                except RemoteUnreachable as failure:
-                    raise UnknownReference(failure.cause, reference=commit[:12]) from failure
+                except RemoteUnreachable as missing:
+                    raise UnknownReference(missing.cause, reference=commit[:12]) from missing
 
     # ------------------------------------------------------------------------------------------------ inside
 
@@ -312,7 +318,7 @@ class Mirror:
         except GitError as late:
             raise RemoteUnreachable(late.cause, remote=hidden(self.truth().fetch)) from late
         if answer.code:
-            raise RemoteUnreachable(words(answer.err), remote=hidden(self.truth().fetch))
+            raise failure(answer, RemoteUnreachable(words(answer.err), remote=hidden(self.truth().fetch)))
 
     def _recall(self) -> None:
         """Get back what an earlier mirror has kept in the truth, so that losing the state folder loses no code."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from branchline.adapters.git import Answer, commit_id, push_failure, ref_name, tree_path, version_of, words
+from branchline.adapters.git import Answer, commit_id, failure, push_failure, ref_name, tree_path, version_of, words
 from branchline.adapters.git_conclusion import person_of
 from branchline.adapters.git_export import is_plain, stays_inside
 from branchline.adapters.git_truth import Truth, taken, truth_of
-from branchline.errors import BadName, BranchlineError, PushRefused, RefMoved, RemoteUnreachable
+from branchline.errors import BadName, BranchlineError, DiskFull, GitError, PushRefused, RefMoved, RemoteUnreachable
 
 F8 = (
     "",
@@ -150,6 +150,13 @@ def test_a_password_in_an_address_is_not_repeated() -> None:
     failure = push_failure(Answer(128, b"", "fatal: https://u:pw@host/x not found"), "main", "https://u:pw@host/x")
     assert "pw" not in failure.message + failure.cause
     assert words("hint: do this\nfatal: no\n") == "fatal: no"
+
+
+def test_a_full_disk_is_told_as_one() -> None:
+    """F55."""
+    usual = GitError("no")
+    assert isinstance(failure(Answer(128, b"", "fatal: write error: No space left on device"), usual), DiskFull)
+    assert failure(Answer(128, b"", "fatal: bad object"), usual) is usual
 
 
 def test_versions_are_read() -> None:
