@@ -230,26 +230,27 @@ def ready(actual: World, wanted: World) -> list[Step]:
 
 def blocked(step: Step, actual: World, wanted: World) -> str:
     """Name what a step of the plan still waits for: "start", "route" or "trunk"; "" when it can be done."""
-    trunks, heads, up = dict(actual.trunks), dict(wanted.trunks), _up(actual)
-    holders = {line: shares[0][0] for line, shares in wanted.routes}
     match step:
         case Route(shares=shares):
+            up = _up(actual)
             return "" if all(revision in up for revision, _ in shares) else "start"
         case Write(line=line, revision=revision):
-            if any(ref not in trunks for ref, _ in _older(line, heads, holders)):
+            trunks = dict(actual.trunks)
+            if any(ref not in trunks for ref in _older(line, wanted)):
                 return "trunk"  # the default branch would lose the code of a line whose own trunk is not born yet
             moves = revision in trunks.values()  # recorded already, only under another name
             return "" if moves or _shifted(line, revision, actual, wanted) else "route"
         case Absorb(line=line, revision=revision):
             return "" if _shifted(line, revision, actual, wanted) else "route"
         case Drop():
-            return "" if all(trunks.get(ref) == head for ref, head in heads.items()) else "trunk"
+            return "" if set(wanted.trunks) <= set(actual.trunks) else "trunk"
         case Stop(line=line, revision=revision, perimeter=perimeter) if perimeter == PRODUCTION:
             if any(revision in dict(shares) for _, shares in actual.routes):
                 return "route"
-            return "start" if line in holders and holders[line] not in up else ""
+            heads = {shares[0][0] for major, shares in wanted.routes if major == line}
+            return "" if heads <= _up(actual) else "start"  # the last healthy copy of its line
         case Delete(tip=tip):
-            return "trunk" if any(head == tip and trunks.get(ref) != head for ref, head in heads.items()) else ""
+            return "trunk" if any(head == tip for _, head in set(wanted.trunks) - set(actual.trunks)) else ""
     return ""
 
 
@@ -267,9 +268,10 @@ def _up(actual: World) -> set[str]:
     return {group.revision for group in actual.running if group.perimeter == PRODUCTION}
 
 
-def _older(line: int, heads: dict[str, str], holders: dict[int, str]) -> list[tuple[str, str]]:
-    older = {holder for major, holder in holders.items() if major < line}
-    return [(ref, head) for ref, head in heads.items() if head in older]
+def _older(line: int, wanted: World) -> list[str]:
+    """The trunks of the lines below one."""
+    older = {shares[0][0] for major, shares in wanted.routes if major < line}
+    return [ref for ref, head in wanted.trunks if head in older]
 
 
 def _shifted(line: int, revision: str, actual: World, wanted: World) -> bool:

@@ -1,0 +1,116 @@
+"""This file holds the scenarios that are explored: the situations in which a law for releases can go wrong.
+
+Rules: as small as the situation allows, for each event and each process multiplies the states. Branches are called by
+one letter, their first commit is `a1`, a push to it is `a2`; `r0` is the incumbent at the beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from branchline.core.lifecycle import (
+    Candidate,
+    Configured,
+    Cooled,
+    Event,
+    Frozen,
+    Line,
+    Method,
+    Opened,
+    Phase,
+    Ramped,
+    Refused,
+    Retired,
+    RolledBack,
+    Service,
+    Thawed,
+)
+from tests.happenings import Scenario
+
+
+def service(*candidates: Candidate, **fields: Any) -> Service:
+    """A service with an incumbent `r0`."""
+    return replace(Service("s", lines=(Line(1, ("r0",)),), candidates=candidates), **fields)
+
+
+def candidate(branch: str, **fields: Any) -> Candidate:
+    """A candidate made from `r0`."""
+    return replace(Candidate(branch, f"{branch}1", f"{branch}1", "r0", share=20), **fields)
+
+
+AFTER: tuple[Event, ...] = (RolledBack(), Cooled())
+QUEUED, PATCH = Phase.QUEUED, Method.PATCH
+SCENARIOS = (
+    Scenario(
+        "first revision, two at once",
+        Service("s", candidates=(candidate("a", holds=None), candidate("b", holds=None))),
+        also=AFTER,
+        staging=True,
+    ),
+    Scenario("two A/B tests, one slot", service(candidate("a"), candidate("b")), also=AFTER, staging=True),
+    Scenario("two A/B tests, two slots", service(candidate("a"), candidate("b"), slots=2), also=AFTER),
+    Scenario(
+        "two slots, ramps",
+        service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
+        also=(Ramped("a", 50), Ramped("a", 20), Ramped("b", 50), *AFTER),
+        deaths=False,
+    ),
+    Scenario(
+        "two slots, pushes and syncs",
+        service(candidate("a", phase=Phase.EVALUATING), candidate("b", phase=Phase.EVALUATING), slots=2),
+        pushes=("a", "b"),
+    ),
+    Scenario(
+        "a push nobody has told us of",
+        service(candidate("a", phase=QUEUED)),
+        pushes=("a",),
+        also=AFTER,
+        unread=True,
+        staging=True,
+    ),
+    Scenario("a foreign commit on the trunk", service(candidate("a", phase=QUEUED)), also=AFTER, foreign=True),
+    Scenario("hotfix on the incumbent", service(candidate("a"), candidate("f", method=PATCH)), pushes=("a",), also=AFTER),
+    Scenario(
+        "hotfix on a challenger",
+        service(candidate("a")),
+        opens=(Opened("f", "f1", PATCH, "a"),),
+        pushes=("f",),
+        also=AFTER,
+    ),
+    Scenario(
+        "sync of a winner under a hotfix",
+        service(candidate("a", phase=QUEUED), candidate("h", method=PATCH, phase=QUEUED)),
+        opens=(Opened("f", "f1", PATCH, "a", synced=True),),
+        also=(RolledBack(),),
+    ),
+    Scenario(
+        "two canaries",
+        service(candidate("a", method=Method.CANARY), candidate("b", method=Method.CANARY)),
+        pushes=("a",),
+        also=AFTER,
+    ),
+    Scenario(
+        "approval before, freeze",
+        service(candidate("a"), approval="before"),
+        also=(Frozen(), Thawed(), *AFTER),
+        staging=True,
+    ),
+    Scenario(
+        "approval after, freeze, git refuses",
+        service(candidate("a"), approval="after"),
+        pushes=("a",),
+        also=(Frozen(), Thawed(), Refused("a"), *AFTER),
+    ),
+    Scenario(
+        "a major beside the old one",
+        service(candidate("a", phase=QUEUED), candidate("m", line=2, holds=None)),
+        also=(Retired(1), Retired(2), *AFTER),
+    ),
+    Scenario("benchmark beside a test", service(candidate("v", method=Method.BENCHMARK), candidate("a")), pushes=("v",), also=AFTER),
+    Scenario(
+        "slots and slice change",
+        service(candidate("a", phase=QUEUED), candidate("c", method=Method.CANARY, phase=QUEUED)),
+        also=(Configured(2, 10), Configured(1, 30)),
+    ),
+)
