@@ -10,9 +10,9 @@
     └── LedgerError     BL7xx  the ledger and the daemon
 
 A leaf has a code, one sentence (its docstring, filled in with the fields it was raised with) and a hint: the next
-command to type. Whether trying again can help is the attribute `transient`. Two tables say what a code means to a
-machine: `HTTP` and `EXIT`. A gate that fails is a result and not an error. Third-party exceptions are translated in
-the adapter that met them and nowhere else.
+command to type. Whether trying again can help is the attribute `transient` (and the type `Transient`); what a code
+means to a machine stands in `core.codes`. A gate that fails is a result and not an error. Third-party exceptions are
+translated in the adapter that met them and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class BranchlineError(Exception):
 
     code: ClassVar[str] = "BL000"
     hint: ClassVar[str] = "branchline doctor"
-    transient: ClassVar[bool] = False
+    transient = False
 
     def __init__(self, cause: str = "", *, hint: str = "", log: str = "", **fields: Any) -> None:
         self.fields = fields
@@ -40,19 +40,6 @@ class BranchlineError(Exception):
         sentence = (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
         return sentence.format_map(_Blank(self.fields)).rstrip(".")
 
-    def problem(self) -> dict[str, Any]:
-        """The error as RFC 9457 problem details."""
-        return {
-            "type": f"urn:branchline:error:{self.code}",
-            "title": self.message,
-            "status": status_of(self.code),
-            "detail": self.cause,
-            "code": self.code,
-            "hint": self.next,
-            "log": self.log,
-            "transient": self.transient,
-        }
-
 
 class _Blank(dict[str, Any]):
     """Leaves an unknown field readable instead of raising while an error is being told."""
@@ -61,11 +48,17 @@ class _Blank(dict[str, Any]):
         return f"<{key}>"
 
 
+class Transient:
+    """Trying again can help."""
+
+    transient = True
+
+
 class UsageError(BranchlineError):
     """The command or a file cannot be understood."""
 
     code = "BL100"
-    hint = "branchline --help"
+    hint = "branchline status"
 
 
 class BadName(UsageError):
@@ -79,7 +72,6 @@ class UnknownService(UsageError):
     """There is no service {name!r}."""
 
     code = "BL102"
-    hint = "branchline status"
 
 
 class BadServiceFile(UsageError):
@@ -100,7 +92,6 @@ class IllegalMove(UsageError):
     """{event} cannot happen to {subject} now."""
 
     code = "BL105"
-    hint = "branchline status"
 
 
 class NotARepository(UsageError):
@@ -128,7 +119,6 @@ class NothingToDo(UsageError):
     """{what}."""
 
     code = "BL109"
-    hint = "branchline status"
 
 
 class NobodyToAsk(UsageError):
@@ -142,6 +132,7 @@ class GitError(BranchlineError):
     """git said no."""
 
     code = "BL200"
+    hint = "branchline status"
 
 
 class GitMissing(GitError):
@@ -151,28 +142,24 @@ class GitMissing(GitError):
     hint = "install git 2.38 or newer, then: branchline doctor"
 
 
-class RemoteUnreachable(GitError):
+class RemoteUnreachable(Transient, GitError):
     """The remote {remote!r} cannot be reached."""
 
     code = "BL202"
     hint = "git ls-remote origin"
-    transient = True
 
 
-class PushRefused(GitError):
+class PushRefused(Transient, GitError):
     """The remote refused the push of {ref}."""
 
     code = "BL203"
     hint = "allow the machine user to push {ref}, or merge by hand; branchline status tells when it is noticed"
-    transient = True
 
 
-class RefMoved(GitError):
+class RefMoved(Transient, GitError):
     """{ref} is not where it was seen any more."""
 
     code = "BL204"
-    hint = "branchline status"
-    transient = True
 
 
 class MergeConflict(GitError):
@@ -196,12 +183,11 @@ class UnsafeTree(GitError):
     hint = "git rm --cached {path}"
 
 
-class TrunkCheckedOut(GitError):
+class TrunkCheckedOut(Transient, GitError):
     """{ref} is checked out in a work tree with changes."""
 
     code = "BL208"
     hint = "git stash, or git commit; the conclusion goes on by itself"
-    transient = True
 
 
 class BranchExists(GitError):
@@ -215,20 +201,19 @@ class ReuseError(BranchlineError):
     """Data or a result cannot be reused."""
 
     code = "BL320"
+    hint = "branchline data update {source}"
 
 
 class DataNotPinned(ReuseError):
     """The data source {source!r} of {service} is not pinned."""
 
     code = "BL321"
-    hint = "branchline data update {source}"
 
 
 class DataGone(ReuseError):
     """Data version {digest} of {source!r} is not in the store."""
 
     code = "BL322"
-    hint = "branchline data update {source}"
 
 
 class DataMissing(ReuseError):
@@ -245,12 +230,11 @@ class ArtifactBroken(ReuseError):
     hint = "branchline run {service}"
 
 
-class DataChanged(ReuseError):
+class DataChanged(Transient, ReuseError):
     """{path} changed while it was being read."""
 
     code = "BL325"
     hint = "branchline data update"
-    transient = True
 
 
 class UnsafeArtifact(ReuseError):
@@ -264,6 +248,7 @@ class RunError(BranchlineError):
     """Something that was started did not do its work."""
 
     code = "BL400"
+    hint = "branchline logs {service}"
 
 
 class EnvironmentFailed(RunError):
@@ -284,14 +269,12 @@ class StepFailed(RunError):
     """Step {step} of {service} failed."""
 
     code = "BL403"
-    hint = "branchline logs {service}"
 
 
 class StepTimedOut(RunError):
     """Step {step} of {service} took longer than {seconds} s and was stopped."""
 
     code = "BL404"
-    hint = "branchline logs {service}"
 
 
 class StartFailed(RunError):
@@ -308,12 +291,11 @@ class NoServer(RunError):
     hint = "echo uvicorn >> requirements.in, then compile the lock again"
 
 
-class EnvironmentBusy(RunError):
+class EnvironmentBusy(Transient, RunError):
     """The environment {digest} is being built by another process."""
 
     code = "BL414"
     hint = "branchline status"
-    transient = True
 
 
 class BadDag(RunError):
@@ -327,7 +309,7 @@ class TrafficError(BranchlineError):
     """The gateway did not do as it was told."""
 
     code = "BL500"
-    hint = "branchline doctor"
+    hint = "branchline status"
 
 
 class EnvoyMissing(TrafficError):
@@ -344,12 +326,11 @@ class EnvoyRejected(TrafficError):
     hint = "branchline logs gateway"
 
 
-class NotWarm(TrafficError):
+class NotWarm(Transient, TrafficError):
     """{cluster} was not healthy in time; no route was changed."""
 
     code = "BL503"
     hint = "branchline logs {cluster}"
-    transient = True
 
 
 class PortTaken(TrafficError):
@@ -363,31 +344,25 @@ class Unserved(TrafficError):
     """{address} leads to no revision."""
 
     code = "BL505"
-    hint = "branchline status"
 
 
-class GatewayDown(TrafficError):
+class GatewayDown(Transient, TrafficError):
     """The gateway does not answer."""
 
     code = "BL506"
     hint = "branchline up"
-    transient = True
 
 
-class NoInstance(TrafficError):
+class NoInstance(Transient, TrafficError):
     """No instance of the revision answers."""
 
     code = "BL507"
-    hint = "branchline status"
-    transient = True
 
 
-class TooSlow(TrafficError):
+class TooSlow(Transient, TrafficError):
     """The revision did not answer in time."""
 
     code = "BL508"
-    hint = "branchline status"
-    transient = True
 
 
 class TooLarge(TrafficError):
@@ -421,22 +396,20 @@ class LedgerError(BranchlineError):
     """The ledger or the daemon cannot be used."""
 
     code = "BL700"
-    hint = "branchline doctor"
+    hint = "branchline status"
 
 
-class DaemonDown(LedgerError):
+class DaemonDown(Transient, LedgerError):
     """The daemon does not answer."""
 
     code = "BL701"
     hint = "branchline up"
-    transient = True
 
 
 class SecondDaemon(LedgerError):
     """A daemon (pid {pid}) runs already for this repository."""
 
     code = "BL702"
-    hint = "branchline status"
 
 
 class LedgerNewer(LedgerError):
@@ -453,20 +426,16 @@ class LedgerBroken(LedgerError):
     hint = "restore it from a backup, then: branchline up"
 
 
-class Stale(LedgerError):
+class Stale(Transient, LedgerError):
     """{service} was changed by somebody else meanwhile."""
 
     code = "BL705"
-    hint = "branchline status"
-    transient = True
 
 
-class Fenced(LedgerError):
+class Fenced(Transient, LedgerError):
     """A newer decision about {service} has been recorded; the late step was refused."""
 
     code = "BL706"
-    hint = "branchline status"
-    transient = True
 
 
 class DiskFull(LedgerError):
@@ -476,44 +445,7 @@ class DiskFull(LedgerError):
     hint = "free some space; abort and rollback still work"
 
 
-class LedgerBusy(LedgerError):
+class LedgerBusy(Transient, LedgerError):
     """Another process holds the ledger."""
 
     code = "BL708"
-    hint = "branchline status"
-    transient = True
-
-
-HTTP: dict[str, int] = {
-    "BL102": 404, "BL104": 404, "BL107": 404, "BL505": 404,
-    "BL507": 503, "BL508": 504, "BL509": 413, "BL510": 400,
-    "BL105": 409, "BL204": 409, "BL702": 409, "BL705": 409, "BL706": 409,
-    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL708": 503, "BL707": 507,
-    "BL611": 403,
-}  # fmt: skip
-EXIT: dict[str, int] = {
-    "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL708": 75, "BL000": 70,
-}  # fmt: skip
-
-
-def status_of(code: str) -> int:
-    """The HTTP status of an error code: its own, or that of its hundred (1xx: 422, 6xx: 403, others: 500)."""
-    return HTTP.get(code, {"1": 422, "6": 403}.get(code[2], 500))
-
-
-def exit_of(code: str) -> int:
-    """The exit status of an error code (sysexits and the field's habits): 2 usage, 1 it did not work, 3 policy, 69,
-    75.
-    """
-    return EXIT.get(code, {"1": 2, "5": 69, "6": 3, "7": 69}.get(code[2], 1))
-
-
-def leaves() -> dict[str, type[BranchlineError]]:
-    """Every error by its code."""
-    found: dict[str, type[BranchlineError]] = {}
-    todo: list[type[BranchlineError]] = [BranchlineError]
-    while todo:
-        kind = todo.pop()
-        found[kind.code] = kind
-        todo.extend(kind.__subclasses__())
-    return dict(sorted(found.items()))

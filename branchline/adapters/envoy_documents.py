@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from branchline.adapters.envoy_table import Gateway, Line, Routes
+from branchline.core.codes import problem
 from branchline.errors import (
     BranchlineError,
     DaemonDown,
@@ -224,7 +225,7 @@ def _reply(when: Document, error: BranchlineError) -> Document:
 
 def _problem(error: BranchlineError) -> Document:
     told = {
-        **error.problem(),
+        **problem(error),
         "status": "%RESPONSE_CODE%",
         "detail": "%REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
         "request": "%REQ(X-REQUEST-ID)%",

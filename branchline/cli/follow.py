@@ -154,6 +154,14 @@ def to_the_rest(
             line.tick(state)
 
 
+def told_so_far(client: Client, service: str, branch: str, commit: str) -> int:
+    """The number of the last note that is not about this try of a branch: its own notes are told from the first."""
+    known = any(row.get("tip") == commit for row in rows_of(client, service) if row["branch"] == branch)
+    notes = client.get("/v1/progress", topic=branch) if known else client.get("/v1/progress", since=1 << 53)
+    begun = [note["number"] for note in notes["notes"] if note["name"] == "env"]
+    return int(begun[-1]) - 1 if begun else 0 if known else int(notes["newest"])
+
+
 def unseen(client: Client, branch: str) -> Rest:
     """The daemon has looked at git and not taken the branch up: what troubles it."""
     troubles = "; ".join(client.get("/v1/status").get("troubles", ()))

@@ -20,7 +20,8 @@ import branchline
 from branchline.cli import show
 from branchline.cli.session import Session
 from branchline.cli.transport import Answered
-from branchline.errors import BranchlineError, exit_of
+from branchline.core.codes import exit_of, problem
+from branchline.errors import BranchlineError
 
 # Section -> command -> (the file it is in, what it does in a few words: the first line of its own help).
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -120,7 +121,7 @@ class Branchline(click.Group):
             show.say("\ninterrupted; what the daemon has begun goes on: branchline status")
             return 130
         except BranchlineError as error:
-            show.problem(error.problem(), session.json)
+            show.problem(problem(error), session.json)
             return exit_of(error.code)
         except Answered as error:
             show.problem(error.problem, session.json)

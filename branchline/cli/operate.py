@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -101,8 +102,19 @@ def serving(session: Session) -> bool:
     state = session.settings.state
     if (state / "gateway").is_dir() and Envoy(state / "gateway", session.settings.runtime).pid:
         return True
-    instances = state / "instances"
-    return instances.is_dir() and any(instances.iterdir())
+    return any(held(lock) for lock in state.glob("instances/*/*/lock"))
+
+
+def held(lock: Path) -> bool:
+    """Whether a supervisor lives that holds its lock."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 @click.command()

@@ -13,7 +13,8 @@ import click
 from branchline.cli import show
 from branchline.cli.session import Session, as_json, pass_session
 from branchline.cli.transport import Client
-from branchline.errors import BranchlineError, DaemonDown, UnknownCode, exit_of, leaves, status_of
+from branchline.core.codes import exit_of, leaves, problem, status_of
+from branchline.errors import BranchlineError, DaemonDown, UnknownCode
 
 Document = Mapping[str, Any]
 EVERY = 1.0  # seconds between two looks of --watch
@@ -52,7 +53,7 @@ def watched(session: Session, client: Client, reference: str) -> None:
                 found = client.get("/v1/status", reference=reference)
                 lines = status_lines(found)
             except DaemonDown as error:
-                found, lines = {"schema": "branchline.status/1", "problem": error.problem()}, [error.message]
+                found, lines = {"schema": "branchline.status/1", "problem": problem(error)}, [error.message]
             now: object = found if session.json else lines
             if now != last:
                 last = now

@@ -68,8 +68,7 @@ def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     if tree.branch == named.name and tree.is_dirty([session.services[named.service]]):
         show.say(f"note     changes in {session.services[named.service]} that are not committed are not deployed")
     client = session.client()
-    known = any(row["tip"] == commit for row in follow.rows_of(client, named.service) if row["branch"] == named.name)
-    since = 0 if known else int(client.get("/v1/progress", since=1 << 53)["newest"])
+    since = follow.told_so_far(client, named.service, named.name, commit)
     if push:
         tree.push(named.name)
         for line in show.ran(commands):

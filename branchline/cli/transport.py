@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from branchline.errors import DaemonDown, SecondDaemon, exit_of, leaves, status_of
+from branchline.core.codes import exit_of, leaves, problem, status_of
+from branchline.errors import DaemonDown, SecondDaemon
 from branchline.settings import Settings, made
 
 Document = dict[str, Any]
@@ -172,14 +173,14 @@ def why_it_ended(told: str, ended: int | None) -> Document:
                 "status": status_of(found[1]),
             }
     cause = f"it ended with {ended}" if ended is not None else f"it did not answer within {START_SECONDS:.0f} s"
-    return {**DaemonDown(cause, hint="branchline doctor").problem(), "log": "\n".join(lines[-TAIL:])}
+    return {**problem(DaemonDown(cause, hint="branchline doctor")), "log": "\n".join(lines[-TAIL:])}
 
 
 def end(pid: int, number: signal.Signals, seconds: float) -> bool:
     """Send a signal to the daemon and wait until it is gone; whether it is."""
     try:
         handle = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except (ProcessLookupError, FileNotFoundError):
         return True
     try:
         signal.pidfd_send_signal(handle, number)

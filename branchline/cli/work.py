@@ -14,7 +14,8 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
 from branchline.core import names
-from branchline.errors import BadName, DirtyWorkTree, IllegalMove, NothingToDo, UsageError, exit_of
+from branchline.core.codes import exit_of
+from branchline.errors import BadName, DirtyWorkTree, IllegalMove, NothingToDo, UsageError
 
 COMPILE = "uv pip compile --generate-hashes requirements.in -o requirements.lock"
 LOG = "EXPERIMENT.md"

@@ -7,11 +7,13 @@ planned.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from branchline.core import lifecycle as law
+from branchline.core.world import desired
 from branchline.engine.asking import Desk
 from branchline.engine.judging import Judge
 from branchline.engine.observing import Observer
@@ -25,6 +27,8 @@ from branchline.engine.watching import Watcher
 from branchline.engine.working import Workshop
 from branchline.errors import BranchlineError, IllegalMove
 from branchline.ports import Ports
+
+LOG = logging.getLogger("branchline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +108,15 @@ class Controller:
         """Let the incumbent before go when its time to be kept warm is over."""
         service = self.recorder.service(name)
         for line in service.lines:
-            if line.warm and self._warm_for(name, line) >= self._warm_seconds(name, line):
+            if line.warm and self.ports.clock.now() - self._crowned(name) >= self._warm_seconds(name, line):
                 self.recorder.record(name, law.Cooled(line=line.major), actor="clock")
                 return True
         return False
 
-    def _warm_for(self, name: str, line: law.Line) -> float:
-        crowned = [e for e in self.ports.ledger.history(name, limit=200) if e.event == "Recorded"]
-        return self.ports.clock.now() - crowned[0].at if crowned else 0.0
+    def _crowned(self, name: str) -> float:
+        """When the newest incumbent was recorded; 0 when that is longer ago than anybody reads."""
+        entries = self.ports.ledger.history(name, limit=200)
+        return next((entry.at for entry in entries if entry.event == "Recorded"), 0.0)
 
     def _warm_seconds(self, name: str, line: law.Line) -> float:
         return spec_at(self.ports, name, line.incumbent or "").rollout.warm_seconds
@@ -126,20 +131,33 @@ class Controller:
                 done = True  # the state moved on under us: look again
             except BranchlineError as error:
                 self.troubles[name, what] = f"{error.code}: {error.message}"
+            except Exception:
+                LOG.exception("%s of %s failed", what, name)
+                self.troubles[name, what] = f"BL000: something failed inside ({what}); see daemon.log"
         return done
 
     def _adopt_offline(self) -> None:
-        """What people did to routes while no daemon lived is recorded first, so that no plan undoes it."""
-        for line in self.ports.router.offline():
-            name, branch = str(line["service"]), str(line.get("branch", ""))
-            because = str(line.get("because", "")) or "done offline"
-            service = self.recorder.service(name)
-            serving = [c for c in service.candidates if c.phase in law.SERVING and (not branch or c.branch == branch)]
-            events: list[law.Event] = [law.Aborted(c.branch, reason=because) for c in serving]
-            if not events:
-                events = [law.RolledBack(line=int(line.get("line", 1)), reason=because)]
-            for event in events:
+        """What people did to routes while no daemon lived is recorded first, so that no plan undoes it.
+
+        What is already recorded so was adopted before, by a daemon that died before it could forget.
+        """
+        for told in self.ports.router.offline():
+            name, line = str(told["service"]), int(told["line"])
+            after = tuple((str(revision), int(share)) for revision, share in told["after"])
+            because = str(told.get("because") or "done offline")
+            while dict(desired(self.recorder.service(name)).routes).get(line) != after:
+                event = done_offline(self.recorder.service(name), line, dict(after), because)
                 try:
-                    self.recorder.record(name, event, actor=str(line.get("actor", "offline")), because=because)
+                    self.recorder.record(name, event, actor=str(told["actor"]), because=because)
                 except IllegalMove as error:
                     self.troubles[name, "offline"] = f"{error.code}: {error.message}"
+                    break
+            self.recorder.tell(name)
+
+
+def done_offline(service: law.Service, line: int, after: Mapping[str, int], because: str) -> law.Event:
+    """The event that brings a line nearer to the shares it was given: out with who has none, else a version back."""
+    for each in service.candidates:
+        if each.phase in law.SERVING and each.line == line and each.revision not in after:
+            return law.Aborted(each.branch, reason=because)
+    return law.RolledBack(line=line, reason=because)

@@ -39,7 +39,7 @@ class Recorder:
         self._changed = changed
         self._lock = threading.RLock()
         for name in ledger.services():
-            self._tell(ledger.service(name))
+            self.tell(name)
 
     def stamp(self, service: Service) -> Stamp:
         """The stamp of what is planned from this state."""
@@ -79,6 +79,10 @@ class Recorder:
         """The state as it is and as the event would leave it; records nothing."""
         before = self.service(name)
         return before, move(before, event)
+
+    def tell(self, name: str) -> None:
+        """Tell every resource the newest stamp of a service."""
+        self._tell(self.service(name))
 
     def _tell(self, service: Service) -> None:
         for resource in self._resources:

@@ -10,6 +10,7 @@ import threading
 import uuid
 from dataclasses import dataclass
 
+from branchline.core.codes import problem
 from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.core.spec import Gate, Spec, as_json
@@ -44,7 +45,7 @@ class Trials:
         try:
             found = self._steps_and_gates(service, commit, topic, gates)
         except BranchlineError as error:
-            self.progress.note(service, topic, "no", "end", error.message, problem=error.problem())
+            self.progress.note(service, topic, "no", "end", error.message, problem=problem(error))
             return
         bad = [each.gate for each in found if each.result is not Result.PASS]
         self.progress.note(service, topic, "no" if bad else "ok", "end", ", ".join(bad), failed=bad)

@@ -18,7 +18,8 @@ from pathlib import Path
 import uvicorn
 
 from branchline.app import Daemon
-from branchline.errors import BranchlineError, exit_of
+from branchline.core.codes import exit_of
+from branchline.errors import BranchlineError
 from branchline.server.ingest import ingest
 from branchline.server.wire import api
 from branchline.settings import settings_of

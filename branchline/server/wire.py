@@ -14,9 +14,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 import branchline
+from branchline.core import codes
 from branchline.engine.asking import Asked
 from branchline.engine.controlling import Controller
-from branchline.errors import BranchlineError, status_of
+from branchline.errors import BranchlineError
 
 Document = dict[str, Any]
 PROBLEM = "application/problem+json"
@@ -47,7 +48,7 @@ class Run(BaseModel):
 
 def problem(error: BranchlineError) -> JSONResponse:
     """An error as problem details."""
-    return JSONResponse(error.problem(), status_of(error.code), media_type=PROBLEM)
+    return JSONResponse(codes.problem(error), codes.status_of(error.code), media_type=PROBLEM)
 
 
 def api(controller: Controller) -> FastAPI:

@@ -1,0 +1,58 @@
+"""This file says what an error means to a machine: its HTTP status, its exit status, its problem document.
+
+Two tables only, by code; what is in neither follows its hundred.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from branchline.errors import BranchlineError
+
+HTTP: dict[str, int] = {
+    "BL102": 404, "BL104": 404, "BL107": 404, "BL505": 404,
+    "BL507": 503, "BL508": 504, "BL509": 413, "BL510": 400,
+    "BL105": 409, "BL204": 409, "BL702": 409, "BL705": 409, "BL706": 409,
+    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL708": 503, "BL707": 507,
+    "BL611": 403,
+}  # fmt: skip
+EXIT: dict[str, int] = {
+    "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL708": 75, "BL000": 70,
+}  # fmt: skip
+
+
+def status_of(code: str) -> int:
+    """The HTTP status of an error code: its own, or that of its hundred (1xx: 422, 6xx: 403, others: 500)."""
+    return HTTP.get(code, {"1": 422, "6": 403}.get(code[2], 500))
+
+
+def exit_of(code: str) -> int:
+    """The exit status of an error code (sysexits and the field's habits): 2 usage, 1 it did not work, 3 policy, 69,
+    75.
+    """
+    return EXIT.get(code, {"1": 2, "5": 69, "6": 3, "7": 69}.get(code[2], 1))
+
+
+def leaves() -> dict[str, type[BranchlineError]]:
+    """Every error by its code."""
+    found: dict[str, type[BranchlineError]] = {}
+    todo: list[type[BranchlineError]] = [BranchlineError]
+    while todo:
+        kind = todo.pop()
+        found[kind.code] = kind
+        todo.extend(kind.__subclasses__())
+    return dict(sorted(found.items()))
+
+
+def problem(error: BranchlineError) -> dict[str, Any]:
+    """The error as RFC 9457 problem details, with its code, the next command, and the last lines of what failed."""
+    return {
+        "type": f"urn:branchline:error:{error.code}",
+        "title": error.message,
+        "status": status_of(error.code),
+        "detail": error.cause,
+        "code": error.code,
+        "hint": error.next,
+        "log": error.log,
+        "transient": error.transient,
+    }

@@ -1,0 +1,66 @@
+"""This package says what the engine needs from the world: each Protocol is a port, its docstrings are the contract.
+
+Every port has a fake in `tests/fakes.py` and one contract suite that the fake and every real adapter pass. Effects
+carry a `Stamp`; whoever holds a resource is *told* the newest stamp as an event is recorded and refuses older ones
+with `Fenced`. Unless a docstring says otherwise a call is idempotent, blocks for at most a few seconds, and raises
+only `BranchlineError`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from branchline.core.spec import Spec
+from branchline.ports.building import Artifacts, DataVersion, Environment, Environments, Finished, Runner, Sources, Task
+from branchline.ports.git import Change, Repository, Writer
+from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
+from branchline.ports.observations import Observations, Outcome, Seen, Served, Tally
+from branchline.ports.serving import Endpoint, Group, Instance, Launcher, Meter, Router, Shown
+
+__all__ = [
+    "Artifacts", "Catalog", "Change", "Clock", "DataVersion", "Endpoint", "Entry", "Environment", "Environments",
+    "Finished", "Group", "Instance", "Launcher", "Ledger", "Meter", "Observations", "Outcome", "Ports",
+    "Repository", "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Tally", "Task", "Writer",
+]  # fmt: skip
+
+
+class Clock(Protocol):
+    """Time, injected."""
+
+    def now(self) -> float:
+        """Unix seconds, for records."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow, for durations."""
+
+    def wait(self, seconds: float) -> None:
+        """Let that much time pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports that one controller drives, put together by `app`.
+
+    `read_spec(text, path)` reads a service file (its folder names the service), `read_lock(text, path)` a `data.lock`
+    (source -> digest of its manifest); both raise BadServiceFile. `state` is the state folder.
+    """
+
+    ledger: Ledger
+    catalog: Catalog
+    observations: Observations
+    repository: Repository
+    writer: Writer
+    environments: Environments
+    artifacts: Artifacts
+    sources: Sources
+    runner: Runner
+    launcher: Launcher
+    router: Router
+    meter: Meter
+    clock: Clock
+    read_spec: Callable[[bytes, str], Spec]
+    read_lock: Callable[[bytes, str], Mapping[str, str]]
+    state: Path

@@ -1,0 +1,96 @@
+"""This file says what the engine needs of git: reading the truth, and the few writes that conclusions are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from branchline.ports.ledger import Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write to a trunk: make its closure show `revision`.
+
+    `seen` is the revision the trunk showed when it was planned (None: nothing Branchline knows). `keep` allows the
+    judged tree to replace what changed inside the closure meanwhile. `message` is the whole commit text without
+    trailers; `at` and `actor` come from the recorded event, so that every retry makes the same commit id.
+    """
+
+    service: str
+    closure: tuple[str, ...]
+    ref: str
+    revision: str
+    seen: str | None
+    version: str
+    message: str
+    actor: str
+    at: float
+    stamp: Stamp
+    event: int = 0
+    keep: bool = False
+
+
+class Repository(Protocol):
+    """Reading git: our own bare mirror of the truth (the remote, or without one the user's repository)."""
+
+    def fetch(self) -> Mapping[str, str]:
+        """Bring the mirror up to date and return every branch with its tip; raises RemoteUnreachable."""
+
+    def tree(self, commit: str, closure: Sequence[str]) -> str:
+        """A digest of the closure's content in the commit; '' when none of its paths exists there."""
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """One file of a commit; None when it is not there."""
+
+    def folders(self, commit: str, name: str) -> tuple[str, ...]:
+        """The folders of a commit that directly hold a file of that name."""
+
+    def borrow(self, commit: str) -> None:
+        """Bring a commit that only the user's own repository has; raises UnknownReference."""
+
+    def base(self, one: str, other: str) -> str:
+        """Their merge base; '' when they share no history."""
+
+    def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
+        """Write the whole tree of a commit, read-only in spirit, into a folder that does not exist yet; atomic by
+        rename. Raises UnsafeTree for what cannot be delivered inside the closure (none given: anywhere).
+        """
+
+    def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
+        """Commits in `since..until`, newest first: commit, author, email, at, subject."""
+
+    def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
+        """Which of the revisions the trunk shows: tree of the closure, then the newest trailer; '?' + tree when it
+        is none of them, None when there is neither folder nor ref.
+        """
+
+
+class Writer(Protocol):
+    """Writing git. Each call observes first, acts by compare-and-swap, and is told a stamp; older ones raise Fenced."""
+
+    def tell(self, service: str, stamp: Stamp) -> None:
+        """Refuse everything about this service that was planned before the stamp."""
+
+    def hold(self, service: str, revision: str, version: str) -> None:
+        """Keep a deployed revision's commit reachable for ever: refs/branchline/revisions/SERVICE/VERSION."""
+
+    def conclude(self, change: Change) -> str:
+        """Make the trunk show the revision; returns the trunk's new tip, the same at each retry.
+
+        Raises RemoteUnreachable, PushRefused, RefMoved (observe and plan again), MergeConflict, ForeignCommit,
+        TrunkCheckedOut.
+        """
+
+    def delete(self, service: str, branch: str, tip: str, stamp: Stamp) -> None:
+        """Archive the branch under refs/branchline/archive/ and delete it at that very tip; gone already is fine;
+        RefMoved else.
+        """
+
+    def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:
+        """Merge a fix into an experiment branch; returns the new tip."""
+
+    def drop(self, service: str, ref: str, stamp: Stamp) -> None:
+        """Archive and delete an older major's trunk."""

@@ -1,0 +1,93 @@
+"""This file says what the engine needs of the ledger: the recorded state, the audit, and what was built and found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from branchline.core.revision import GateResult, Revision, StepRun
+from branchline.core.service import Service
+
+
+class Stamp(NamedTuple):
+    """What an effect was planned from; compared generation first, then epoch."""
+
+    generation: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the audit: who did what to which service, when (Unix seconds) and why."""
+
+    number: int
+    service: str
+    generation: int
+    event: str
+    detail: Mapping[str, Any]
+    actor: str
+    because: str
+    at: float
+    chain: str
+
+
+class Ledger(Protocol):
+    """The recorded state of all services. Only the daemon opens it."""
+
+    def take_over(self) -> int:
+        """Begin a new epoch and return it; each call returns a larger one. Not idempotent."""
+
+    def services(self) -> tuple[str, ...]:
+        """The names of all known services, sorted."""
+
+    def service(self, name: str) -> Service:
+        """The recorded state; raises UnknownService."""
+
+    def record(self, after: Service, event: Mapping[str, Any], *, actor: str, because: str, at: float) -> Entry:
+        """Write event, new state and audit row in one transaction.
+
+        `after.generation` must be the recorded one + 1 (an unknown service counts as 0), else Stale is raised and
+        nothing is written. Not idempotent. `event` is the JSON of the event with its `type`.
+        """
+
+    def history(self, service: str = "", *, limit: int = 50, before: int = 0) -> tuple[Entry, ...]:
+        """Entries, newest first; `before` is an entry number to page on."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class Catalog(Protocol):
+    """What was built and what gates found: immutable facts, keyed by service and commit."""
+
+    def add(self, revision: Revision, bump: str, line: int) -> Revision:
+        """Keep a built revision and allocate its pre-release version `X.Y.Z-HANDLE.N`; the same commit again is
+        returned as it is.
+        """
+
+    def finish(self, service: str, commit: str) -> Revision:
+        """Allocate the final version `X.Y.Z` (unique, never given again) and return the revision; again: as it is."""
+
+    def revision(self, service: str, commit: str) -> Revision:
+        """Raises UnknownReference."""
+
+    def revisions(self, service: str) -> tuple[Revision, ...]:
+        """All of them, newest first."""
+
+    def keep_gates(self, service: str, commit: str, results: Sequence[GateResult]) -> None:
+        """Keep one evaluation's results; replaces those of an earlier evaluation of the same commit in reading,
+        never in history.
+        """
+
+    def gates(self, service: str, commit: str) -> tuple[GateResult, ...]:
+        """The results of the newest evaluation, in order."""
+
+    def keep_run(self, service: str, commit: str, runs: Sequence[StepRun]) -> None:
+        """Keep what became of the steps, with the artifacts by their keys, in one transaction."""
+
+    def run(self, service: str, commit: str) -> tuple[StepRun, ...]:
+        """The steps of the newest run of that commit; () when there was none."""
+
+    def artifact(self, key: str) -> str:
+        """The artifact id that a finished step left under this key; '' when there is none."""

@@ -1,0 +1,108 @@
+"""This file says what the engine needs to know of live traffic: requests, exposures, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from branchline.core.spec import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One line of the gateway's log that matters: a request of a split route.
+
+    `assigned` and `answered` are commits (assigned: the arm's, answered: the host's; they differ when the incumbent
+    stepped in). `table` is the number of the bucket table, `experiment` the salt. `bad` says 5xx, time-out or
+    stepped in for.
+    """
+
+    service: str
+    unit: str
+    request: str
+    assigned: str
+    answered: str
+    experiment: str
+    table: int
+    status: int
+    flags: str
+    seconds: float
+    at: float
+    prediction: float | None = None
+
+    @property
+    def bad(self) -> bool:
+        """Whether the arm failed this request: a client that left (`DC`) is no failure."""
+        return "DC" not in self.flags and (self.status >= 500 or self.status == 0 or self.answered != self.assigned)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a caller reports: by unit or by request id; `value` is the metric's value or, for kind error, the truth."""
+
+    service: str
+    value: float
+    unit: str = ""
+    request: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One unit's first exposure in an experiment, with its matured value (None: no outcome in its window).
+
+    `order` is the exposure's number: a cursor. `stratum` is (segment's table number): what statistics keeps apart.
+    """
+
+    order: int
+    unit: str
+    arm: str
+    stratum: int
+    value: float | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One request, as the guardrail counts it: units whose first bad request was counted have left (one row each)."""
+
+    order: int
+    arm: str
+    table: int
+    bad: bool
+    at: float
+
+
+class Observations(Protocol):
+    """Exposures and outcomes. Times are Unix seconds of the gateway's log."""
+
+    def position(self) -> str:
+        """Where the reader of the gateway's log stands ('' at the very start)."""
+
+    def take(self, served: Iterable[Served], position: str) -> int:
+        """Keep requests and the reader's new position in one transaction (exactly once); return how many were kept."""
+
+    def report(self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
+        """Keep outcomes durably; one word each: kept, duplicate, conflict, late, unknown, refused.
+
+        Idempotent by (service, id or unit/request); `metrics` has the metric of each service. Joined by request, or by
+        unit with the last experiment it was exposed in: take what the gateway has logged first. A unit's value is the
+        mean of what was reported of it within its window.
+        """
+
+    def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
+        """Units whose window closed by `until`, in order of exposure, after the cursor; stops at the first unit not
+        matured.
+        """
+
+    def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:
+        """Requests after the cursor for the guardrail: only a unit's first bad request counts, later ones of it are
+        left out.
+        """
+
+    def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
+        """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; see below for ''.
+
+        Under '': `both` (units seen in more than one arm), `refused`, `conflict`, and `unknown` of the whole service.
+        """

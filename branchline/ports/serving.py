@@ -1,0 +1,137 @@
+"""This file says what the engine needs to serve: instance groups, routes, and the gateway's log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from branchline.ports.ledger import Stamp
+from branchline.ports.observations import Served
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An instance group to run: one revision in one perimeter (`production` or `staging`)."""
+
+    service: str
+    revision: str
+    version: str
+    perimeter: str
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    health: str
+    start_seconds: float = 60.0
+    drain_seconds: float = 5.0
+    instances: int = 1
+    nonce_aware: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One incarnation of a group: `state` is starting, ready, failed or stopped; its sockets carry the nonce in
+    their names.
+    """
+
+    service: str
+    revision: str
+    version: str
+    perimeter: str
+    nonce: str
+    sockets: tuple[str, ...]
+    state: str
+    pids: tuple[int, ...] = ()
+    since: float = 0.0
+    tail: str = ""
+    health: str = "/"
+    nonce_aware: bool = True
+
+
+class Launcher(Protocol):
+    """Runs instance groups as processes that outlive the daemon."""
+
+    def tell(self, service: str, stamp: Stamp) -> None:
+        """Refuse everything about this service that was planned before the stamp."""
+
+    def launch(self, group: Group, stamp: Stamp) -> Instance:
+        """Start the group unless an incarnation of it is starting or ready; returns at once. Raises Fenced."""
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Every incarnation, re-adopted after a restart of the daemon; asks each for readiness."""
+
+    def stop(self, nonce: str, stamp: Stamp) -> None:
+        """Drain and stop one incarnation, its whole process tree; blocks until it is gone; gone already is fine."""
+
+    def log(self, nonce: str, lines: int = 20) -> str:
+        """The last lines that it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an incarnation can be reached and what it is called outside: `pins` are the words a request may pin it
+    by (version, branch, commit), `split` whether it may be part of a split (production), `unit_header` carries the
+    unit.
+    """
+
+    revision: str
+    version: str
+    nonce: str
+    sockets: tuple[str, ...]
+    pins: tuple[str, ...] = ()
+    split: bool = True
+    health: str = "/"
+    nonce_aware: bool = True
+    unit_header: str = "x-branchline-unit"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the gateway has accepted for a line: shares by revision, the bucket table's number, segments and its
+    salt.
+    """
+
+    shares: tuple[tuple[str, int], ...]
+    table: int
+    segments: tuple[tuple[str, int], ...]
+    experiment: str
+
+
+class Router(Protocol):
+    """The only writer of routes. Every change is read back before a call returns."""
+
+    def tell(self, service: str, stamp: Stamp) -> None:
+        """Refuse everything about this service that was planned before the stamp; durable, for offline writers too."""
+
+    def offer(self, service: str, endpoints: Sequence[Endpoint], stamp: Stamp) -> None:
+        """Make exactly these endpoints known and pinned (clusters first, warm, then routes; removals in reverse).
+
+        An endpoint that is still part of a split stays. Raises NotWarm, EnvoyRejected, Fenced.
+        """
+
+    def shift(self, service: str, line: int, shares: Sequence[tuple[str, int]], stamp: Stamp) -> None:
+        """Give a line these shares (revision, per cent; the first is the trunk's holder; () ends the line). Moves
+        nobody who need not.
+        """
+
+    def shown(self, service: str) -> Mapping[int, Shown]:
+        """What the gateway has accepted, per line."""
+
+    def offline(self) -> tuple[Mapping[str, Any], ...]:
+        """What was done to routes while no daemon lived, oldest first; forgotten once returned and `tell` was
+        called.
+        """
+
+    def address(self, service: str, pin: str = "") -> str:
+        """The URL people use."""
+
+
+class Meter(Protocol):
+    """Reads the gateway's log."""
+
+    def read(self, position: str, limit: int = 5000) -> tuple[tuple[Served, ...], str]:
+        """The next requests of split routes after a position, across rotation and restart, and the new position."""
+
+    def loss(self) -> int:
+        """Requests the gateway counted that its log does not hold (after it was killed)."""
