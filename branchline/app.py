@@ -48,13 +48,15 @@ class Daemon:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.gateway = RouteWriter(settings.state / "gateway", settings.runtime, ingest=settings.ingest, port=port)
-        self.ports = ports_of(settings, self.gateway)
+        self.meter = GatewayLog(self.gateway.envoy)
+        self.ports = ports_of(settings, self.gateway, self.meter)
         self.gateway.ensure()
         self.controller = Controller(self.ports, default_branch(settings))
 
     def start(self) -> None:
         """Start the threads and say where the daemon can be reached."""
-        for each in (*self.controller.passes(), Pass("gateway", self._keep_gateway, 0.2, 0.5)):
+        own = (Pass("gateway", self._keep_gateway, 0.2, 0.2), Pass("sample", self._sample, 0.1, 0.1))
+        for each in (*self.controller.passes(), *own):
             thread = threading.Thread(target=self._repeat, args=(each,), name=each.name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -86,6 +88,12 @@ class Daemon:
         self.controller.reconciler.forget()
         return True
 
+    def _sample(self) -> bool:
+        """Read the gateway's counters, so that what a killed gateway did not log is known; rotate a log that was read."""
+        self.meter.sample()
+        self.meter.rotate(self.ports.observations.position())
+        return False
+
     def _repeat(self, one: Pass) -> None:
         """Run a pass until the daemon stops: soon again after it did something, later and later while it is idle."""
         pause = one.least
@@ -103,7 +111,7 @@ class Daemon:
             self._stopping.wait(pause)
 
 
-def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
+def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Ports:
     """The real adapters of a laptop: SQLite, folders, processes, git, uv, Envoy."""
     state = settings.state
     file = SqliteFile(state / "ledger.sqlite3")
@@ -121,7 +129,7 @@ def ports_of(settings: Settings, gateway: RouteWriter) -> Ports:
         runner=ProcessRunner(),
         launcher=ProcessLauncher(state, settings.runtime),
         router=gateway,
-        meter=GatewayLog(gateway.envoy),
+        meter=meter,
         clock=SystemClock(),
         read_spec=read_service,
         read_lock=read_lock,

@@ -1,7 +1,8 @@
-"""This file plays the whole idea on real parts: git with a bare remote, environments, processes, Envoy, traffic, verdicts.
+"""This file plays the whole idea on real parts: git with a bare remote, environments, processes, Envoy, traffic,
+verdicts.
 
-It types the released commands, one after the other, in a scratch folder, and sends real requests and outcomes with the
-example's own replay. Nothing here reaches into the daemon: what it shows is what the commands answer.
+It types the released commands, one after the other, in a scratch folder, and sends real requests and outcomes with
+the example's own replay. Nothing here reaches into the daemon: what it shows is what the commands answer.
 """
 
 from __future__ import annotations

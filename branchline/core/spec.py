@@ -12,6 +12,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 
+UNIT_HEADER = "x-branchline-unit"
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One node of the build: a Python function `module:function`, or a command with declared outputs."""
@@ -107,7 +110,7 @@ class Rollout:
     canary_seconds: float = 3600.0
     canary_requests: int = 100
     skip_ab: str = ""
-    unit_header: str = "x-branchline-unit"
+    unit_header: str = UNIT_HEADER
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,19 +145,21 @@ class Controller:
             name, line = str(told["service"]), int(told["line"])
             after = tuple((str(revision), int(share)) for revision, share in told["after"])
             because = str(told.get("because") or "done offline")
-            while dict(desired(self.recorder.service(name)).routes).get(line) != after:
-                event = done_offline(self.recorder.service(name), line, dict(after), because)
-                try:
-                    self.recorder.record(name, event, actor=str(told["actor"]), because=because)
-                except IllegalMove as error:
-                    self.troubles[name, "offline"] = f"{error.code}: {error.message}"
-                    break
+            while event := done_offline(self.recorder.service(name), line, after, because):
+                self.recorder.record(name, event, actor=str(told["actor"]), because=because)
+            if dict(desired(self.recorder.service(name)).routes).get(line) != after:
+                self.troubles[name, "offline"] = f"BL105: the {told['kind']} of {line}.x without the daemon is undone"
             self.recorder.tell(name)
 
 
-def done_offline(service: law.Service, line: int, after: Mapping[str, int], because: str) -> law.Event:
-    """The event that brings a line nearer to the shares it was given: out with who has none, else a version back."""
+def done_offline(
+    service: law.Service, line: int, after: tuple[tuple[str, int], ...], because: str
+) -> law.BranchEvent | law.LineEvent | None:
+    """The next event that explains what a line was given; None when there is none, or none is needed."""
+    if dict(desired(service).routes).get(line) == after:
+        return None
     for each in service.candidates:
-        if each.phase in law.SERVING and each.line == line and each.revision not in after:
+        if each.phase in law.SERVING and each.line == line and each.revision not in dict(after):
             return law.Aborted(each.branch, reason=because)
-    return law.RolledBack(line=line, reason=because)
+    went_back = [(revision, 100) for revision in service.line(line).history[-2:-1]] == list(after)
+    return law.RolledBack(line=line, reason=because) if went_back else None

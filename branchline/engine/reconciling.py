@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
+from branchline.core.spec import UNIT_HEADER
 from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, World, Write, desired, lane, ready
 from branchline.engine.observing import Observer, Sight
 from branchline.engine.preparing import group_of, prepare, spec_at
@@ -205,7 +206,8 @@ class Reconciler:
         return self._try(service.name, "offer", lambda: self._publish(service, keep, stamp))
 
     def _publish(self, service: Service, instances: tuple[Instance, ...], stamp: Stamp) -> bool:
-        endpoints = endpoints_of(service, instances, self._versions(service.name) if instances else {})
+        versions = self._versions(service.name) if instances else {}
+        endpoints = endpoints_of(service, instances, versions, self._unit_header(service) if instances else "")
         with self._lock:
             if self._offered.get(service.name) == endpoints:
                 return False
@@ -216,6 +218,16 @@ class Reconciler:
 
     def _versions(self, name: str) -> dict[str, str]:
         return {revision.commit: revision.version for revision in self.ports.catalog.revisions(name)}
+
+    def _unit_header(self, service: Service) -> str:
+        """The request header that carries the unit, as the trunk says; before there is a trunk, as a candidate does."""
+        trunk = self.observer.refs.get(service.default)
+        for commit in ([trunk] if trunk else []) + [c.revision for c in service.candidates]:
+            try:
+                return spec_at(self.ports, service.name, commit).rollout.unit_header
+            except BranchlineError:
+                continue  # neither a trunk without the service nor an unreadable file decides it
+        return ""
 
     def _offered_revisions(self, name: str) -> set[str]:
         return {endpoint.revision for endpoint in self._offered.get(name, ()) if endpoint.split}
@@ -337,7 +349,7 @@ class Reconciler:
 
 
 def endpoints_of(
-    service: Service, instances: tuple[Instance, ...], versions: Mapping[str, str]
+    service: Service, instances: tuple[Instance, ...], versions: Mapping[str, str], header: str = ""
 ) -> tuple[Endpoint, ...]:
     """How incarnations are addressed: a branch's name leads to its staging group, later to its production group.
 
@@ -354,7 +366,11 @@ def endpoints_of(
             words = [i.version, versions.get(i.revision, ""), branch, *handle, i.revision[:7], i.revision]
             pins = tuple(dict.fromkeys(word for word in words if word))
         split = i.perimeter == "production"
-        found.append(Endpoint(i.revision, i.version, i.nonce, i.sockets, pins, split, i.health, i.nonce_aware))
+        found.append(
+            Endpoint(
+                i.revision, i.version, i.nonce, i.sockets, pins, split, i.health, i.nonce_aware, header or UNIT_HEADER
+            )
+        )
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -70,9 +71,7 @@ def ingest(controller: Controller) -> FastAPI:
 
 async def in_thread(act: Any, *arguments: Any) -> JSONResponse:
     """Run blocking work beside the event loop."""
-    from anyio.to_thread import run_sync
-
-    answer: JSONResponse = await run_sync(act, *arguments)
+    answer: JSONResponse = await run_in_threadpool(act, *arguments)
     return answer
 
 
