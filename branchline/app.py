@@ -89,7 +89,9 @@ class Daemon:
         return True
 
     def _sample(self) -> bool:
-        """Read the gateway's counters, so that what a killed gateway did not log is known; rotate a log that was read."""
+        """Read the gateway's counters, so that what a killed gateway did not log is known; rotate a log that was
+        read.
+        """
         self.meter.sample()
         self.meter.rotate(self.ports.observations.position())
         return False

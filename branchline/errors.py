@@ -48,9 +48,7 @@ class _Blank(dict[str, Any]):
         return f"<{key}>"
 
 
-class Transient:
-    """Trying again can help."""
-
+class Transient:  # trying again can help
     transient = True
 
 

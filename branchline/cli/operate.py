@@ -26,9 +26,9 @@ DOWN_SECONDS = 90.0
 @as_json
 @pass_session
 def up(session: Session, port: int | None, foreground: bool, dry_run: bool) -> None:
-    """Start the daemon and the gateway; what serves already goes on serving.
+    """Start the daemon and the gateway.
 
-    Any command that needs the daemon starts it, too.
+    What serves already goes on serving. Any command that needs the daemon starts it, too.
     """
     settings = session.settings
     if dry_run:
@@ -70,7 +70,10 @@ def gateway(state: Path) -> str:
 @dry_run
 @pass_session
 def down(session: Session, daemon_only: bool, dry_run: bool) -> None:
-    """Stop everything that runs for this repository: instances, gateway, daemon. Nothing recorded is lost."""
+    """Stop everything that runs for this repository.
+
+    Nothing recorded is lost.
+    """
     running = session.running()
     pid = running.pid() if running else 0
     if dry_run:
@@ -121,7 +124,10 @@ def held(lock: Path) -> bool:
 @as_json
 @pass_session
 def doctor(session: Session) -> None:
-    """Look whether this machine has all that is needed; each lack with its cure. Needs no daemon."""
+    """Look whether this machine has all that is needed.
+
+    Each lack with its cure; exit 1 when there is any. Needs no daemon.
+    """
     from branchline.cli.doctor import findings
 
     found = findings(session)

@@ -125,7 +125,10 @@ def trouble(text: str) -> str:
 @as_json
 @pass_session
 def parity(session: Session) -> None:
-    """Say whether git is what production is; exit 1 when not, each drift with its repair."""
+    """Say whether git is what production is.
+
+    Exit 1 when not, each drift with its repair.
+    """
     found = session.client().get("/v1/parity")
     if session.json:
         show.document(found)
@@ -144,7 +147,10 @@ def parity(session: Session) -> None:
 @as_json
 @pass_session
 def history(session: Session, service: str, limit: int, before: int) -> None:
-    """Show who did what, when and why, newest first."""
+    """Show who did what, when and why.
+
+    Newest first.
+    """
     found = session.client().get("/v1/history", service=service, limit=limit, before=before)
     if session.json:
         show.document(found)
@@ -173,7 +179,7 @@ def history_cells(entry: Document, now: float) -> tuple[str, ...]:
 @as_json
 @pass_session
 def why(session: Session, reference: str, step: str) -> None:
-    """Say why each step of a revision ran or was reused."""
+    """Say why each step ran or was reused."""
     found = session.client().get("/v1/why", reference=reference, step=step)
     if session.json:
         show.document(found)
@@ -221,7 +227,10 @@ def logs(session: Session, reference: str, lines: int) -> None:
 @as_json
 @pass_session
 def explain(session: Session, code: str) -> None:
-    """Explain an error by its code (BL412), or list them all. Works anywhere, offline."""
+    """Explain an error by its code.
+
+    By its code (BL412), or all of them. Works anywhere, offline.
+    """
     known = leaves()
     wanted = code.upper()
     if wanted and wanted not in known:

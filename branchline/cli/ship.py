@@ -50,8 +50,8 @@ def changing(command: Decorated) -> Decorated:
 def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     """Push the branch and follow it until it rests.
 
-    It rests when it has traffic or waits for a person (exit 0), or when a gate said no (exit 1). The one line on
-    standard output is its address.
+    It rests when it has traffic or waits for a person (exit 0), or when a gate said no (exit 1). The one line on standard
+    output is its address.
     """
     named = session.branch(branch)
     session.known(named.service)
@@ -120,7 +120,10 @@ def approve(session: Session, reference: str, **options: Any) -> None:
 @changing
 @pass_session
 def split(session: Session, reference: str, share: int, **options: Any) -> None:
-    """Change a challenger's share of the traffic; nobody moves who need not."""
+    """Change a challenger's share of the traffic.
+
+    Nobody moves who need not.
+    """
     change(session, "split", reference, {"share": share}, **options)
 
 
@@ -129,7 +132,7 @@ def split(session: Session, reference: str, share: int, **options: Any) -> None:
 @changing
 @pass_session
 def extend(session: Session, reference: str, **options: Any) -> None:
-    """Give a test that ended without a verdict more time."""
+    """Give a test without a verdict more time."""
     change(session, "extend", reference, {}, asking=False, **options)
 
 
@@ -138,7 +141,10 @@ def extend(session: Session, reference: str, **options: Any) -> None:
 @changing
 @pass_session
 def close(session: Session, reference: str, **options: Any) -> None:
-    """Give a branch up: out of traffic, archived, deleted, never merged."""
+    """Give a branch up: it is archived and deleted.
+
+    It leaves traffic and is never merged.
+    """
     change(session, "close", reference, {}, **options)
 
 
@@ -147,9 +153,9 @@ def close(session: Session, reference: str, **options: Any) -> None:
 @changing
 @pass_session
 def abort(session: Session, reference: str, **options: Any) -> None:
-    """Take a candidate out of traffic or evaluation, now; its branch stays.
+    """Take a candidate out of traffic or evaluation, now.
 
-    Works without the daemon, the remote and the builder.
+    Its branch stays. Works without the daemon, the remote and the builder.
     """
     if session.running() is None:
         offline(session, names.reference(reference).service, 0, **options)
@@ -163,9 +169,9 @@ def abort(session: Session, reference: str, **options: Any) -> None:
 @changing
 @pass_session
 def rollback(session: Session, service: str, line: int | None, **options: Any) -> None:
-    """Give all traffic back to what served before; git follows.
+    """Give all traffic back to what served before.
 
-    Works without the daemon. Data and outcomes are not undone.
+    Git follows. Works without the daemon. Data and outcomes are not undone.
     """
     if session.running() is None:
         offline(session, names.reference(service).service, line or 0, **options)
@@ -179,7 +185,10 @@ def rollback(session: Session, service: str, line: int | None, **options: Any) -
 @changing
 @pass_session
 def retire(session: Session, service: str, major: int, **options: Any) -> None:
-    """End an older major version of a service: its route, its instances, its trunk (archived)."""
+    """End an older major version of a service.
+
+    Its route and its instances end, its trunk is archived.
+    """
     change(session, "retire", service, {"line": major}, **options)
 
 
@@ -188,7 +197,10 @@ def retire(session: Session, service: str, major: int, **options: Any) -> None:
 @changing
 @pass_session
 def freeze(session: Session, service: str, **options: Any) -> None:
-    """Let nothing of a service be promoted for now; rollback and abort work all the same."""
+    """Let nothing of a service be promoted for now.
+
+    Rollback and abort work all the same.
+    """
     change(session, "freeze", service, {}, asking=False, **options)
 
 
@@ -206,7 +218,7 @@ def thaw(session: Session, service: str, **options: Any) -> None:
 @changing
 @pass_session
 def conclude(session: Session, reference: str, **options: Any) -> None:
-    """Show the verdict and what follows from it; agree to it where that is asked for.
+    """Show the verdict and what follows from it; agree to it.
 
     Exit 5 while there is no verdict. What needs nobody's approval concludes by itself.
     """

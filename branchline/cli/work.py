@@ -28,7 +28,10 @@ LOG = "EXPERIMENT.md"
 @dry_run
 @pass_session
 def init(session: Session, service: str, kind: str | None, dry_run: bool) -> None:
-    """Write the files of a new service: SERVICE/branchline.toml and what it names. Never overwrites."""
+    """Write the files of a new service.
+
+    SERVICE/branchline.toml and what it names. What is there already is never overwritten.
+    """
     from branchline.cli import scaffold
 
     top = session.tree.root
@@ -62,7 +65,10 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
 @as_json
 @pass_session
 def check(session: Session, service: str) -> None:
-    """Say all that is wrong with the service files; exit 2 when anything is. Offline."""
+    """Say all that is wrong with the service files.
+
+    Offline; exit 2 when anything is.
+    """
     from branchline.cli import checks
 
     chosen = {service: session.services[session.known(service)]} if service else dict(session.services)
@@ -93,7 +99,10 @@ def check(session: Session, service: str) -> None:
 @dry_run
 @pass_session
 def start(session: Session, service: str, handle: str, because: str, metric: str, no_push: bool, dry_run: bool) -> None:
-    """Begin an experiment: its branch off the default one, its hypothesis, its first push."""
+    """Begin an experiment: its branch, its hypothesis, its first push.
+
+    The branch begins at the default one, and `experiment--SERVICE--HANDLE` is its name.
+    """
     tree = session.tree
     folder = session.services[session.known(service)]
     branch = names.experiment(service, handle or handle_of(session))
@@ -160,9 +169,9 @@ def written(service: str, because: str, metric: str, first: str) -> str:
 @dry_run
 @pass_session
 def fix(session: Session, service: str, challenger: str, handle: str, dry_run: bool) -> None:
-    """Begin a fix of what serves, or of a challenger: a branch from the right base.
+    """Begin a fix of what serves, or of a challenger.
 
-    Commit the fix, then `branchline deploy`: it replaces by a canary what it fixes.
+    The branch begins at the right base. Commit the fix, then `branchline deploy`: by a canary it replaces what it fixes.
     """
     tree = session.tree
     session.known(service)
@@ -192,9 +201,10 @@ def fix(session: Session, service: str, challenger: str, handle: str, dry_run: b
 @as_json
 @pass_session
 def run(session: Session, service: str, no_gates: bool) -> None:
-    """Run steps and gates on the work tree as it is; exit 1 when a gate says no.
+    """Run steps and gates on the work tree as it is.
 
-    What comes out is reused by a later build of the same content, and is never deployable itself.
+    Exit 1 when a gate says no. What comes out is reused by a later build of the same content, and is never deployable
+    itself.
     """
     name = session.service(service)
     tree = session.tree
@@ -234,9 +244,10 @@ def run(session: Session, service: str, no_gates: bool) -> None:
 @dry_run
 @pass_session
 def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool) -> None:
-    """Bring a branch up to date with the trunk and push it.
+    """Bring a branch up to date with the trunk.
 
-    A branch that is under test cannot be: agree to its judged code with --keep, or abort it first.
+    The result is pushed. A branch that is under test cannot be synced: agree to its judged code with --keep, or abort it
+    first.
     """
     from branchline.cli.ship import change
 
@@ -277,7 +288,10 @@ def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool)
 @as_json
 @pass_session
 def checkout(session: Session, reference: str, into: Path | None, dry_run: bool) -> None:
-    """Lay out the code of a revision as a work tree of its own, and say where its environment and artifacts are."""
+    """Lay out the code, environment and artifacts of a revision.
+
+    The code is a work tree of its own, beside yours.
+    """
     found = session.client().get("/v1/revision", reference=reference)
     top, state = session.tree.root, session.settings.state
     folder = (

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 
-
 UNIT_HEADER = "x-branchline-unit"
 
 

@@ -234,10 +234,11 @@ def blocked(step: Step, actual: World, wanted: World) -> str:
         case Route(shares=shares):
             up = _up(actual)
             return "" if all(revision in up for revision, _ in shares) else "start"
-        case Write(line=line, revision=revision):
-            trunks = dict(actual.trunks)
-            if any(ref not in trunks for ref in _older(line, wanted)):
-                return "trunk"  # the default branch would lose the code of a line whose own trunk is not born yet
+        case Write(line=line, revision=revision, seen=seen):
+            trunks, missing = dict(actual.trunks), set(wanted.trunks) - set(actual.trunks)
+            unborn = any(ref not in trunks for ref in _older(line, wanted))
+            if unborn or any(head == seen for _, head in missing):
+                return "trunk"  # else the code of an older line would be nowhere for a while
             moves = revision in trunks.values()  # recorded already, only under another name
             return "" if moves or _shifted(line, revision, actual, wanted) else "route"
         case Absorb(line=line, revision=revision):

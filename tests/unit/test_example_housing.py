@@ -119,7 +119,7 @@ def test_the_replay_asks_on_one_connection_and_tells_the_truth_of_all_it_asked()
     assert [post.unit for post in seen["/housing/"]] == [row.unit for row in rows]
     assert [post.body for post in seen["/housing/"]] == [row.features for row in rows]
     told = [post.body for post in seen["/housing/-/outcomes"]]
-    assert told == [[{"unit": row.unit, "truth": row.truth} for row in rows[at : at + 10]] for at in (0, 10, 20)]
+    assert told == [[{"unit": row.unit, "value": row.truth} for row in rows[at : at + 10]] for at in (0, 10, 20)]
     assert len({post.port for posts in seen.values() for post in posts}) == 1
 
 
