@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class Rest:
     next: str = ""
 
 
-def rest(rows: list[Document], service: str, branch: str, commit: str) -> Rest | None:
+def rest(rows: Sequence[Document], service: str, branch: str, commit: str) -> Rest | None:
     """Where the candidate of a branch rests, of the rows of its service's status; None while it is on its way.
 
     A branch without a row has ended: it is the incumbent, or `ended` says what became of it.
@@ -177,7 +177,7 @@ def rows_of(client: Client, service: str) -> list[Document]:
 ENDS = {"Lost": "declined", "Withdrew": "withdrawn", "Superseded": "superseded", "Aborted": "aborted"}
 
 
-def ended(client: Client, rows: list[Document], service: str, branch: str) -> Rest | None:
+def ended(client: Client, rows: Sequence[Document], service: str, branch: str) -> Rest | None:
     """What became of a branch that has no row any more; None when nothing ended it (yet)."""
     if any(row["branch"] == branch for row in rows):
         return None

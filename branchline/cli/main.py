@@ -155,7 +155,7 @@ def reported(session: Session, words: list[str], error: Exception) -> dict[str, 
     with tempfile.NamedTemporaryFile("w", prefix="branchline-report-", suffix=".txt", delete=False) as file:
         file.write(f"branchline {branchline.__version__}, Python {platform.python_version()}, {platform.platform()}\n")
         file.write(f"{words}\n\n{text}")
-    if session.verbose:
+    if session.verbose or words[0] in ("-v", "--verbose"):  # it may have failed before that was read
         show.say(text)
     cause = f"{type(error).__name__}: {error}"
     hint = f"this is our bug; please report it with {file.name}"

@@ -229,7 +229,7 @@ def logs(session: Session, reference: str, lines: int) -> None:
 def explain(session: Session, code: str) -> None:
     """Explain an error by its code.
 
-    By its code (BL412), or all of them. Works anywhere, offline.
+    BL412, say, or without a code all of them. Works anywhere, offline.
     """
     known = leaves()
     wanted = code.upper()

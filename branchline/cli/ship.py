@@ -50,8 +50,8 @@ def changing(command: Decorated) -> Decorated:
 def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     """Push the branch and follow it until it rests.
 
-    It rests when it has traffic or waits for a person (exit 0), or when a gate said no (exit 1). The one line on standard
-    output is its address.
+    It rests when it has traffic or waits for a person (exit 0), or when a gate said no (exit 1). The one
+    line on standard output is its address.
     """
     named = session.branch(branch)
     session.known(named.service)

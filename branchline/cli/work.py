@@ -171,7 +171,8 @@ def written(service: str, because: str, metric: str, first: str) -> str:
 def fix(session: Session, service: str, challenger: str, handle: str, dry_run: bool) -> None:
     """Begin a fix of what serves, or of a challenger.
 
-    The branch begins at the right base. Commit the fix, then `branchline deploy`: by a canary it replaces what it fixes.
+    The branch begins at the right base. Commit the fix, then `branchline deploy`: by a canary it replaces what it
+    fixes.
     """
     tree = session.tree
     session.known(service)
@@ -246,8 +247,8 @@ def run(session: Session, service: str, no_gates: bool) -> None:
 def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool) -> None:
     """Bring a branch up to date with the trunk.
 
-    The result is pushed. A branch that is under test cannot be synced: agree to its judged code with --keep, or abort it
-    first.
+    The result is pushed. A branch that is under test cannot be synced: agree to its judged code with --keep, or
+    abort it first.
     """
     from branchline.cli.ship import change
 
