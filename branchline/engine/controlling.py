@@ -66,7 +66,7 @@ class Controller:
     def passes(self) -> tuple[Pass, ...]:
         """Everything to be done again and again, each in a thread of its own."""
         return (
-            Pass("watch", self.watch, 0.2, 1.0),
+            Pass("watch", self.watch, 0.2, 5.0),
             Pass("produce", lambda: self._each("production", self.reconciler.production), 0.02, 0.25),
             Pass("git", lambda: self._each("git", self.reconciler.git), 0.02, 0.5),
             Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.25),
