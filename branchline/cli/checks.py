@@ -5,6 +5,7 @@ What is read is the work tree as it is, so that a person learns in a second what
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,13 @@ def problems(session: Session, service: str, folder: str) -> list[Problem]:
     except BadServiceFile as error:
         told = error.fields.get("problems") or [error.cause]
         return [Problem(service, error.code, f"{path}: {each}", f"edit {path}") for each in told]
-    found: list[Problem] = []
-    for check in (dag, functions, files, pins, environment, plan, guarded):
+    found = syntax(spec, root / folder)
+    checks = (
+        [files, pins, environment, plan, guarded]
+        if found
+        else [dag, functions, files, pins, environment, plan, guarded]
+    )
+    for check in checks:
         try:
             found += check(spec, root / folder)
         except BranchlineError as error:
@@ -51,13 +57,23 @@ def problems(session: Session, service: str, folder: str) -> list[Problem]:
     return found
 
 
+def syntax(spec: Spec, folder: Path) -> list[Problem]:
+    """Every module can be read."""
+    found = []
+    for module, text in sources(folder).items():
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError) as error:
+            where = f"{spec.folder}/{module.replace('.', '/')}.py:{getattr(error, 'lineno', None) or 1}"
+            said = f"{where}: {getattr(error, 'msg', error)}"
+            found.append(Problem(spec.name, BadDag.code, said, f"edit {spec.folder}"))
+    return found
+
+
 def dag(spec: Spec, folder: Path) -> list[Problem]:
     """Every parameter of every step is given by something, and nothing waits for itself."""
     try:
         graph.needs(spec, sources(folder))
-    except SyntaxError as error:
-        text = f"{error.filename or spec.folder}:{error.lineno}: {error.msg}"
-        return [Problem(spec.name, BadDag.code, text, f"edit {spec.folder}")]
     except BadDag as error:
         return [Problem(spec.name, error.code, each, f"edit {spec.folder}") for each in error.cause.split("; ")]
     return []
@@ -71,14 +87,7 @@ def functions(spec: Spec, folder: Path) -> list[Problem]:
     found = []
     for where, call in called:
         module, _, function = call.partition(":")
-        try:
-            there = not call or (module in texts and graph.parameters_of(texts[module], function) is not None)
-        except SyntaxError as error:
-            found.append(
-                Problem(spec.name, BadServiceFile.code, f"{module}.py:{error.lineno}: {error.msg}", f"edit {module}.py")
-            )
-            continue
-        if not there:
+        if call and (module not in texts or graph.parameters_of(texts[module], function) is None):
             text = f"{where}: there is no function {call} in {spec.folder}"
             found.append(Problem(spec.name, BadServiceFile.code, text, f"edit {spec.folder}/{SERVICE_FILE}"))
     return found

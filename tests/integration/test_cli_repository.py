@@ -1,0 +1,300 @@
+"""This file tests the commands that need no daemon, in real repositories: init, check, start, fix, data, doctor."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from branchline.adapters.git_worktree import WorkTree
+from branchline.cli.main import main
+from tests.repositories import RealGit
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "housing"
+BRANCH = "experiment--housing--alex"
+FILE = 'kind = "app"\nserve = { command = ["serve", "{socket}"] }\ngates = { unit = { command = ["true"] } }\n'
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> RealGit:
+    return RealGit(tmp_path)
+
+
+def typed(world: RealGit, *words: str) -> Result:
+    """Type a command in the work tree."""
+    return CliRunner().invoke(main, ["-C", str(world.work), *words], prog_name="branchline")
+
+
+def service(world: RealGit, name: str = "housing", text: str = FILE) -> Path:
+    """Write a service that is all right."""
+    folder = world.work / name
+    folder.mkdir(exist_ok=True)
+    (folder / "branchline.toml").write_text(text)
+    (folder / "requirements.lock").write_text("uvicorn==1.0 --hash=sha256:0\n")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ starting is fast
+
+
+@pytest.mark.parametrize("words", [["--help"], ["explain", "BL412"], ["start", "--help"], ["status", "--help"]])
+def test_what_starts_fast_imports_no_product(words: list[str]) -> None:
+    """Killer: import rich, pydantic or an adapter of SQLite at the top of a command's file."""
+    program = (
+        "import sys\nfrom branchline.cli.main import main\n"
+        f"try: main({words!r})\nexcept SystemExit as ended: assert not ended.code\n"
+        "heavy = {'pydantic', 'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'rich', 'psutil', 'asyncio'}\n"
+        "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr.strip()) == (0, "")
+
+
+def test_outside_a_repository_it_says_so(tmp_path: Path) -> None:
+    told = CliRunner().invoke(main, ["-C", str(tmp_path), "check"])
+    assert told.exit_code == 2
+    assert "error[BL106]" in told.stderr
+    assert "git init" in told.stderr
+
+
+# ------------------------------------------------------------------------------------------------ init and check
+
+
+def test_init_writes_what_check_takes_but_for_the_lock(world: RealGit) -> None:
+    plan = typed(world, "init", "shop", "--dry-run")
+    assert not (world.work / "shop").exists()
+    told = typed(world, "init", "shop")
+    assert told.exit_code == 0
+    written = {line.split()[1] for line in told.stdout.splitlines()}
+    assert written == {line.split()[1] for line in plan.stdout.splitlines() if line.startswith("plan")}
+    assert all((world.work / path).is_file() for path in written)
+    assert "uv pip compile" in told.stderr
+    told = typed(world, "check")
+    assert told.exit_code == 2
+    assert told.stdout.count("error[") == 1
+    assert "error[BL402]" in told.stdout
+    (world.work / "shop" / "requirements.lock").write_text("uvicorn==1.0 \\\n    --hash=sha256:0\n")
+    told = typed(world, "check", "--json")
+    assert told.exit_code == 0
+    assert json.loads(told.stdout) == {
+        "schema": "branchline.check/1", "ok": True, "services": ["shop"], "problems": [],
+    }  # fmt: skip
+
+
+def test_init_never_overwrites(world: RealGit) -> None:
+    folder = service(world, "shop")
+    before = (folder / "branchline.toml").read_text()
+    told = typed(world, "init", "shop")
+    assert (folder / "branchline.toml").read_text() == before
+    assert "kept     shop/branchline.toml" in told.stderr
+
+
+def test_init_refuses_what_cannot_be_a_name(world: RealGit) -> None:
+    assert "error[BL101]" in typed(world, "init", "My_Shop").stderr
+
+
+def test_check_tells_every_problem_at_once(world: RealGit) -> None:
+    """Unknown keys with the near one, a missing function, unpinned data, no lock, no server (issue: bad input)."""
+    folder = service(world)
+    (folder / "branchline.toml").write_text(
+        'kind = "model"\nserve = { predict = "serving:predikt", sample = "tests/sample.json" }\n'
+        'data = { sales = "data/*.csv" }\nsteps = { train = "steps:train", test = "steps:test" }\n'
+        '[gates]\nunit = { pytest = "tests" }\n'
+    )
+    (folder / "serving.py").write_text("def predict(model, request): ...\n")
+    (folder / "steps.py").write_text("def train(sals): ...\ndef test(train): ...\n")
+    (folder / "requirements.lock").write_text("numpy==1.0 --hash=sha256:0\n")
+    told = typed(world, "check", "housing")
+    assert told.exit_code == 2
+    for code, words in (
+        ("BL415", "step train needs 'sals'"), ("BL103", "there is no function serving:predikt"),
+        ("BL103", "housing/tests/sample.json is not there"), ("BL103", "housing/tests is not there"),
+        ("BL321", "'sales'"), ("BL413", "no ASGI server"), ("BL103", "no metric is declared"),
+    ):  # fmt: skip
+        assert any(line.startswith(f"error[{code}]") and words in line for line in told.stdout.splitlines()), words
+    (folder / "branchline.toml").write_text('kindd = "model"\n')
+    told = typed(world, "check", "housing")
+    assert "kindd" in told.stdout
+    assert "kind" in told.stdout
+
+
+@pytest.mark.parametrize(
+    "broken", [{"steps.py": "def train(:\n"}, {"serving.py": "def predict(\n"}], ids=["a step", "the server"]
+)
+def test_check_survives_code_that_cannot_be_read(world: RealGit, broken: dict[str, str]) -> None:
+    shutil.copytree(EXAMPLE / "housing", world.work / "housing")
+    for name, text in broken.items():
+        (world.work / "housing" / name).write_text(text)
+    told = typed(world, "check")
+    assert told.exit_code == 2
+    assert f"housing/{next(iter(broken))}:1: " in told.stdout
+
+
+def test_check_says_what_a_service_of_another_name_may_be(world: RealGit) -> None:
+    service(world)
+    told = typed(world, "check", "hosing")
+    assert told.exit_code == 2
+    assert "Did you mean 'housing'?" in told.stderr
+
+
+def test_check_warns_of_a_branch_that_nearly_means_something(world: RealGit) -> None:
+    service(world)
+    assert typed(world, "check").exit_code == 0
+    world.git("switch", "--quiet", "-c", "experiment-housing-alex")
+    told = typed(world, "check")
+    assert told.exit_code == 2
+    assert "error[BL101]" in told.stdout
+
+
+# ------------------------------------------------------------------------------------------------ start and fix
+
+
+def test_start_makes_branch_and_log_commits_only_that_and_pushes(world: RealGit) -> None:
+    """1.14, 1.24, 1.27: the name is the interface, the hypothesis is written; every git command is printed."""
+    from branchline.core.gates import logged
+
+    service(world)
+    (world.work / "staged.txt").write_text("mine\n")
+    world.git("add", "staged.txt")
+    words = ("start", "housing", "--handle", "alex", "--because", "Trees see corners.", "--metric", "error, lower")
+    plan = typed(world, *words, "--dry-run")
+    assert plan.exit_code == 0
+    assert world.git("branch", "--list", BRANCH) == ""
+    told = typed(world, *words)
+    assert told.exit_code == 0, told.stderr
+    assert world.git("symbolic-ref", "--short", "HEAD") == BRANCH
+    assert world.tip(BRANCH) == world.git("rev-parse", "HEAD")
+    assert world.git("show", "--name-only", "--format=%s", "HEAD").split("\n") == [
+        "Start experiment housing/alex", "", "housing/EXPERIMENT.md",
+    ]  # fmt: skip
+    assert "A  staged.txt" in world.git("status", "--porcelain")
+    text = (world.work / "housing" / "EXPERIMENT.md").read_text()
+    assert text.startswith("# Hypothesis\nTrees see corners.\n")
+    assert logged(text).result.value == "pass"
+    ran = [line.removeprefix("ran").strip() for line in told.stdout.splitlines()[1:]]
+    assert ran == [line.removeprefix("plan").strip() for line in plan.stdout.splitlines()]
+    assert ran[-1] == f"git push -u origin {BRANCH}"
+    again = typed(world, *words)
+    assert again.exit_code == 1
+    assert "error[BL209]" in again.stderr
+
+
+def test_start_takes_metric_and_handle_from_what_is_there(world: RealGit) -> None:
+    shutil.copytree(EXAMPLE / "housing", world.work / "housing")
+    (world.work / "housing" / "EXPERIMENT.md").unlink()
+    told = typed(world, "start", "housing", "--because", "x", "--no-push")
+    assert told.exit_code == 0, told.stderr
+    assert "experiment--housing--test " in told.stdout
+    assert world.tip("experiment--housing--test") == ""
+    text = (world.work / "housing" / "EXPERIMENT.md").read_text()
+    assert "`abs_pct_error`, lower is better; an effect of 3 is worth a change." in text
+
+
+def test_start_loses_no_log_that_is_not_committed(world: RealGit) -> None:
+    folder = service(world)
+    (folder / "EXPERIMENT.md").write_text("mine\n")
+    told = typed(world, "start", "housing", "--because", "x")
+    assert told.exit_code == 2
+    assert "error[BL108]" in told.stderr
+    assert (folder / "EXPERIMENT.md").read_text() == "mine\n"
+
+
+def test_without_a_remote_the_repository_itself_is_the_truth(tmp_path: Path) -> None:
+    world = RealGit(tmp_path, remote=False)
+    service(world)
+    told = typed(world, "start", "housing", "--handle", "alex", "--because", "x")
+    assert told.exit_code == 0, told.stderr
+    assert "push" not in told.stdout
+    assert world.tip(BRANCH)
+
+
+def test_a_fix_begins_at_the_right_base(world: RealGit) -> None:
+    """The incumbent -> the trunk; a challenger -> its branch (seed 1)."""
+    world.write("main", {"housing/branchline.toml": FILE})
+    challenger = world.write(BRANCH, {"housing/serving.py": "x = 1\n"})
+    world.git("pull", "--quiet")
+    assert typed(world, "fix", "housing", "--handle", "typo", "--dry-run").stdout.splitlines() == [
+        "plan     git fetch --prune origin",
+        "plan     git switch --no-track -c fix--housing--typo origin/main",
+    ]
+    told = typed(world, "fix", "housing", "--handle", "typo")
+    assert told.exit_code == 0, told.stderr
+    assert WorkTree(world.work).branch == "fix--housing--typo"
+    assert WorkTree(world.work).head == world.tip("main")
+    told = typed(world, "fix", "housing", "--handle", "typo", "--on", "alex")
+    assert told.exit_code == 0, told.stderr
+    assert WorkTree(world.work).branch == "fix--housing--typo--alex"
+    assert WorkTree(world.work).head == challenger
+
+
+def test_deploy_of_a_branch_that_means_nothing_says_what_would(world: RealGit) -> None:
+    service(world)
+    told = typed(world, "deploy")
+    assert told.exit_code == 2
+    assert "experiment--SERVICE--HANDLE" in told.stderr
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+def test_data_is_pinned_beside_the_service_file(world: RealGit) -> None:
+    """Pinned from the first day (settled §3): rows, files and the digest of what was read."""
+    folder = service(world, text='data = { sales = "data/*.csv", zones = "zones.txt" }\n' + FILE)
+    (world.work / "data").mkdir()
+    (world.work / "data" / "a.csv").write_text("x\n1\n2\n")
+    (world.work / "zones.txt").write_text("n\n")
+    assert "plan" in typed(world, "data", "update", "--dry-run").stdout
+    assert not (folder / "data.lock").exists()
+    told = typed(world, "data", "update", "sales")
+    assert told.exit_code == 0, told.stderr
+    lock = json.loads((folder / "data.lock").read_text())
+    assert {name: (each["files"], each["rows"]) for name, each in lock.items()} == {"sales": (1, 2)}
+    assert "zones of housing is not pinned" in typed(world, "data", "log", "housing").stderr
+    assert typed(world, "data", "update", "housing").exit_code == 0
+    assert set(json.loads((folder / "data.lock").read_text())) == {"sales", "zones"}
+    (world.work / "data" / "b.csv").write_text("x\n3\n")
+    told = typed(world, "data", "update")
+    assert f"was {lock['sales']['digest'][:8]}, 2 rows" in told.stdout
+    shown = json.loads(typed(world, "data", "log", "sales", "--json").stdout)
+    assert shown["schema"] == "branchline.data/1"
+    assert shown["sources"]["sales"]["rows"] == 3
+    assert typed(world, "data", "update", "seles").exit_code == 2
+
+
+def test_data_that_is_not_there_is_refused(world: RealGit) -> None:
+    service(world, text='data = { sales = "data/*.csv" }\n' + FILE)
+    told = typed(world, "data", "update")
+    assert told.exit_code == 1
+    assert "error[BL323]" in told.stderr
+
+
+# ------------------------------------------------------------------------------------------------ doctor
+
+
+def test_doctor_finds_this_machine_well(world: RealGit) -> None:
+    told = typed(world, "doctor", "--json")
+    found = json.loads(told.stdout)
+    assert found["schema"] == "branchline.doctor/1"
+    assert [each["name"] for each in found["findings"] if not each["ok"]] == []
+    assert told.exit_code == 0
+
+
+def test_doctor_names_the_cure_of_what_is_missing(
+    world: RealGit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BRANCHLINE_ENVOY", str(tmp_path / "none"))
+    told = typed(world, "doctor")
+    assert told.exit_code == 1
+    assert " no  envoy" in told.stdout
+    assert "cure: " in told.stdout
+    (tmp_path / "old").write_text("#!/bin/sh\necho 'envoy  version: abc/1.20.0/Clean/RELEASE/BoringSSL'\n")
+    (tmp_path / "old").chmod(0o755)
+    monkeypatch.setenv("BRANCHLINE_ENVOY", str(tmp_path / "old"))
+    assert "1.20.0" in typed(world, "doctor").stdout
+    outside = CliRunner().invoke(main, ["-C", str(tmp_path), "doctor"])
+    assert "is not inside a git repository" in outside.stdout
