@@ -335,7 +335,7 @@ class PortTaken(TrafficError):
     """The address {address} is taken."""
 
     code = "BL504"
-    hint = "branchline up --port 0"
+    hint = "branchline up --port N"
 
 
 class Unserved(TrafficError):
