@@ -207,10 +207,15 @@ class World:
         """Record an event as the builder, the evidence or a person would."""
         self.controller.recorder.record(service, event)
 
-    def ask(self, command: str, reference: str, dry_run: bool = False, **args: Any) -> tuple[tuple[str, str], ...]:
+    def ask(self, command: str, reference: str, **args: Any) -> tuple[tuple[str, str], ...]:
         """Ask as a person does, and return the steps that were named."""
         desk = self.controller.desk
-        return desk.ask(command, reference, args, actor="kim", because="kim says so", dry_run=dry_run).steps
+        return desk.ask(command, reference, args, actor="kim", because="kim says so", dry_run=False).steps
+
+    def plan(self, command: str, reference: str, **args: Any) -> tuple[tuple[str, str], ...]:
+        """Ask only what would be done."""
+        desk = self.controller.desk
+        return desk.ask(command, reference, args, actor="kim", because="kim says so", dry_run=True).steps
 
     def try_out(self, service: str, commit: str, gates: bool = True) -> list[Told]:
         """Run steps and gates of a commit as `run` does, to its end; returns what was told."""

@@ -8,8 +8,8 @@ What is done afterwards is exactly that, because nothing else is ever done.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from branchline.core import lifecycle as law
@@ -17,7 +17,7 @@ from branchline.core import names
 from branchline.core.events import Event
 from branchline.core.revision import Revision
 from branchline.core.service import Candidate, Phase, Service
-from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, Write, desired, plan
+from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, World, Write, desired, plan
 from branchline.engine.observing import Observer
 from branchline.engine.recording import Recorder
 from branchline.errors import NothingToDo, UnknownReference, UnknownService, UsageError
@@ -110,10 +110,26 @@ class Desk:
         return self.ports.catalog.revision(service.name, commit)
 
     def steps(self, before: Service, after: Service) -> tuple[tuple[str, str], ...]:
-        """What git, traffic and processes will see, in order, as (kind, text)."""
+        """What git, traffic and processes will see, in order, as (kind, text).
+
+        A conclusion leads on: what follows when git is seen to have it belongs to the plan.
+        """
         versions = {r.commit: r.version for r in self.ports.catalog.revisions(after.name)}
-        todo = plan(self.observer.whole(before).world, desired(after))
+        world, wanted = self.observer.whole(before).world, desired(after)
+        todo = plan(world, wanted)
+        for each in after.candidates:
+            if each.phase is Phase.CONCLUDING:
+                world = arrived(world, wanted)
+                after = law.move(after, law.Recorded(each.branch))
+                wanted = desired(after)
+                todo += plan(world, wanted)
         return tuple(described(step, versions) for step in todo)
+
+
+def arrived(world: World, wanted: World) -> World:
+    """The world when all that is wanted has been done."""
+    gone = {(each.branch, each.tip) for each in wanted.doomed}
+    return replace(wanted, branches=world.branches - gone, doomed=frozenset())
 
 
 def sole(service: Service) -> Candidate | None:
@@ -146,13 +162,19 @@ def described(step: Step, versions: Mapping[str, str]) -> tuple[str, str]:
             return "git", f"archive and delete {step.ref}"
 
 
-def did_you_mean(text: str, known: object) -> str:
+def did_you_mean(text: str, known: Sequence[str]) -> str:
     """A cause that names what is near."""
-    names_known = [str(each) for each in known] if isinstance(known, list | tuple) else []
-    near = difflib.get_close_matches(text, names_known, 1)
+    near = difflib.get_close_matches(text, known, 1)
     if near:
         return f"did you mean {near[0]}?"
-    return f"known: {', '.join(names_known)}" if names_known else "none is known yet"
+    return f"known: {', '.join(known)}" if known else "none is known yet"
+
+
+def _share(args: Mapping[str, Any]) -> int:
+    try:
+        return int(args["share"])
+    except (KeyError, ValueError):
+        raise UsageError("say which share, in whole per cent: split BRANCH --share 30") from None
 
 
 def _branch(service: Service, candidate: Candidate | None) -> str:
@@ -187,7 +209,7 @@ def _rollback(service: Service, candidate: Candidate | None, args: Mapping[str, 
 
 MEANINGS: dict[str, Callable[[Service, Candidate | None, Mapping[str, Any]], Event]] = {
     "approve": lambda s, c, a: law.Approved(_branch(s, c)),
-    "split": lambda s, c, a: law.Ramped(_branch(s, c), share=int(a["share"])),
+    "split": lambda s, c, a: law.Ramped(_branch(s, c), share=_share(a)),
     "conclude": _conclude,
     "extend": lambda s, c, a: law.Extended(_branch(s, c)),
     "keep": lambda s, c, a: law.Kept(_branch(s, c)),

@@ -1,0 +1,280 @@
+"""This file tests the answers: what is where, whether git is what production is, what happened, and why.
+
+Requirements: 1.09 and 1.16 (a revision and its evidence), 1.51 (parity), 3.02, 3.09 and 3.25 (history and status).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from branchline.core import lifecycle as law
+from branchline.core.evidence import Answer, Judgement, Plan
+from branchline.core.service import Phase
+from branchline.core.spec import Guardrails
+from branchline.engine.judging import Measurement
+from branchline.engine.reading import measurement_document
+from branchline.errors import GatewayDown, UnknownReference
+from tests.world import ALEX, MODEL, SAM, World
+
+
+def reader(world: World) -> Any:
+    return world.controller.reader
+
+
+def rows(world: World) -> dict[str, dict[str, Any]]:
+    return {row["branch"]: row for row in reader(world).status()["services"][0]["rows"]}
+
+
+def test_every_answer_is_json_with_its_schema(world: World) -> None:
+    world.released()
+    world.testing()
+    world.visit(["u1"])
+    world.settle()
+    answers = {
+        "branchline.status/1": reader(world).status(),
+        "branchline.parity/1": reader(world).parity(),
+        "branchline.history/1": reader(world).history("housing", 3),
+        "branchline.revision/1": reader(world).revision(SAM),
+        "branchline.why/1": reader(world).why(SAM),
+        "branchline.logs/1": reader(world).log("housing"),
+    }
+    for schema, document in answers.items():
+        assert json.loads(json.dumps(document))["schema"] == schema
+
+
+def test_status_says_of_each_revision_where_it_is_3_25(world: World) -> None:
+    first = world.released()
+    second = world.testing()
+    found = rows(world)
+    assert list(found) == ["main", SAM]
+    incumbent, challenger = found["main"], found[SAM]
+    assert (incumbent["commit"], incumbent["version"], incumbent["share"]) == (first, "1.0.0", 50)
+    assert (incumbent["state"], incumbent["healthy"], incumbent["detail"]) == ("incumbent", True, "")
+    assert incumbent["address"] == "http://127.0.0.1:20000/housing/"
+    assert (challenger["commit"], challenger["version"], challenger["share"]) == (second, "1.1.0", 50)
+    assert (challenger["state"], challenger["perimeter"], challenger["detail"]) == (
+        "A/B test",
+        "production",
+        NO_OUTCOME,
+    )
+    assert challenger["address"] == "http://127.0.0.1:20000/housing@1.1.0/"
+    assert reader(world).status("housing@sam")["services"][0]["name"] == "housing"
+    assert reader(world).status()["remote"] == {"reachable": True}
+
+
+NO_OUTCOME = "failed requests: 0 bad of 0; bad outcomes: 0 bad of 0"
+
+
+def test_status_names_what_somebody_waits_for_and_where_it_can_be_seen(world: World) -> None:
+    world.push(ALEX, MODEL.replace("rollout = {", 'rollout = { approval = "before",'))
+    world.settle()
+    world.ask("approve", ALEX)
+    world.settle()
+    tip = world.push(SAM)
+    world.settle()
+    row = rows(world)[SAM]
+    assert (row["state"], row["detail"], row["waits_for"]) == ("queued", "waits for: approval", "approval")
+    assert (row["perimeter"], row["healthy"], row["address"]) == (
+        "staging",
+        True,
+        "http://127.0.0.1:20000/housing@1.1.0/",
+    )
+    pins = {pin for each in world.router.endpoints("housing") for pin in each.pins if each.revision == tip}
+    assert "1.1.0" in pins  # that address leads there
+
+
+def test_status_keeps_the_reason_of_the_last_no(world: World) -> None:
+    world.released()
+    world.push(SAM, says={"unit": False})
+    world.settle()
+    row = rows(world)[SAM]
+    assert (row["state"], row["detail"], row["perimeter"]) == ("evaluation failed", "unit: it said no", "")
+    assert (row["share"], row["healthy"], row["address"]) == (0, False, "")
+
+
+def test_status_of_who_was_never_told_why_is_silent(world: World) -> None:
+    world.push()
+    world.controller.watch()
+    row = rows(world)[ALEX]
+    assert (row["state"], row["detail"], row["address"], row["version"]) == ("building", "", "", "")
+
+
+def test_status_before_anything_is_empty(world: World) -> None:
+    document = reader(world).status()
+    assert (document["services"], document["parity"]) == ([], {"ok": True, "drifts": []})
+
+
+def test_status_tells_troubles_of_its_service_alone(world: World) -> None:
+    world.released()
+    world.controller.troubles["housing", "start"] = "BL412: did not become ready"
+    world.controller.troubles["cars", "start"] = "BL412: other"
+    assert reader(world).status()["services"][0]["troubles"] == ["BL412: did not become ready"]
+
+
+def test_the_one_before_is_said_to_be_warm(world: World) -> None:
+    world.released()
+    world.testing()
+    world.record(law.Won(SAM))
+    world.settle()
+    assert rows(world)["main"]["detail"] == "the one before is warm"
+
+
+def test_without_traffic_yet_nothing_is_measured(world: World) -> None:
+    world.released()
+    tip = world.push(SAM)
+    world.launcher.behave[f"{tip}/production"] = "hangs"
+    world.settle()
+    row = rows(world)[SAM]
+    assert (row["detail"], row["measurement"], row["healthy"]) == ("no traffic yet", None, False)
+
+
+def test_a_measurement_is_told_in_numbers_and_in_one_line(world: World) -> None:
+    old = world.released()
+    new = world.testing()
+    arms = {old: lambda n: 4.0 + n % 3, new: lambda n: 4.2 + n % 3}
+    world.play(20, arms)
+    world.settle()
+    row = rows(world)[SAM]
+    measured = row["measurement"]
+    assert row["detail"] == measured["text"]
+    assert measured["text"].startswith("20 outcomes, ")
+    assert measured["text"].endswith("fewer than 100 units in an arm")
+    assert measured["low"] < measured["estimate"] < measured["high"]
+    assert measured["guardrails"]["bad outcomes"]["bad"] == 0
+    assert measured["verdict"] == {"side": "none yet", "reason": "fewer than 100 units in an arm"}
+
+
+def test_an_estimate_without_an_interval_or_a_reason_is_told_without(world: World) -> None:
+    seen = Measurement("old", "new", None, None, Guardrails(failed_requests=False))
+    assert measurement_document(seen)["text"] == "no outcome yet"
+    seen.judgement = Judgement(Plan(), Answer.CONTINUE, "", estimate=0.5, units_control=2, units_challenger=3)
+    assert measurement_document(seen) | {"guardrails": {}} == {
+        "metric": "", "guardrails": {}, "verdict": None, "estimate": 0.5, "low": None, "high": None, "units": 5,
+        "text": "5 outcomes, +0.50",
+    }  # fmt: skip
+
+
+# ── parity ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def drifts(world: World) -> list[str]:
+    return [each["what"] for each in reader(world).parity()["drifts"]]
+
+
+def test_parity_holds_at_rest_and_names_each_step_that_is_missing_1_51(world: World) -> None:
+    world.released()
+    world.testing()
+    assert reader(world).parity() == {
+        "schema": "branchline.parity/1", "ok": True, "services": ["housing"], "drifts": [],
+    }  # fmt: skip
+    world.launcher.end(world.launcher.running()[-1].nonce)
+    assert drifts(world) == ["to do: 1.0.0 100%", "to do: start 1.1.0 in production"]
+    world.settle()
+    world.clock.advance(31)
+    world.settle()
+    assert world.parity()
+
+
+def test_parity_names_a_trunk_that_is_no_revision(world: World) -> None:
+    world.released()
+    world.git.write("main", {"housing/serving.py": "# by hand\n"})
+    world.settle()
+    drift = reader(world).parity()["drifts"][0]
+    assert (drift["what"], drift["repair"]) == ("main shows no known revision", "git log main -- housing")
+
+
+def test_a_trunk_of_another_service_in_the_same_place_is_no_drift(world: World) -> None:
+    world.released()
+    world.git.write("major--housing--7", {"housing/serving.py": "# by hand\n"})
+    world.settle()
+    assert world.parity()
+
+
+def test_parity_names_what_holds_a_conclusion_up(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.refusing = True
+    world.record(law.Won(SAM))
+    world.settle()
+    assert f"{SAM} is concluding: permission" in drifts(world)
+
+
+def test_parity_names_a_challenger_whose_branch_is_gone(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.remove(SAM)
+    world.controller.observer.fetch()
+    drift = reader(world).parity()["drifts"][0]
+    assert drift["what"] == f"{SAM} serves but its branch is gone"
+    assert drift["repair"] == f"branchline abort {SAM}"
+
+
+def test_what_cannot_be_seen_is_a_drift(world: World) -> None:
+    world.released()
+    world.router.down = True
+    assert reader(world).parity()["drifts"] == [
+        {"service": "housing", "kind": "unseen", "what": GatewayDown().message, "repair": "branchline up"}
+    ]
+
+
+# ── the past ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_history_is_paged_newest_first_3_02(world: World) -> None:
+    world.released()
+    entries = reader(world).history("housing", 2)["entries"]
+    assert [e["event"] for e in entries] == ["Recorded", "GatesPassed"]
+    assert [e["event"] for e in reader(world).history(before=entries[-1]["number"])["entries"]] == ["Built", "Opened"]
+
+
+def test_a_revision_has_its_gates_and_steps_1_16(world: World) -> None:
+    first = world.released()
+    document = reader(world).revision("housing@1.0.0")
+    assert (document["name"], document["commit"], document["trained"]) == ("housing@1.0.0", first, first)
+    assert [(gate["gate"], gate["result"]) for gate in document["gates"]] == [
+        ("test-plan", "pass"), ("log", "pass"), ("unit", "pass"),
+    ]  # fmt: skip
+    assert [(step["step"], step["state"]) for step in document["steps"]] == [("train", "ran")]
+    assert document["artifacts"].keys() == {"train"}
+    assert "spec" not in document
+
+
+def test_why_each_step_ran_or_was_reused(world: World) -> None:
+    world.released()
+    world.git.write(SAM, {"notes.md": "only words\n"})
+    world.settle()
+    step = reader(world).why(SAM)["steps"][0]
+    assert (step["state"], step["why"]) == ("reused", "nothing it depends on changed")
+    assert reader(world).why(SAM, "clean")["steps"] == []
+
+
+def test_why_is_answered_even_when_the_build_failed(world: World) -> None:
+    world.push(says={"train": "raise no rows"})
+    world.settle()
+    step = reader(world).why(ALEX)["steps"][0]
+    assert (step["state"], step["summary"]) == ("failed", "ValueError: no rows")
+
+
+def test_why_of_nothing_is_refused(world: World) -> None:
+    world.push(says={"train": "raise no rows"})
+    world.push("experiment--housing--sam", says={"train": "raise no rows"})
+    world.settle()
+    with pytest.raises(UnknownReference):
+        reader(world).why("housing")
+
+
+def test_logs_are_those_of_the_revision_that_is_meant(world: World) -> None:
+    world.released()
+    world.testing()
+    assert [log["name"] for log in reader(world).log("housing@incumbent")["logs"]] == [
+        "1.0.0-alex.1 staging 0000000000000001", "1.0.0 production 0000000000000002",
+    ]  # fmt: skip
+    mine = reader(world).log(SAM)["logs"]
+    assert mine[-1]["text"] == "housing@1.1.0 starts"
+    assert mine[-1]["state"] == "ready"
+    world.ask("abort", SAM)
+    assert len(reader(world).log("housing")["logs"]) == 2  # the incumbent's, when no branch is meant
+    assert world.phase(SAM) is Phase.ROLLED_BACK
