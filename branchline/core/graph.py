@@ -26,6 +26,18 @@ def parameters_of(source: str, function: str) -> tuple[str, ...] | None:
     return None
 
 
+def needed_by(call: str, sources: Mapping[str, str]) -> tuple[str, ...]:
+    """What the function `module:function` needs by name; raises ValueError in words when there is none to be read."""
+    module, _, function = call.partition(":")
+    try:
+        named = parameters_of(sources[module], function) if module in sources else None
+    except SyntaxError as error:
+        raise ValueError(f"{module} is no Python: {error.msg} in line {error.lineno}") from error
+    if named is None:
+        raise ValueError(f"there is no function {call}")
+    return named
+
+
 def needs(spec: Spec, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """What every step needs by name: `sources` is the text of the service's modules by module name.
 
@@ -38,12 +50,11 @@ def needs(spec: Spec, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     for step in spec.steps:
         wanted = step.inputs
         if step.call:
-            module, _, function = step.call.partition(":")
-            named = parameters_of(sources[module], function) if module in sources else None
-            if named is None:
-                problems.append(f"step {step.name}: there is no function {step.call}")
+            try:
+                wanted = needed_by(step.call, sources)
+            except ValueError as error:
+                problems.append(f"step {step.name}: {error}")
                 continue
-            wanted = named
         problems += [
             f"step {step.name} needs {name!r}, which is no step, data source or parameter"
             for name in wanted

@@ -198,10 +198,9 @@ def run_command(this: Build, step: Step, stopped: Stopped) -> None:
     work = this.home / "work" / step.name
     shutil.copytree(this.prepared.folder, work, symlinks=True)
     env = closed_environment(this.prepared, this.home)
+    given = dict(this.prepared.spec.parameters) | dict(this.prepared.data) | this.results
     for name in step.inputs:
-        env[f"BRANCHLINE_{name.upper().replace('-', '_')}"] = str(
-            this.results.get(name) or this.prepared.data.get(name)
-        )
+        env[f"BRANCHLINE_{name.upper().replace('-', '_')}"] = str(given[name])
     log = this.home / f"{step.name}.log"
     finished = this.ports.runner.run(Task(step.command, work, env, log, step.seconds), stopped)
     output = work / step.output

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 import uuid
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from branchline.core import gates as judged
-from branchline.core.graph import parameters_of
+from branchline.core.graph import needed_by
 from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.core.spec import Gate
@@ -91,14 +90,14 @@ def built_in(this: Evaluation, method: Method) -> list[GateResult]:
 
 def run_gate(this: Evaluation, gate: Gate) -> GateResult:
     """Run one gate and say what it found."""
-    begun = time.monotonic()
+    begun = this.ports.clock.monotonic()
     run = {"call": run_call, "pytest": run_pytest, "command": run_command, "compare": run_compare, "load": run_load}[
         gate.kind
     ]
     result = run(this, gate)
     log = this.home / f"{gate.name}.log"
     kept = this.ports.artifacts.put(log) if log.exists() and log.stat().st_size else ""
-    return replace(result, seconds=round(time.monotonic() - begun, 3), log=kept)
+    return replace(result, seconds=round(this.ports.clock.monotonic() - begun, 3), log=kept)
 
 
 def results_of(ports: Ports, revision: Revision | None) -> dict[str, str]:
@@ -108,11 +107,10 @@ def results_of(ports: Ports, revision: Revision | None) -> dict[str, str]:
 
 def run_call(this: Evaluation, gate: Gate) -> GateResult:
     """A function of the service: its parameters name results, data, parameters, `incumbent` or `staging`."""
-    module, _, function = gate.call.partition(":")
-    texts = modules(this.prepared.folder)
-    needs = parameters_of(texts[module], function) if module in texts else None
-    if needs is None:
-        return GateResult(gate.name, Result.FAIL, f"there is no function {gate.call}")
+    try:
+        needs = needed_by(gate.call, modules(this.prepared.folder))
+    except ValueError as error:
+        return GateResult(gate.name, Result.FAIL, str(error))
     mine = results_of(this.ports, this.revision)
     order = {
         "step": gate.name,
@@ -151,14 +149,18 @@ def run_pytest(this: Evaluation, gate: Gate) -> GateResult:
     shutil.rmtree(work, ignore_errors=True)
     if finished.timed_out:
         return GateResult(gate.name, Result.FAIL, f"stopped after {gate.seconds:g} s")
-    if not report.exists():
+    counts = counted(report)
+    if counts is None:
         return GateResult(gate.name, Result.FAIL, f"pytest did not run (exit {finished.exit}): {last(finished)}")
-    return judged.tested(gate, counted(report), finished.exit)
+    return judged.tested(gate, counts, finished.exit)
 
 
-def counted(report: Path) -> dict[str, int]:
-    """The counts of a JUnit file: tests, failures, errors, skipped."""
-    root = ElementTree.parse(report).getroot()
+def counted(report: Path) -> dict[str, int] | None:
+    """The counts of a JUnit file: tests, failures, errors, skipped; None when there is none that was finished."""
+    try:
+        root = ElementTree.parse(report).getroot()
+    except (FileNotFoundError, ElementTree.ParseError):
+        return None
     suites = [root] if root.tag == "testsuite" else list(root)
     return {
         name: sum(int(suite.get(name, 0)) for suite in suites) for name in ("tests", "failures", "errors", "skipped")
@@ -189,9 +191,10 @@ def number_at(results: Mapping[str, str], path: str) -> float | None:
     """The number at `STEP.KEY.KEY` in the JSON results; None when there is none."""
     step, *keys = path.split(".")
     file = Path(results[step]) / "value.json" if step in results else None
-    if file is None or not file.exists():
+    try:
+        found: object = json.loads(file.read_text(encoding="utf-8")) if file else None
+    except (OSError, ValueError):
         return None
-    found: object = json.loads(file.read_text(encoding="utf-8"))
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

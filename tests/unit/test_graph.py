@@ -1,0 +1,73 @@
+"""This file tests the order of steps, and that what they need is read from the text without running it.
+
+Requirements: 1.17 (the steps are a DAG); F4 (a cycle is named), F5 (a missing step or input).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from branchline.core import graph
+from branchline.core.spec import Spec, Step
+from branchline.errors import BadDag
+
+TEXT = "def train(clean, /, rows, *, rate): ...\nasync def serve(): ...\nx = 1\n"
+
+
+def spec(*steps: Step) -> Spec:
+    return Spec("housing", "housing", data=(("sales", "data/*.csv"),), parameters=(("rate", "3"),), steps=steps)
+
+
+def test_parameters_are_read_and_nothing_is_run() -> None:
+    assert graph.parameters_of(TEXT, "train") == ("clean", "rows", "rate")
+    assert graph.parameters_of(TEXT, "serve") == ()
+    assert graph.parameters_of("raise SystemExit\n" + TEXT, "serve") == ()
+    assert graph.parameters_of(TEXT, "gone") is None
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        ("steps:gone", "there is no function steps:gone"),
+        ("nowhere:train", "there is no function nowhere:train"),
+        ("broken:train", "broken is no Python: invalid syntax in line 2"),
+    ],
+)
+def test_what_cannot_be_read_is_said(call: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        graph.needed_by(call, {"steps": TEXT, "broken": "x = 1\ndef ?\n"})
+
+
+def test_steps_stand_after_what_they_need_1_17() -> None:
+    dag = spec(
+        Step("report", command=("make",), inputs=("train", "rate"), output="report.html"),
+        Step("train", call="steps:train"),
+        Step("clean", call="steps:clean"),
+    )
+    sources = {"steps": "def train(clean, rate): ...\ndef clean(sales): ...\n"}
+    found = graph.needs(dag, sources)
+    assert found == {"report": ("train", "rate"), "train": ("clean", "rate"), "clean": ("sales",)}
+    assert graph.order(dag, found) == ("clean", "train", "report")
+
+
+def test_all_that_is_missing_is_named_at_once_F5() -> None:
+    dag = spec(
+        Step("train", call="steps:train"),
+        Step("gone", call="steps:gone"),
+        Step("make", inputs=("nothing",), output="x"),
+    )
+    with pytest.raises(BadDag) as caught:
+        graph.needs(dag, {"steps": TEXT})
+    assert caught.value.cause == (
+        "step train needs 'clean', which is no step, data source or parameter; "
+        "step train needs 'rows', which is no step, data source or parameter; "
+        "step gone: there is no function steps:gone; "
+        "step make needs 'nothing', which is no step, data source or parameter"
+    )
+
+
+def test_a_cycle_is_printed_F4() -> None:
+    dag = spec(Step("a", call="s:a"), Step("b", call="s:b"))
+    with pytest.raises(BadDag) as caught:
+        graph.needs(dag, {"s": "def a(b): ...\ndef b(a): ...\n"})
+    assert caught.value.cause in ("a cycle: a > b > a", "a cycle: b > a > b")

@@ -1,0 +1,41 @@
+"""This file tests who may say what: a branch its own steps and share, the trunk alone the policy.
+
+Requirements: 1.40 (the closure); F10 (a branch cannot widen its own policy).
+"""
+
+from __future__ import annotations
+
+import json
+
+from branchline.core.spec import Gate, Guardrails, Metric, Rollout, Spec, Step, as_json, governed
+
+OWN = Spec(
+    "housing", "ml/housing", steps=(Step("train", call="steps:train"),), metric=Metric("stars", mde=1.0),
+    gates=(Gate("unit", "pytest", seconds=1.0),), rollout=Rollout(slots=9, share=33, approval="", skip_ab="hurry"),
+    guardrails=Guardrails(failed_requests=False), shared=("lib",),
+)  # fmt: skip
+TRUNK = Spec(
+    "housing", "ml/housing", gates=(Gate("unit", "pytest"), Gate("data", "call", call="gates:data")),
+    rollout=Rollout(slots=2, share=10, approval="before"), guardrails=Guardrails(tolerated_ratio=2.0),
+)  # fmt: skip
+
+
+def test_the_trunk_says_policy_and_the_branch_its_own_share_F10() -> None:
+    found = governed(OWN, TRUNK)
+    assert found.rollout == Rollout(slots=2, share=33, approval="before")
+    assert found.guardrails == TRUNK.guardrails
+    assert found.gates == (OWN.gates[0], TRUNK.gates[1])  # a gate of the trunk cannot be left out
+    assert (found.steps, found.metric) == (OWN.steps, OWN.metric)
+
+
+def test_a_first_revision_governs_itself() -> None:
+    assert governed(OWN, None) is OWN
+
+
+def test_a_service_is_its_folder_and_what_it_shares_1_40() -> None:
+    assert OWN.closure == ("ml/housing", "lib")
+
+
+def test_a_frozen_spec_is_one_line_of_json() -> None:
+    assert json.loads(as_json(OWN))["rollout"]["share"] == 33
+    assert "\n" not in as_json(OWN)
