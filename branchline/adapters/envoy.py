@@ -87,7 +87,7 @@ class Envoy:
         log = self.folder / "envoy.log"
         boot = f"{time.time_ns() // 1_000_000:013d}"
         argv = [str(program), "-c", str(self.folder / "bootstrap.json"), "--disable-hot-restart",
-                "--reject-unknown-dynamic-fields", "--file-flush-interval-msec", "200", "--log-level", "warning",
+                "--reject-unknown-dynamic-fields", "--file-flush-interval-msec", "20", "--log-level", "warning",
                 "--concurrency", str(self._concurrency), "--drain-time-s", "5"]  # fmt: skip
         # No Popen: it complains about a child that outlives it, which is what this one is for.
         out = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

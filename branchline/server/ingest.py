@@ -25,6 +25,8 @@ from branchline.server.wire import problem
 LARGEST = 1 << 20  # bytes of a body (F74)
 MOST = 10_000  # outcomes in a batch
 BAD = {"unknown", "conflict", "refused"}
+LOG_SECONDS = 0.03  # the gateway writes its log every 20 ms: a report may be here before the request that it is about
+LOOKS = 10
 
 
 class Report(BaseModel):
@@ -99,12 +101,30 @@ def keep(controller: Controller, service: str, reports: list[Report]) -> JSONRes
     """Keep outcomes durably and say of each what became of it."""
     metric = metric_of(controller, service)
     outcomes = [outcome_of(service, report) for report in reports]
-    controller.read_exposures()
-    words = controller.ports.observations.report(outcomes, {service: metric}, at=controller.ports.clock.now())
+    words = words_for(controller, metric, outcomes)
     status = 200
     if all(word in BAD for word in words):
         status = 409 if "conflict" in words else 404
-    return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": list(words)}, status)
+    return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": words}, status)
+
+
+def words_for(controller: Controller, metric: Metric, outcomes: list[Outcome]) -> list[str]:
+    """What became of each, once the log tells of every request before it; who is unknown is asked about again.
+
+    Without the first wait a report by unit would be joined with what the unit saw in an experiment before.
+    """
+    ports, words = controller.ports, ["unknown"] * len(outcomes)
+    at = ports.clock.now()
+    for _ in range(LOOKS):
+        left = [place for place, word in enumerate(words) if word == "unknown"]
+        if not left:
+            break
+        ports.clock.wait(LOG_SECONDS)
+        controller.read_exposures()
+        found = ports.observations.report([outcomes[place] for place in left], {outcomes[0].service: metric}, at=at)
+        for place, word in zip(left, found, strict=True):
+            words[place] = word
+    return words
 
 
 def outcome_of(service: str, report: Report) -> Outcome:
