@@ -60,6 +60,7 @@ class Controller:
         self.workshop = Workshop(*parts, self.progress, self.troubles, self.reconciler.staged)
         self.judge = Judge(*parts, self.progress)
         self.trials = Trials(*parts, self.reconciler, self.progress)
+        self.trials.sweep()
         self.desk = Desk(*parts)
         self.reader = Reader(*parts, self.judge, self.desk, self.troubles)
 

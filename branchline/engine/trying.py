@@ -21,7 +21,7 @@ from branchline.engine.preparing import Prepared, governed_spec, group_of, prepa
 from branchline.engine.progress import Progress
 from branchline.engine.reconciling import TRIAL, Reconciler, last_line
 from branchline.engine.recording import Recorder
-from branchline.errors import BranchlineError, StartFailed, UnknownReference
+from branchline.errors import BranchlineError, Fenced, StartFailed, UnknownReference
 from branchline.ports import Instance, Ports, Stamp
 
 
@@ -41,11 +41,21 @@ class Trials:
         threading.Thread(target=self._run, args=(service, commit, topic, gates), name=topic, daemon=True).start()
         return topic
 
+    def sweep(self) -> None:
+        """End the groups of runs whose daemon has gone (I22)."""
+        for instance in self.ports.launcher.instances():
+            if instance.perimeter == TRIAL and instance.state in ("starting", "ready"):
+                self._stop(instance.service, instance.nonce)
+
     def _run(self, service: str, commit: str, topic: str, gates: bool) -> None:
         try:
             found = self._steps_and_gates(service, commit, topic, gates)
         except BranchlineError as error:
             self.progress.note(service, topic, "no", "end", error.message, problem=problem(error))
+            return
+        except Exception as error:  # noqa: BLE001 - whoever waits for the end must hear of it
+            told = BranchlineError(f"{type(error).__name__}: {error}")
+            self.progress.note(service, topic, "no", "end", told.cause, problem=problem(told))
             return
         bad = [each.gate for each in found if each.result is not Result.PASS]
         self.progress.note(service, topic, "no" if bad else "ok", "end", ", ".join(bad), failed=bad)
@@ -100,8 +110,14 @@ class Trials:
         raise StartFailed(last_line(log), revision=f"{revision.service}@{revision.short}", log=log)
 
     def _unstage(self, service: str, nonce: str) -> None:
-        self.ports.launcher.stop(nonce, self._stamp(service))
+        self._stop(service, nonce)
         self.reconciler.production(service)
+
+    def _stop(self, service: str, nonce: str) -> None:
+        try:
+            self.ports.launcher.stop(nonce, self._stamp(service))
+        except Fenced:  # something was recorded just now, which says nothing of a run
+            self._stop(service, nonce)
 
     def _incumbent(self, service: str) -> Revision | None:
         lines = self.recorder.service(service).lines
