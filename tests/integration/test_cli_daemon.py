@@ -1,0 +1,454 @@
+"""This file tests the commands as clients of the daemon's API: the real API over a world of fakes, on a real socket.
+
+What is asked is what happens: after each change the effects on git, traffic and processes are compared with the plan
+that `--dry-run` printed. The daemon's own process, and routes that are changed without it, are real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from click.testing import CliRunner, Result
+
+from branchline.cli import follow
+from branchline.cli.main import main
+from branchline.cli.transport import Client
+from branchline.engine.asking import described
+from branchline.server.daemon import listening
+from branchline.server.wire import api
+from branchline.settings import Settings, made, settings_of
+from tests.gateways import gateway
+from tests.repositories import RealGit
+from tests.waiting import wait_until
+from tests.world import ALEX, APP, MODEL, SAM, World
+
+APPROVED = MODEL.replace('rollout = { warm = "60s" }', 'rollout = { warm = "60s", approval = "after" }')
+
+
+class Place:
+    """A person's work tree, and a daemon's API over fakes behind its socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.git = RealGit(folder / "repo")
+        self.world = World(folder / "state")
+        self.settings: Settings = made(settings_of(self.git.work, self.git.work / ".git"))
+
+    def type(self, *words: str) -> Result:
+        """Type a command in the work tree."""
+        return CliRunner().invoke(main, ["-C", str(self.git.work), *words], prog_name="branchline")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Type a command in a process of its own: what it starts is not a child of the tests."""
+        command = [sys.executable, "-m", "branchline.cli.main", *words]
+        return subprocess.run(command, cwd=self.git.work, capture_output=True, text=True)
+
+    def read(self, *words: str) -> dict[str, Any]:
+        """What a reading command answers as JSON."""
+        told = self.type(*words, "--json")
+        assert told.exit_code == 0, told.stderr
+        found: dict[str, Any] = json.loads(told.stdout)
+        return found
+
+    @property
+    def client(self) -> Client:
+        """The API itself."""
+        return Client(self.settings.socket)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer on the socket meanwhile."""
+        config = uvicorn.Config(api(self.world.controller), log_config=None, access_log=False, lifespan="off")
+        server = uvicorn.Server(config)
+        socket = listening(self.settings.socket)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[socket])))
+        thread.start()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            thread.join()
+            socket.close()
+            self.settings.socket.unlink(missing_ok=True)
+
+    @contextmanager
+    def living(self) -> Iterator[None]:
+        """Let the controller's passes run meanwhile, as the daemon's threads do."""
+        over = threading.Event()
+
+        def live() -> None:
+            while not over.wait(0.005):
+                self.world.round()
+
+        thread = threading.Thread(target=live)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made_place = Place(tmp_path)
+    with made_place.answering():
+        yield made_place
+
+
+# ------------------------------------------------------------------------------------------------ looking
+
+
+def test_status_shows_who_serves_and_how_every_branch_stands(place: Place) -> None:
+    """3.25: revision by place, each with its branch, share and state."""
+    place.world.released()
+    place.world.testing()
+    told = place.type("status")
+    assert told.exit_code == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert lines[0].split() == ["SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE"]
+    assert lines[1].split()[:7] == ["housing", "main", "1.0.0", "production", "50%", "####", "incumbent"]
+    assert lines[2].split()[:6] == [SAM, "1.1.0", "production", "50%", "####", "A/B"]
+    assert "parity    ok" in told.stdout
+    found = place.read("status", "housing")
+    assert found["schema"] == "branchline.status/1"
+    assert [row["branch"] for row in found["services"][0]["rows"]] == ["main", SAM]
+
+
+def test_status_of_nothing_says_what_to_type(place: Place) -> None:
+    assert "branchline init" in place.type("status").stdout
+
+
+def test_an_unknown_service_is_answered_with_what_is_near(place: Place) -> None:
+    place.world.released()
+    told = place.type("status", "hosing")
+    assert told.exit_code == 2
+    assert "error[BL102]" in told.stderr
+    assert "did you mean housing?" in told.stderr
+    problem = json.loads(place.type("status", "hosing", "--json").stderr)
+    assert (problem["code"], problem["status"]) == ("BL102", 404)
+
+
+def test_parity_is_an_exit_status(place: Place) -> None:
+    """1.51: each drift with its repair."""
+    place.world.released()
+    told = place.type("parity")
+    assert (told.exit_code, told.stdout) == (0, "ok: git and production agree for housing\n")
+    place.world.testing()
+    place.world.git.remove(SAM)
+    place.world.controller.observer.fetch()
+    told = place.type("parity")
+    assert told.exit_code == 1
+    assert "serves but its branch is gone" in told.stdout
+    assert "repair: branchline" in told.stdout
+    assert "drift" in place.type("status").stdout
+    assert json.loads(place.type("parity", "--json").stdout)["ok"] is False
+
+
+def test_history_says_who_did_what(place: Place) -> None:
+    """3.02, 3.09."""
+    place.world.released()
+    place.world.ask("freeze", "housing")
+    told = place.type("history", "housing", "--limit", "2")
+    assert told.exit_code == 0
+    assert len(told.stdout.splitlines()) == 2
+    assert "Frozen" in told.stdout.splitlines()[0]
+    assert "kim says so" in told.stdout
+    assert place.read("history", "--limit", "1")["entries"][0]["event"] == "Frozen"
+    number = place.read("history", "--limit", "1")["entries"][0]["number"]
+    assert "Frozen" not in place.type("history", "--before", str(number)).stdout
+
+
+def test_why_tells_of_every_step_and_logs_of_every_instance(place: Place) -> None:
+    place.world.released()
+    told = place.type("why", "housing")
+    assert " ok  train" in told.stdout
+    assert place.type("why", "housing", "train").stdout == told.stdout
+    assert "no step of that name" in place.type("why", "housing", "nothing").stderr
+    assert "1.0.0 production" in place.type("logs", "housing").stderr
+    assert place.read("logs", "housing")["schema"] == "branchline.logs/1"
+    (place.settings.state / "daemon.log").write_text("one\ntwo\nthree\n")
+    assert place.type("logs", "daemon", "-n", "2").stdout == "two\nthree\n"
+    assert place.type("logs", "gateway").exit_code == 0
+
+
+def test_watch_gives_a_line_whenever_something_changes_and_ends_with_130(place: Place) -> None:
+    """NDJSON for programs; Ctrl-C detaches and cancels nothing."""
+    place.world.released()
+    command = [sys.executable, "-m", "branchline.cli.main", "status", "--watch", "--json"]
+    with subprocess.Popen(
+        command, cwd=place.git.work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        first = json.loads(watching.stdout.readline())
+        place.world.ask("freeze", "housing")
+        second = json.loads(watching.stdout.readline())
+        watching.send_signal(2)
+        said = watching.stderr.read()
+        assert watching.wait() == 130
+    assert (first["services"][0]["frozen"], second["services"][0]["frozen"]) == (False, True)
+    assert "goes on" in said
+
+
+# ------------------------------------------------------------------------------------------------ changing
+
+
+CHANGES: list[tuple[tuple[str, ...], str]] = [
+    (("split", SAM, "--share", "30"), "Ramped"),
+    (("abort", "housing@challenger"), "Aborted"),
+    (("close", SAM), "Withdrew"),
+    (("freeze", "housing"), "Frozen"),
+]
+
+
+@pytest.mark.parametrize(("words", "event"), CHANGES)
+def test_what_is_done_is_the_plan_that_was_shown(place: Place, words: tuple[str, ...], event: str) -> None:
+    """--dry-run prints the git, traffic and process plan and changes nothing; what follows is exactly that plan."""
+    world = place.world
+    world.released()
+    world.testing()
+    events, effects = list(world.events()), len(world.effects)
+    planned = place.type(*words, "--dry-run")
+    assert planned.exit_code == 0, planned.stderr
+    assert (world.events(), len(world.effects)) == (events, effects)
+    as_json = json.loads(place.type(*words, "--dry-run", "--json").stdout)
+    assert as_json["schema"] == "branchline.plan/1"
+    with place.living():
+        told = place.type(*words, "--yes", "--because", "kim says so")
+    world.settle()
+    assert told.exit_code == 0, told.stderr
+    assert world.events()[-1] == event
+    entry = world.last(event)
+    assert (entry.actor, entry.because) == ("Test <test@example.invalid>", "kim says so")
+    versions = {revision.commit: revision.version for revision in world.catalog.revisions("housing")}
+    done = [list(described(step, versions)) for step in world.effects[effects:]]
+    for kind in ("git", "traffic", "process"):  # each in its order; they do not wait for one another
+        assert [step for step in done if step[0] == kind] == [step for step in as_json["steps"] if step[0] == kind]
+    shown = [line.removeprefix("plan").split(None, 1) for line in planned.stdout.splitlines()]
+    assert [[kind, text] for kind, text in shown] == as_json["steps"] or not as_json["steps"]
+
+
+def test_what_changes_production_needs_a_yes_where_nobody_can_be_asked(place: Place) -> None:
+    """Killer: let `agreed` return without a terminal."""
+    place.world.released()
+    place.world.testing()
+    for words in (("abort", SAM), ("split", SAM, "--share", "10"), ("close", SAM, "--no-input")):
+        told = place.type(*words)
+        assert told.exit_code == 2
+        assert "error[BL110]" in told.stderr
+    assert place.world.events()[-1] == "GatesPassed"
+
+
+@pytest.mark.parametrize(("answer", "code", "event"), [("housing", 0, "Aborted"), ("no", 1, "GatesPassed")])
+def test_on_a_terminal_the_service_is_typed(place: Place, answer: str, code: int, event: str) -> None:
+    place.world.released()
+    place.world.testing()
+    mine, theirs = pty.openpty()
+    command = [sys.executable, "-m", "branchline.cli.main", "abort", SAM]
+    with place.living():
+        asking = subprocess.Popen(
+            command, cwd=place.git.work, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, start_new_session=True
+        )
+        os.close(theirs)
+        said = b""
+        while b"to abort" not in said:
+            said += os.read(mine, 1000)
+        os.write(mine, f"{answer}\n".encode())
+        asking.communicate()
+    os.close(mine)
+    assert asking.returncode == code
+    assert place.world.events()[-1] == event
+
+
+def test_what_cannot_happen_now_is_refused_with_three(place: Place) -> None:
+    place.world.released()
+    told = place.type("approve", "housing@1.0.0", "--yes")
+    assert told.exit_code == 3
+    assert "error[BL105]" in told.stderr
+
+
+def test_conclude_waits_for_evidence_and_then_for_a_person(place: Place) -> None:
+    """Exit 5 while undecided; a won one that waits for approval is agreed to (settled §2)."""
+    world = place.world
+    world.released(toml=APPROVED)
+    assert "no open branches" in place.type("conclude", "housing").stderr
+    commit = world.testing()
+    undecided = place.type("conclude", "housing")
+    assert undecided.exit_code == 5
+    for number in range(8):
+        world.play(200, {commit: lambda n: 8 + n % 2}, seed=f"a{number}-")
+        arms = world.service().line(1).incumbent or ""
+        world.play(200, {arms: lambda n: 2 + n % 2, commit: lambda n: 8 + n % 2}, seed=f"b{number}-")
+        world.settle()
+    assert world.on(SAM).phase.value == "won"
+    planned = place.type("conclude", "housing", "--dry-run")
+    assert planned.exit_code == 0, planned.stderr
+    assert "verdict  1.1.0: won" in planned.stderr
+    assert "make main show 1.1.0" in planned.stdout
+    with place.living():
+        done = place.type("conclude", SAM, "--yes")
+        assert done.exit_code == 0, done.stderr
+        assert wait_until(lambda: world.service().line(1).incumbent == commit)
+    assert "undo: branchline rollback housing" in done.stderr
+    with place.living():
+        assert place.type("rollback", "housing", "--yes").exit_code == 0
+    assert world.events()[-1] in ("RolledBack", "Recorded")
+
+
+def test_sync_under_test_is_refused_and_offers_what_is_left(place: Place) -> None:
+    """settled §6."""
+    place.world.released()
+    place.world.testing()
+    place.git.write(SAM, {"housing/branchline.toml": APP})
+    told = place.type("sync", SAM)
+    assert told.exit_code == 3
+    assert f"branchline sync --keep {SAM}" in told.stderr
+    assert f"branchline abort {SAM}" in told.stderr
+
+
+def test_sync_merges_the_trunk_and_pushes(place: Place) -> None:
+    git = place.git
+    git.write(ALEX, {"housing/branchline.toml": APP})
+    trunk = git.write("main", {"other.txt": "new\n"})
+    assert place.type("sync", ALEX, "--dry-run").stdout.splitlines()[-1] == f"plan     git push origin {ALEX}"
+    told = place.type("sync", ALEX)
+    assert told.exit_code == 0, told.stderr
+    assert trunk in git.parents(git.tip(ALEX))
+    assert "up to date" in place.type("sync").stderr
+    git.git("pull", "--quiet")
+    git.write("main", {"other.txt": "theirs\n"})
+    git.write(ALEX, {"other.txt": "mine\n"})
+    git.git("pull", "--quiet")
+    told = place.type("sync")
+    assert told.exit_code == 1
+    assert "error[BL205]" in told.stderr
+    assert "other.txt" in told.stderr
+
+
+# ------------------------------------------------------------------------------------------------ following
+
+
+def test_following_a_branch_ends_where_it_rests(place: Place) -> None:
+    """`deploy` after its push: notes as they come, the staging address, then the rest."""
+    world = place.world
+    tip = world.push(ALEX)
+    notes: list[str] = []
+    staged: list[str] = []
+    with place.living():
+        found = follow.to_the_rest(
+            place.client, "housing", ALEX, tip, 0, lambda note: notes.append(note["name"]), 20,
+            lambda row: staged.append(row["address"]),
+        )  # fmt: skip
+    assert (found.code, found.word) == (0, "serves")
+    assert "gate unit" in notes
+    bad = world.push(SAM, says={"unit": False})
+    with place.living():
+        found = follow.to_the_rest(
+            place.client, "housing", SAM, bad, 0, lambda note: None, 20, lambda row: staged.append(row["address"])
+        )
+    assert (found.code, found.word) == (1, "stays")
+    assert "unit" in found.text
+    assert follow.told_so_far(place.client, "housing", SAM, bad) > 0
+    found = follow.to_the_rest(
+        place.client, "housing", "experiment--housing--kim", "c", 0, lambda note: None, 0, lambda row: None
+    )
+    assert found.code == 5
+
+
+def test_run_tells_every_step_and_gate_and_exits_with_their_answer(place: Place) -> None:
+    """A gate that fails is a result: `no  gate ...`, exit 1, no code."""
+    files = {"housing/branchline.toml": MODEL, "housing/EXPERIMENT.md": "x\n"}
+    place.git.write("main", files)
+    place.git.git("pull", "--quiet")
+    world = place.world
+    tip = world.push(ALEX)
+    bad = world.push(SAM, says={"unit": False})
+    client = place.client
+    for commit, mark in ((tip, "ok"), (bad, "no")):
+        topic = client.post("/v1/run", {"service": "housing", "commit": commit, "gates": True})["topic"]
+        names: list[str] = []
+        end = follow.to_the_end(client, topic, lambda note, names=names: names.append(note["name"]))  # type: ignore[misc]
+        assert end["mark"] == mark
+        assert "train" in names
+    told = place.type("run", "housing")
+    assert told.exit_code == 2
+    assert "error[BL104]" in told.stderr, "the world of fakes does not know our commit"
+
+
+# ------------------------------------------------------------------------------------------------ without the daemon
+
+
+def test_rollback_works_from_the_files_alone(tmp_path: Path, runtime_dir: Path) -> None:
+    """With everything else dead the command is the route writer, and the journal tells the daemon (settled §4)."""
+    place = Place(tmp_path)
+    with gateway(place.settings.state, place.settings.runtime) as real:
+        old, new = real.backyard.add("a" * 40, "1.0.0"), real.backyard.add("b" * 40, "1.1.0")
+        real.serve((old, 50), (new, 50))
+        planned = place.type("rollback", "housing", "--dry-run")
+        assert planned.exit_code == 0, planned.stderr
+        assert place.type("abort", SAM).exit_code == 2
+        told = place.type("abort", "housing", "--yes", "--because", "it hurts")
+        assert told.exit_code == 0, told.stderr
+        assert "the daemon does not answer" in told.stderr
+        assert {answer.revision for answer in real.units(20).values()} == {old.revision}
+        (entry,) = real.another().offline()
+        assert (entry["because"], entry["actor"]) == ("it hurts", "Test <test@example.invalid>")
+        nothing = place.type("rollback", "housing", "--yes")
+        assert nothing.exit_code == 69
+
+
+def test_without_daemon_and_gateway_nothing_can_be_rolled_back(tmp_path: Path) -> None:
+    told = Place(tmp_path).type("rollback", "housing", "--yes")
+    assert told.exit_code == 69
+    assert "error[BL701]" in told.stderr
+
+
+# ------------------------------------------------------------------------------------------------ the daemon itself
+
+
+def test_up_starts_it_once_and_down_leaves_nothing(tmp_path: Path) -> None:
+    """The daemon's real process: started by whoever needs it, a second one exits 75, `down` ends all."""
+    place = Place(tmp_path)
+    client = place.client
+    plan = place.run("up", "--dry-run")
+    assert plan.stdout.startswith("plan     process  start the daemon")
+    assert not client.answers()
+    try:
+        told = place.run("status")
+        assert told.returncode == 0, told.stderr
+        assert "starting it" in told.stderr
+        pid = client.pid()
+        again = place.run("up", "--json")
+        assert json.loads(again.stdout)["pid"] == pid
+        second = place.run("up", "--foreground")
+        assert second.returncode == 75
+        assert "error[BL702]" in second.stderr
+        assert place.run("down", "--daemon-only").returncode == 0
+        assert not client.answers()
+        assert place.run("down", "--dry-run").stdout.count("plan") == 2, "the gateway serves on"
+    finally:
+        ended = place.run("down")
+    assert ended.returncode == 0, ended.stderr
+    assert not client.answers()
+    assert "nothing runs" in place.run("down").stderr
+
+
+def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad input: Envoy missing."""
+    monkeypatch.setenv("BRANCHLINE_ENVOY", str(tmp_path / "none"))
+    told = Place(tmp_path).type("up")
+    assert told.exit_code == 69
+    assert "error[BL501]" in told.stderr
+    assert "BRANCHLINE_ENVOY" in told.stderr
