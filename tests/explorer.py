@@ -23,20 +23,25 @@ from typing import Generic, TypeVar
 
 from branchline.core import lifecycle, world
 from branchline.core.lifecycle import (
-    OPEN,
-    PREPARING,
-    SERVING,
-    Aborted,
     BranchEvent,
     Event,
     IllegalMove,
     Opened,
     Service,
-    Withdrew,
 )
 from branchline.core.world import PRODUCTION, Absorb, Delete, Route, Start, Step, World
 from tests.happenings import Around, Branches, Scenario, arounds, events_of, projected, unseen
-from tests.invariants import act, check_delete, check_event, check_rest, check_service, check_step, leaves_traffic, need
+from tests.invariants import (
+    act,
+    check_delete,
+    check_event,
+    check_exits,
+    check_rest,
+    check_service,
+    check_step,
+    leaves_traffic,
+    need,
+)
 
 Edge = tuple[str, str, str]  # (phase, event, phase)
 T = TypeVar("T")
@@ -191,11 +196,7 @@ class Explorer:
         """Every event that the law accepts for a service, with all that does not depend on the world checked."""
         service = self.services.things[number]
         check_service(service, self.law.desired(service))
-        for each in service.candidates:  # an exit that a person can take, always
-            if each.phase in OPEN:
-                self.law.move(service, Withdrew(each.branch))
-            if each.phase in PREPARING | SERVING:
-                self.law.move(service, Aborted(each.branch))
+        check_exits(service, self.law.move)
         for event in events_of(self.scenario, service):
             try:
                 result = self.law.move(service, event)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from branchline.core import lifecycle
 from branchline.core.lifecycle import (
     ENDED,
+    OPEN,
     BranchEvent,
     Candidate,
     Event,
@@ -78,8 +79,9 @@ def events_of(scenario: Scenario, service: Service) -> Iterator[Event]:
         if each.phase is Phase.CONCLUDING:
             yield from (Recorded(each.branch, seen) for seen in tips(service, each))
     names = {each.branch for each in service.candidates}
+    tried = {each.branch for each in service.candidates if each.phase in OPEN} | {it.tip for it in service.candidates}
     yield from (event for event in scenario.also if not isinstance(event, BranchEvent) or event.branch in names)
-    yield from (event for event in scenario.opens if event.branch not in names)
+    yield from (event for event in scenario.opens if not {event.branch, event.tip} & tried)
 
 
 def tips(service: Service, candidate: Candidate) -> list[str]:
@@ -94,12 +96,12 @@ def tips(service: Service, candidate: Candidate) -> list[str]:
 def arounds(scenario: Scenario, service: Service, event: Event) -> Iterator[Around]:
     """Each way in which an event and the world go together."""
     match event:
-        case Pushed(branch=branch, tip=tip) if scenario.unread:
+        case Pushed(branch=branch, tip=tip) | Opened(branch=branch, tip=tip) if scenario.unread:
             yield Around(("seen", branch, tip), lambda them: them if (branch, tip) in them else None)
         case Pushed(branch=branch, tip=tip):
             yield pushed(branch, tip)
         case Opened(branch=branch, tip=tip):
-            yield Around(("opened", branch, tip), lambda them: them | {(branch, tip)})
+            yield Around(("opened", branch, tip), lambda them: frozenset({**dict(them), branch: tip}.items()))
         case Withdrew(branch=branch):
             yield NOTHING
             yield Around(("deleted", branch), lambda them: frozenset(it for it in them if it[0] != branch))

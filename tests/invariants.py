@@ -7,7 +7,7 @@ killers of `tests/killers.py` prove it). Nothing here asks the law whether it is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,12 +20,14 @@ from branchline.core.lifecycle import (
     Breached,
     Candidate,
     Event,
+    IllegalMove,
     Method,
     Opened,
     Phase,
     Recorded,
     Service,
     Withdrew,
+    Won,
 )
 from branchline.core.world import (
     FOREIGN,
@@ -91,6 +93,7 @@ def check_candidate(service: Service, each: Candidate, shares: Mapping[str, int]
         fixed = any(it.base == each.branch and it.phase is Phase.CONCLUDING for it in service.candidates)
         need(each.revision in shares or fixed, "under test, but not routed")
     if each.phase is Phase.CONCLUDING and each.base is None:
+        need(each.holds == service.line(each.line).incumbent, "concluding against what it was not compared with")
         mine = 100 - sum(it.share for it in service.under_test(each.line))
         need(shares[each.revision] == mine, "concluding without the whole arm")
     if each.phase in PREPARING | SERVING and each.base is not None:
@@ -98,55 +101,86 @@ def check_candidate(service: Service, each: Candidate, shares: Mapping[str, int]
         need(arm.phase in SERVING, "a fix of nothing")
 
 
-GOING_ON = {
-    *((Phase.QUEUED, phase) for phase in SERVING),
-    (Phase.WON, Phase.CONCLUDING),
-}
+def check_exits(service: Service, move: Callable[[Service, Event], Service]) -> None:
+    """A way out that a person can take, always: close what is open, abort what is not recorded yet."""
+    for each in service.candidates:
+        exits: list[Event] = [Withdrew(each.branch)] if each.phase in OPEN else []
+        exits += [Aborted(each.branch)] if each.phase in PREPARING | SERVING else []
+        for event in exits:
+            try:
+                move(service, event)
+            except IllegalMove:
+                raise Broken("there is no way out") from None
+
 
 # ── an event ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def check_event(before: Service, event: Event, after: Service) -> None:
+    need(after.generation == before.generation + 1, "an event without a generation")
     for line in (*before.lines, *after.lines):
         old, new = len(before.under_test(line.major)), len(after.under_test(line.major))
         need(new <= max(old, after.slots), "more under test than slots")
+    if isinstance(event, Breached):
+        need(serving_lines(before) <= serving_lines(after), "a guardrail left nothing that serves")
     known = {each.branch: each for each in before.candidates}
-    recorded = known[event.branch] if isinstance(event, Recorded) else None
     for now in after.candidates:
-        old_one = known.get(now.branch)
-        if old_one and not isinstance(event, Opened):
-            check_comparison(before, recorded, after, old_one, now)
-            went_on = (old_one.phase, now.phase) in GOING_ON
-            need(not (went_on and before.frozen and after.frozen), "went on while frozen")
+        if now.branch in known and not isinstance(event, Opened):
+            check_judgement(before, event, known[now.branch], now)
+            check_entrance(before, event, after, known[now.branch], now)
 
 
-def check_comparison(
-    before: Service, recorded: Candidate | None, after: Service, old: Candidate, now: Candidate
-) -> None:
-    """The judged commit stays judged, and a verdict is against the incumbent of its day."""
+def takes_trunk(candidate: Candidate, line: int) -> bool:
+    return candidate.phase is Phase.CONCLUDING and candidate.line == line and candidate.base is None
+
+
+def serving_lines(service: Service) -> set[int]:
+    takers = {each.line for each in service.candidates if takes_trunk(each, each.line)}
+    return takers | {line.major for line in service.lines}
+
+
+def check_judgement(before: Service, event: Event, old: Candidate, now: Candidate) -> None:
+    """The judged commit stays judged, and what was said of another is not said of it."""
+    recorded = before.on(event.branch) if isinstance(event, Recorded) else None
     if old.phase in SERVING and now.phase in SERVING and now.revision != old.revision:
         need(recorded and recorded.base == now.branch, "judged commit changed under test")
+    if old.phase is not Phase.BUILDING and now.phase is Phase.BUILDING:
+        need(not now.approved and not now.segment, "what was said of a commit outlived it")
+    if recorded and old.base == recorded.branch and old.phase in PREPARING | SERVING:
+        need(now.phase is not Phase.SUPERSEDED, "a fix lost its challenger by its promotion")
+
+
+def check_entrance(before: Service, event: Event, after: Service, old: Candidate, now: Candidate) -> None:
+    """Who goes on has waited for all it must, and a verdict is against the incumbent of its day."""
+    recorded = before.on(event.branch) if isinstance(event, Recorded) else None
     changed = before.line(now.line).incumbent != after.line(now.line).incumbent
     patched = recorded is not None and recorded.method is Method.PATCH
-    if changed and not patched and now.method is Method.AB_TEST and not (recorded and recorded.branch == now.branch):
+    if changed and not patched and now.method is Method.AB_TEST and old is not recorded:
         outlived = old.phase is Phase.WON and now.phase in (Phase.WON, Phase.CONCLUDING)
         need(not outlived, "a verdict outlived the incumbent it was against")
     if changed and old.has_slot and now.has_slot:
         need(now.segment > old.segment, "a segment against two incumbents")
-    if now.phase is Phase.CONCLUDING and old.phase is not now.phase and now.base is None:
-        need(now.holds == before.line(now.line).incumbent, "concluded against an incumbent it was not compared with")
-    if old.phase is Phase.QUEUED and now.phase in SERVING and before.approval == "before":
-        need(now.approved, "went on without approval")
-    if now.phase is Phase.CONCLUDING and old.phase is Phase.WON and before.approval == "after":
-        need(now.approved, "concluded without approval")
+    seated = old.phase is Phase.QUEUED and now.phase in SERVING
+    concludes = old.phase is not Phase.CONCLUDING and now.phase is Phase.CONCLUDING
+    won_now = isinstance(event, Won) and event.branch == now.branch
+    if seated or concludes:
+        need(not (before.frozen and after.frozen), "went on while frozen")
+    if seated:
+        need(now.approved or after.approval != "before", "went on without approval")
+        takers = [{it.branch for it in each.candidates if takes_trunk(it, now.line)} for each in (before, after)]
+        need(not (takers[0] & takers[1] and now.has_slot), "a test began against an incumbent that is leaving")
+    if concludes and not seated:
+        need((now.approved and not won_now) or after.approval != "after", "concluded without approval")
 
 
 def leaves_traffic(before: Service, event: Event, after: Service) -> str:
     """The revision that an event takes out of traffic at once; "" when it is no such event."""
     if not isinstance(event, Aborted | Withdrew | Breached):
         return ""
-    old, now = before.on(event.branch), after.on(event.branch)
-    return old.revision if old.phase in SERVING and now.phase not in SERVING else ""
+    old = before.on(event.branch)
+    still = {each.revision for each in after.candidates if each.phase in SERVING}
+    still |= {line.history[-1] for line in after.lines}  # the same commit may serve in another's name
+    return old.revision if old.phase in SERVING and old.revision not in still else ""
 
 
 # ── a step ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -40,7 +40,7 @@ def candidate(branch: str, **fields: Any) -> Candidate:
 
 
 AFTER: tuple[Event, ...] = (RolledBack(), Cooled())
-QUEUED, PATCH = Phase.QUEUED, Method.PATCH
+QUEUED, PATCH, CANARY = Phase.QUEUED, Method.PATCH, Method.CANARY
 SCENARIOS = (
     Scenario(
         "first revision, two at once",
@@ -49,68 +49,110 @@ SCENARIOS = (
         staging=True,
     ),
     Scenario("two A/B tests, one slot", service(candidate("a"), candidate("b")), also=AFTER, staging=True),
-    Scenario("two A/B tests, two slots", service(candidate("a"), candidate("b"), slots=2), also=AFTER),
+    Scenario("two A/B tests, two slots", service(candidate("a"), candidate("b"), slots=2), also=AFTER, staging=True),
+    Scenario("three A/B tests, two slots", service(*map(candidate, "abc"), slots=2), also=AFTER),
     Scenario(
         "two slots, ramps",
-        service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
+        service(candidate("a"), candidate("b"), slots=2),
         also=(Ramped("a", 50), Ramped("a", 20), Ramped("b", 50), *AFTER),
-        deaths=False,
+        staging=True,
     ),
     Scenario(
         "two slots, pushes and syncs",
-        service(candidate("a", phase=Phase.EVALUATING), candidate("b", phase=Phase.EVALUATING), slots=2),
+        service(candidate("a"), candidate("b"), slots=2),
         pushes=("a", "b"),
+        also=AFTER,
     ),
     Scenario(
         "a push nobody has told us of",
-        service(candidate("a", phase=QUEUED)),
+        service(candidate("a")),
+        opens=(Opened("a", "a2"),),
         pushes=("a",),
         also=AFTER,
         unread=True,
         staging=True,
     ),
-    Scenario("a foreign commit on the trunk", service(candidate("a", phase=QUEUED)), also=AFTER, foreign=True),
-    Scenario("hotfix on the incumbent", service(candidate("a"), candidate("f", method=PATCH)), pushes=("a",), also=AFTER),
+    Scenario("a branch opened again", service(candidate("a")), opens=(Opened("a", "a3"),), also=AFTER, staging=True),
+    Scenario(
+        "a foreign commit on the trunk",
+        service(candidate("a"), candidate("f", method=PATCH)),
+        also=(Refused("a", "foreign"), *AFTER),
+        foreign=True,
+    ),
+    Scenario(
+        "hotfix on the incumbent",
+        service(candidate("a"), candidate("f", method=PATCH)),
+        pushes=("a", "f"),
+        also=AFTER,
+    ),
     Scenario(
         "hotfix on a challenger",
         service(candidate("a")),
         opens=(Opened("f", "f1", PATCH, "a"),),
-        pushes=("f",),
+        pushes=("a", "f"),
+        also=AFTER,
+    ),
+    Scenario(
+        "hotfix on one of two challengers",
+        service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
+        opens=(Opened("f", "f1", PATCH, "a"),),
         also=AFTER,
     ),
     Scenario(
         "sync of a winner under a hotfix",
         service(candidate("a", phase=QUEUED), candidate("h", method=PATCH, phase=QUEUED)),
         opens=(Opened("f", "f1", PATCH, "a", synced=True),),
-        also=(RolledBack(),),
-    ),
-    Scenario(
-        "two canaries",
-        service(candidate("a", method=Method.CANARY), candidate("b", method=Method.CANARY)),
-        pushes=("a",),
         also=AFTER,
     ),
+    Scenario("two canaries", service(candidate("a", method=CANARY), candidate("b", method=CANARY)), pushes=("a",), also=AFTER),
     Scenario(
         "approval before, freeze",
         service(candidate("a"), approval="before"),
+        pushes=("a",),
         also=(Frozen(), Thawed(), *AFTER),
         staging=True,
     ),
     Scenario(
         "approval after, freeze, git refuses",
-        service(candidate("a"), approval="after"),
-        pushes=("a",),
+        service(candidate("a"), candidate("c", method=CANARY), approval="after"),
         also=(Frozen(), Thawed(), Refused("a"), *AFTER),
     ),
     Scenario(
         "a major beside the old one",
-        service(candidate("a", phase=QUEUED), candidate("m", line=2, holds=None)),
+        service(candidate("a"), candidate("m", line=2, holds=None)),
+        pushes=("a",),
         also=(Retired(1), Retired(2), *AFTER),
     ),
-    Scenario("benchmark beside a test", service(candidate("v", method=Method.BENCHMARK), candidate("a")), pushes=("v",), also=AFTER),
     Scenario(
-        "slots and slice change",
-        service(candidate("a", phase=QUEUED), candidate("c", method=Method.CANARY, phase=QUEUED)),
-        also=(Configured(2, 10), Configured(1, 30)),
+        "tests in two majors",
+        service(
+            candidate("a", phase=QUEUED),
+            candidate("m", line=2, holds="m0", phase=QUEUED),
+            lines=(Line(1, ("r0",)), Line(2, ("m0",))),
+        ),
+        also=(Retired(1), Retired(2), RolledBack(2), Cooled(2), *AFTER),
+    ),
+    Scenario(
+        "benchmark beside a test",
+        service(candidate("v", method=Method.BENCHMARK), candidate("a")),
+        pushes=("v",),
+        also=AFTER,
+        staging=True,
+    ),
+    Scenario(
+        "slots, slice and approval change",
+        service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), candidate("c", method=CANARY, phase=QUEUED)),
+        also=(Configured(2, 10), Configured(1, 30), Configured(2, 10, "after")),
+    ),
+)
+SMALL = (
+    replace(SCENARIOS[0], staging=False),
+    Scenario("an A/B test", service(candidate("a")), pushes=("a",), also=AFTER, staging=True),
+    Scenario("a canary and a freeze", service(candidate("a", method=CANARY)), also=(Frozen(), Thawed(), *AFTER)),
+    Scenario("a fix of a challenger", service(candidate("a", phase=QUEUED)), (Opened("f", "f1", PATCH, "a"),), deaths=False),
+    Scenario(
+        "a major",
+        service(candidate("m", line=2, holds=None, phase=Phase.EVALUATING)),
+        also=(Retired(1), Retired(2)),
     ),
 )

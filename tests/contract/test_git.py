@@ -116,6 +116,15 @@ def test_the_log_is_newest_first_and_of_a_closure(world: World) -> None:
     assert [row["commit"] for row in world.repository.log(start, two, CLOSURE)] == [one]
     assert [row["commit"] for row in world.repository.log("", two)] == [two, one, start]
     assert world.repository.log(two, two) == ()
+    assert [row["commit"] for row in world.repository.log("", two, limit=1)] == [two]
+
+
+def test_what_changed_between_two_commits_is_named(world: World) -> None:
+    start = world.tip("main")
+    one = world.write(BRANCH, {"housing/model.py": "one\n", "housing/a/b": "x\n", "other": "x\n"})
+    world.repository.fetch()
+    assert world.repository.changed(start, one, CLOSURE) == ("housing/a/b", "housing/model.py")
+    assert world.repository.changed(one, one, CLOSURE) == ()
 
 
 def test_a_commit_is_exported_whole(world: World, tmp_path: Path) -> None:

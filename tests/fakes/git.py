@@ -149,7 +149,13 @@ class FakeGit:
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(text)
 
-    def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
+    def changed(self, one: str, other: str, closure: Sequence[str]) -> tuple[str, ...]:
+        """Paths with another text."""
+        old, new = self.commits[one].files, self.commits[other].files
+        mine = [p for p in {*old, *new} if any(p == c or p.startswith(f"{c}/") for c in closure)]
+        return tuple(sorted(path for path in mine if old.get(path) != new.get(path)))
+
+    def log(self, since: str, until: str, closure: Sequence[str] = (), limit: int = 0) -> tuple[Mapping[str, str], ...]:
         """Commits since one, newest first."""
         known = set(self._line(since)) if since else set()
         rows = []
@@ -160,7 +166,7 @@ class FakeGit:
             if oid not in known and (not closure or self.tree(oid, closure) not in before):
                 subject = commit.message.splitlines()[0]
                 rows.append({"commit": oid, "author": name, "email": mail, "at": str(commit.at), "subject": subject})
-        return tuple(rows)
+        return tuple(rows[: limit or None])
 
     def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
         """Which revision's texts the branch has."""

@@ -230,7 +230,20 @@ def test_one_service_that_cannot_be_read_hides_no_other_I24(world: World) -> Non
 
 
 def test_the_author_of_a_commit_without_a_log_is_git(world: World) -> None:
-    world.git.log = lambda *args: ()  # type: ignore[method-assign]
+    world.git.log = lambda *args, **limit: ()  # type: ignore[method-assign]
     world.push()
     world.controller.watch()
     assert world.last("Opened").actor == "git"
+
+
+def test_a_branch_that_changed_only_its_log_is_not_tested(world: World) -> None:
+    """1.23, 1.27: `start` pushes a hypothesis; what would be tested is still the incumbent itself."""
+    world.released()
+    begun = world.git.write(SAM, {"housing/EXPERIMENT.md": "# Hypothesis\nanother"}, start="main")
+    world.settle()
+    assert SAM not in {candidate.branch for candidate in world.service().candidates}
+    assert any(f"{SAM} has changed nothing" in text for text in world.controller.troubles.values())
+    tip = world.push(SAM)
+    world.settle()
+    assert world.candidate(SAM).revision == tip != begun
+    assert not any("changed nothing" in text for text in world.controller.troubles.values())
