@@ -90,18 +90,19 @@ class Observer:
 
         Before a line has an incumbent, what lies on its trunk is only where the first revision was begun: None.
         """
-        if ref not in self.refs:
+        tip = self.refs.get(ref)
+        if tip is None:
             return None
         known = tuple(dict.fromkeys([*candidates_first(service)]))
-        shows = self._ports.repository.shows(ref, service.name, self.closure(ref, service.name, known), known)
+        shows = self._ports.repository.shows(ref, service.name, self.closure(service.name, (*known, tip)), known)
         if shows is None or not shows.startswith(UNKNOWN):
             return shows
         return FOREIGN if service.lines else None
 
-    def closure(self, ref: str, service: str, revisions: Iterable[str] = ()) -> tuple[str, ...]:
-        """The paths that a service is made of, as a revision or else a ref declares them."""
+    def closure(self, service: str, commits: Iterable[str]) -> tuple[str, ...]:
+        """The paths that a service is made of, as the first of the commits that has it declares them."""
         repository = self._ports.repository
-        for commit in (*revisions, ref):
+        for commit in commits:
             for folder in repository.folders(commit, SERVICE_FILE):
                 if folder.rsplit("/", 1)[-1] == service:
                     path = f"{folder}/{SERVICE_FILE}"

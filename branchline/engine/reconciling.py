@@ -302,7 +302,7 @@ class Reconciler:
         kept = taker(service, step.revision)
         return Change(
             service=service.name,
-            closure=self.observer.closure(step.ref, service.name, (step.revision,)),
+            closure=self.observer.closure(service.name, (step.revision,)),
             ref=step.ref,
             revision=step.revision,
             seen=step.seen,
