@@ -46,7 +46,7 @@ class Stage:
 
     def git(self, *words: str) -> str:
         """Type a git command, shown."""
-        say(f"$ git {' '.join(words)}", dim=True)
+        say(f"$ git {' '.join(map(quoted, words))}", dim=True)
         return told(["git", *words], self.clone)
 
     def type(self, *words: str, ok: tuple[int, ...] = (0,)) -> int:
