@@ -147,13 +147,23 @@ class Mirror:
         self.borrow(commit)
         export(self.git, commit, folder, closure)
 
-    def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
+    def changed(self, one: str, other: str, closure: Sequence[str]) -> tuple[str, ...]:
+        """The paths of the closure that differ between two commits, sorted."""
+        paths = [tree_path(path) or "." for path in closure]
+        told = self.git.line(
+            "--literal-pathspecs", "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options",
+            commit_id(one), commit_id(other), "--", *paths,
+        )  # fmt: skip
+        return tuple(sorted(path for path in told.split("\0") if path))
+
+    def log(self, since: str, until: str, closure: Sequence[str] = (), limit: int = 0) -> tuple[Mapping[str, str], ...]:
         """Commits in `since..until` that touch the closure; with `since` '' all of them."""
         span = [f"^{commit_id(since)}"] if since else []
+        most = [f"--max-count={limit}"] if limit else []
         paths = ["--", *(tree_path(path) or "." for path in closure)] if closure else ["--"]
         told = self.git.line(
-            "--literal-pathspecs", "log", "-z", "--format=tformat:%H%x00%an%x00%ae%x00%at%x00%s", "--end-of-options",
-            commit_id(until), *span, *paths,
+            "--literal-pathspecs", "log", "-z", "--format=tformat:%H%x00%an%x00%ae%x00%at%x00%s", *most,
+            "--end-of-options", commit_id(until), *span, *paths,
         )  # fmt: skip
         cells = told.split("\0")[:-1]
         names = ("commit", "author", "email", "at", "subject")

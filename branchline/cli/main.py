@@ -19,7 +19,6 @@ import click
 import branchline
 from branchline.cli import show
 from branchline.cli.session import Session
-from branchline.cli.transport import Answered
 from branchline.core.codes import exit_of, problem
 from branchline.errors import BranchlineError
 
@@ -123,7 +122,7 @@ class Branchline(click.Group):
         except BranchlineError as error:
             show.problem(problem(error), session.json)
             return exit_of(error.code)
-        except Answered as error:
+        except show.Answered as error:
             show.problem(error.problem, session.json)
             return exit_of(str(error.problem["code"]))
         except click.ClickException as error:

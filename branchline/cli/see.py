@@ -6,15 +6,17 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from branchline.cli import show
 from branchline.cli.session import Session, as_json, pass_session
-from branchline.cli.transport import Client
 from branchline.core.codes import exit_of, leaves, problem, status_of
 from branchline.errors import BranchlineError, DaemonDown, UnknownCode
+
+if TYPE_CHECKING:
+    from branchline.cli.transport import Client
 
 Document = Mapping[str, Any]
 EVERY = 1.0  # seconds between two looks of --watch
@@ -215,7 +217,7 @@ def logs(session: Session, reference: str, lines: int) -> None:
     if session.json:
         show.document(found)
         return
-    for log in found["logs"]:
+    for log in [log for log in found["logs"] if log["text"] or log["state"] != "stopped"]:
         show.say(click.style(f"-- {log['name']} {log['state']}".rstrip(), bold=True))
         show.out(log["text"].rstrip("\n"))
     if not found["logs"]:

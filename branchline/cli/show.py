@@ -22,6 +22,14 @@ LOG_LINES = 20
 BAR = 8
 
 
+class Answered(Exception):
+    """The daemon answered with an error: `problem` is its problem details, shown as they are."""
+
+    def __init__(self, problem: Document) -> None:
+        self.problem = problem
+        super().__init__(str(problem.get("title", "")))
+
+
 def colours(stream: TextIO) -> bool:
     """Whether colour is wanted on a stream."""
     if os.environ.get("NO_COLOR"):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from branchline.cli.show import Answered as Answered
 from branchline.core.codes import exit_of, leaves, problem, status_of
 from branchline.errors import DaemonDown, SecondDaemon
 from branchline.settings import Settings, made
@@ -30,14 +31,6 @@ Document = dict[str, Any]
 BUSY = exit_of(SecondDaemon.code)
 START_SECONDS = 60.0
 TAIL = 20
-
-
-class Answered(Exception):
-    """The daemon answered with an error: `problem` is its problem details."""
-
-    def __init__(self, problem: Document) -> None:
-        self.problem = problem
-        super().__init__(str(problem.get("title", "")))
 
 
 class UnixConnection(HTTPConnection):

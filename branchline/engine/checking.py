@@ -21,7 +21,7 @@ from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.core.spec import Gate
 from branchline.engine.building import modules, read_lines
-from branchline.engine.preparing import Prepared, closed_environment, laid
+from branchline.engine.preparing import EXPERIMENT_LOG, Prepared, closed_environment, laid
 from branchline.engine.progress import Progress
 from branchline.ports import Finished, Ports, Task
 
@@ -83,7 +83,7 @@ def built_in(this: Evaluation, method: Method) -> list[GateResult]:
     """The gates that an A/B test has by itself: its plan, and its written experiment log."""
     if method is not Method.AB_TEST:
         return []
-    log = this.prepared.folder / "EXPERIMENT.md"
+    log = this.prepared.folder / EXPERIMENT_LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else None
     return [judged.planned(this.prepared.spec.metric, None), judged.logged(text)]
 

@@ -18,6 +18,7 @@ from branchline.ports import Environment, Group, Ports
 
 SERVICE_FILE = "branchline.toml"
 LOCK_FILE = "data.lock"
+EXPERIMENT_LOG = "EXPERIMENT.md"
 
 
 @dataclass(frozen=True, slots=True)

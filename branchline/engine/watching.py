@@ -17,10 +17,12 @@ from branchline.core.lifecycle import OPEN
 from branchline.core.service import Candidate, Method, Service
 from branchline.core.spec import Spec
 from branchline.engine.observing import Observer
-from branchline.engine.preparing import SERVICE_FILE, governed_spec, spec_at
+from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, governed_spec, spec_at
 from branchline.engine.recording import Recorder
 from branchline.errors import BranchlineError, IllegalMove
 from branchline.ports import Ports
+
+EVENTS = (Configured, Opened, Pushed, Withdrew)  # what is seen in git
 
 
 @dataclass(slots=True)
@@ -48,6 +50,8 @@ class Watcher:
         return done
 
     def _look_at(self, service: Service, refs: Mapping[str, str]) -> bool:
+        for kind in EVENTS:
+            self.troubles.pop((service.name, kind.__name__), None)  # what still cannot happen is told again below
         events = [*self._configured(service, refs), *self._moved(service, refs)]
         return any([self._record(service.name, event, actor) for event, actor in events])  # noqa: C419 - all of them
 
@@ -80,8 +84,11 @@ class Watcher:
                 continue
             candidate = candidates.get(ref)
             if candidate is None or candidate.phase not in OPEN:
-                if (candidate is None or tip not in (candidate.tip, candidate.revision)) and self._holds_service(
-                    ref, tip, service.name
+                known = candidate is not None and tip in (candidate.tip, candidate.revision)
+                if (
+                    not known
+                    and self._holds_service(ref, tip, service.name)
+                    and self._says_something(service, ref, tip)
                 ):
                     yield self._opened(service, branch, tip), self._author(tip)
             elif tip != candidate.tip:
@@ -97,6 +104,19 @@ class Watcher:
             self.troubles.pop((service, ref), None)
             return True
         self.troubles[service, ref] = f"BL102: {ref} has no folder named {service} with a {SERVICE_FILE}"
+        return False
+
+    def _says_something(self, service: Service, ref: str, tip: str) -> bool:
+        """A branch that has changed nothing of what serves but its log has not begun: nobody wants it tested yet."""
+        trunk = self.observer.refs.get(service.default)
+        if not service.lines or trunk is None:
+            return True
+        spec = spec_at(self.ports, service.name, tip)
+        base = self.ports.repository.base(trunk, tip)
+        changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
+        if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"}:
+            return True
+        self.troubles[service.name, ref] = f"{ref} has changed nothing of {service.name} yet but its log"
         return False
 
     def _opened(self, service: Service, branch: names.Branch, tip: str) -> Opened:
@@ -128,7 +148,7 @@ class Watcher:
         return self.observer.trunk(service, service.default) == candidate.revision
 
     def _author(self, tip: str) -> str:
-        commits = self.ports.repository.log("", tip)
+        commits = self.ports.repository.log("", tip, limit=1)
         return f"{commits[0]['author']} <{commits[0]['email']}>" if commits else "git"
 
     def _record(self, name: str, event: Event, actor: str) -> bool:

@@ -134,7 +134,7 @@ class Workshop:
         return older[-1].trained if older else commit
 
     def _author(self, commit: str) -> str:
-        commits = self.ports.repository.log("", commit)
+        commits = self.ports.repository.log("", commit, limit=1)
         return f"{commits[0]['author']} <{commits[0]['email']}>" if commits else ""
 
     def _evaluate(self, service: Service, candidate: Candidate) -> None:

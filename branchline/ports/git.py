@@ -59,8 +59,11 @@ class Repository(Protocol):
         rename. Raises UnsafeTree for what cannot be delivered inside the closure (none given: anywhere).
         """
 
-    def log(self, since: str, until: str, closure: Sequence[str] = ()) -> tuple[Mapping[str, str], ...]:
-        """Commits in `since..until`, newest first: commit, author, email, at, subject."""
+    def changed(self, one: str, other: str, closure: Sequence[str]) -> tuple[str, ...]:
+        """The paths of the closure that differ between two commits, sorted."""
+
+    def log(self, since: str, until: str, closure: Sequence[str] = (), limit: int = 0) -> tuple[Mapping[str, str], ...]:
+        """Commits in `since..until`, newest first, at most `limit` (0: all): commit, author, email, at, subject."""
 
     def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
         """Which of the revisions the trunk shows: tree of the closure, then the newest trailer; '?' + tree when it

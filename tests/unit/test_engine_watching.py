@@ -245,5 +245,5 @@ def test_a_branch_that_changed_only_its_log_is_not_tested(world: World) -> None:
     assert any(f"{SAM} has changed nothing" in text for text in world.controller.troubles.values())
     tip = world.push(SAM)
     world.settle()
-    assert world.candidate(SAM).revision == tip != begun
+    assert world.service().on(SAM).revision == tip != begun
     assert not any("changed nothing" in text for text in world.controller.troubles.values())
