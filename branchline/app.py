@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -33,7 +34,7 @@ from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.uv import UvEnvironments
 from branchline.engine.controlling import Controller, Pass
 from branchline.errors import BranchlineError, SecondDaemon
-from branchline.ports import Ports
+from branchline.ports import Instance, Ports
 from branchline.settings import Settings, made
 
 LOG = logging.getLogger("branchline")
@@ -63,23 +64,27 @@ class Daemon:
         told = {"pid": os.getpid(), "socket": str(self.settings.socket), "epoch": self.controller.recorder.epoch}
         write_whole(self.settings.state / "daemon.json", json.dumps(told))
 
-    def stop(self) -> None:
-        """Stop the threads; whatever serves goes on serving."""
+    def stop(self, everything: bool = False) -> None:
+        """Stop the threads, and then, if `everything` is to end, what serves; else it goes on serving.
+
+        In this order: the threads would start again what is missing.
+        """
         self._stopping.set()
         self.controller.changed.set()
         self.controller.workshop.close()
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=60 if everything else 10)
+        if everything:
+            with ThreadPoolExecutor(8, thread_name_prefix="down") as pool:
+                list(pool.map(self._end, self.ports.launcher.instances()))
+            self.gateway.stop()
         self.ports.ledger.close()
         (self.settings.state / "daemon.json").unlink(missing_ok=True)
         self._lock.close()
 
-    def stop_serving(self) -> None:
-        """Stop every instance and the gateway: what `down` does before the daemon itself goes."""
-        for instance in self.ports.launcher.instances():
-            service = self.controller.recorder.service(instance.service)
-            self.ports.launcher.stop(instance.nonce, self.controller.recorder.stamp(service))
-        self.gateway.stop()
+    def _end(self, instance: Instance) -> None:
+        service = self.controller.recorder.service(instance.service)
+        self.ports.launcher.stop(instance.nonce, self.controller.recorder.stamp(service))
 
     def _keep_gateway(self) -> bool:
         """Start Envoy again when it is gone; everything is offered anew then."""

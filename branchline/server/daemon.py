@@ -83,10 +83,7 @@ def main(arguments: list[str]) -> int:
     except BranchlineError as error:
         print(f"error[{error.code}]: {error.message}\n  cause: {error.cause}\n  hint: {error.next}", file=sys.stderr)  # noqa: T201
         return exit_of(error.code)
-    stop_all = asyncio.run(serve(daemon))
-    if stop_all:
-        daemon.stop_serving()
-    daemon.stop()
+    daemon.stop(everything=asyncio.run(serve(daemon)))
     return 0
 
 
