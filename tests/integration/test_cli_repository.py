@@ -44,11 +44,11 @@ def service(world: RealGit, name: str = "housing", text: str = FILE) -> Path:
 
 @pytest.mark.parametrize("words", [["--help"], ["explain", "BL412"], ["start", "--help"], ["status", "--help"]])
 def test_what_starts_fast_imports_no_product(words: list[str]) -> None:
-    """Killer: import rich, pydantic or an adapter of SQLite at the top of a command's file."""
+    """Killer: import rich, pydantic, http.client or an adapter of SQLite at the top of a command's file."""
     program = (
         "import sys\nfrom branchline.cli.main import main\n"
         f"try: main({words!r})\nexcept SystemExit as ended: assert not ended.code\n"
-        "heavy = {'pydantic', 'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'rich', 'psutil', 'asyncio'}\n"
+        "heavy = {'pydantic', 'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'rich', 'psutil', 'asyncio', 'http'}\n"
         "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
