@@ -29,24 +29,28 @@ def test_a_conclusion_ends_once_however_often_it_is_killed(tmp_path: Path, remot
 
 
 def test_a_killed_daemon_takes_its_git_commands_along(tmp_path: Path) -> None:
-    """A surviving child would hold real locks."""
-    script = "from pathlib import Path; from branchline.adapters.git import Git; import sys\n"
-    script += "print('begun', flush=True); Git(Path(sys.argv[1])).answer('cat-file', '--batch', seconds=300)"
+    """A surviving child would hold real locks. This one waits for more on a pipe that stays open."""
     world = RealGit(tmp_path)
-    pipe = "import subprocess, sys; from branchline.adapters import git\n" + script.replace(
-        "Git(Path(sys.argv[1])).answer('cat-file', '--batch', seconds=300)",
-        "g = Git(Path(sys.argv[1])); p = g._start(('cat-file', '--batch'), subprocess.PIPE, None); p.wait()",
+    os.mkfifo(tmp_path / "asked")
+    held = os.open(tmp_path / "asked", os.O_RDWR)
+    script = (
+        "import sys; from pathlib import Path; from branchline.adapters.git import Git\n"
+        "with Git(Path(sys.argv[1])).stream('cat-file', '--batch', stdin=open(sys.argv[2], 'rb')) as told:\n"
+        "    print('begun', flush=True); told.read()"
     )
-    process = subprocess.Popen([sys.executable, "-c", pipe, str(world.work)], cwd=ROOT, stdout=subprocess.PIPE)
+    words = [sys.executable, "-c", script, str(world.work), str(tmp_path / "asked")]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    parent = psutil.Process(process.pid)
-    assert wait_until(lambda: any(child.name() == "git" for child in parent.children()))
-    child = parent.children()[0]
+    assert wait_until(lambda: [child.name() for child in psutil.Process(process.pid).children()] == ["git"])
+    child = psutil.Process(process.pid).children()[0]
     process.kill()
     process.wait()
     process.stdout.close()
-    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    try:
+        assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)
+    finally:
+        os.close(held)
 
 
 def test_stale_locks_are_cleared_at_start_and_on_the_way(tmp_path: Path) -> None:

@@ -88,9 +88,15 @@ def test_nothing_of_the_users_configuration_runs_in_the_mirror(world: RealGit, m
     assert not ran.exists(), ran.read_text()
 
 
-def test_an_address_that_is_a_program_is_not_run(world: RealGit) -> None:
-    """F13: `ext::` is not among the allowed protocols, whatever the user's settings say."""
-    world.git("config", "remote.origin.url", f"ext::touch {world.folder}/ran")
+@pytest.mark.parametrize("address", ["ext::touch ran", "evil::address"])
+def test_an_address_that_is_a_program_is_not_run(world: RealGit, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """F13: there is a list of allowed protocols, whatever the user's settings say."""
+    program = world.folder / "bin" / "git-remote-evil"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {world.folder}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    world.git("config", "remote.origin.url", address.replace("ran", f"{world.folder}/ran"))
     world.git("config", "protocol.ext.allow", "always")
     with pytest.raises(RemoteUnreachable):
         world.repository.fetch()
