@@ -70,7 +70,7 @@ class Daemon:
         In this order: the threads would start again what is missing.
         """
         self._stopping.set()
-        self.controller.changed.set()
+        self.controller.changed.ring()
         self.controller.workshop.close()
         for thread in self._threads:
             thread.join(timeout=60 if everything else 10)
@@ -102,8 +102,8 @@ class Daemon:
         return False
 
     def _repeat(self, one: Pass) -> None:
-        """Run a pass until the daemon stops: soon again after it did something, later and later while it is idle."""
-        pause = one.least
+        """Run a pass until the daemon stops: at once when something was recorded or it did something, else ever later."""
+        pause, bell, heard = one.least, self.controller.changed, 0
         while not self._stopping.is_set():
             try:
                 pause = one.least if one.act() else min(one.most, pause * 2)
@@ -115,7 +115,8 @@ class Daemon:
                 LOG.exception("the pass %s failed", one.name)
                 self.controller.troubles["", one.name] = "BL000: something failed inside; see daemon.log"
                 pause = one.most
-            self._stopping.wait(pause)
+            rung = bell.wait(heard, pause)
+            pause, heard = (one.least, rung) if rung > heard else (pause, heard)
 
 
 def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Ports:

@@ -41,18 +41,44 @@ class Pass:
     most: float
 
 
+class Bell:
+    """Wakes every pass when something was recorded, so that idle ones may sleep long."""
+
+    def __init__(self) -> None:
+        self._rung = threading.Condition()
+        self._times = 0
+
+    @property
+    def times(self) -> int:
+        """How often it was rung."""
+        with self._rung:
+            return self._times
+
+    def ring(self) -> None:
+        """Wake whoever waits."""
+        with self._rung:
+            self._times += 1
+            self._rung.notify_all()
+
+    def wait(self, heard: int, seconds: float) -> int:
+        """Wait that long, or until it was rung more often than `heard`; returns how often it was."""
+        with self._rung:
+            self._rung.wait_for(lambda: self._times > heard, seconds)
+            return self._times
+
+
 class Controller:
     """The engine over one set of ports, for one epoch."""
 
     def __init__(self, ports: Ports, default: str) -> None:
         self.ports = ports
         self.troubles: dict[tuple[str, str], str] = {}
-        self.changed = threading.Event()
+        self.changed = Bell()
         self._reading = threading.Lock()
         self.progress = Progress()
         self.observer = Observer(ports)
         resources = (ports.router, ports.launcher, ports.writer)
-        self.recorder = Recorder(ports.ledger, resources, ports.clock, default, lambda name: self.changed.set())
+        self.recorder = Recorder(ports.ledger, resources, ports.clock, default, lambda name: self.changed.ring())
         self._adopt_offline()
         parts = (ports, self.recorder, self.observer)
         self.reconciler = Reconciler(*parts, self.progress, self.troubles)
@@ -68,10 +94,10 @@ class Controller:
         """Everything to be done again and again, each in a thread of its own."""
         return (
             Pass("watch", self.watch, 0.2, 5.0),
-            Pass("produce", lambda: self._each("production", self.reconciler.production), 0.02, 0.25),
-            Pass("git", lambda: self._each("git", self.reconciler.git), 0.02, 0.5),
-            Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.25),
-            Pass("judge", self.judge_all, 0.05, 0.1),
+            Pass("produce", lambda: self._each("production", self.reconciler.production), 0.05, 0.5),
+            Pass("git", lambda: self._each("git", self.reconciler.git), 0.05, 1.0),
+            Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.5),
+            Pass("judge", self.judge_all, 0.05, 0.2),
             Pass("cool", lambda: self._each("cool", self.cool), 0.5, 1.0),
         )
 

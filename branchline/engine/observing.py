@@ -69,8 +69,10 @@ class Observer:
         return Sight(world, instances, shown)
 
     def whole(self, service: Service) -> Sight:
-        """Everything of a service, git as it was last fetched."""
+        """Everything of a service, git as it was last fetched; before it ever was, as it is wanted."""
         sight, refs = self.production(service), self.refs
+        if not self.fetched:
+            return sight
         trunks = []
         for ref in sorted({ref for ref, _ in desired(service).trunks} | older_trunks(service.name, refs)):
             shows = self.trunk(service, ref)

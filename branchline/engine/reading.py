@@ -140,6 +140,9 @@ class Reader:
         versions = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
         wanted = desired(service)
         found = []
+        if not self.observer.fetched:
+            what = "git has not been seen since the daemon started"
+            found.append({"service": service.name, "kind": "unseen", "what": what, "repair": "git ls-remote origin"})
         for step in plan(sight.world, wanted):
             kind, text = described(step, versions)
             found.append({"service": service.name, "kind": kind, "what": f"to do: {text}", "repair": "branchline up"})
@@ -160,7 +163,8 @@ class Reader:
                         "repair": f"branchline status {service.name}",
                     }
                 )
-            if candidate.phase in law.SERVING and candidate.branch not in self.observer.refs:
+            known = candidate.branch in self.observer.refs or not self.observer.fetched
+            if candidate.phase in law.SERVING and not known:
                 what = f"{candidate.branch} serves but its branch is gone"
                 found.append(
                     {
