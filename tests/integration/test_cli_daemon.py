@@ -1,103 +1,28 @@
 """This file tests the commands as clients of the daemon's API: the real API over a world of fakes, on a real socket.
 
 What is asked is what happens: after each change the effects on git, traffic and processes are compared with the plan
-that `--dry-run` printed. The daemon's own process, and routes that are changed without it, are real.
+that `--dry-run` printed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pty
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
-from click.testing import CliRunner, Result
 
 from branchline.cli import follow
-from branchline.cli.main import main
-from branchline.cli.transport import Client
 from branchline.engine.asking import described
-from branchline.server.daemon import listening
-from branchline.server.wire import api
-from branchline.settings import Settings, made, settings_of
-from tests.gateways import gateway
-from tests.repositories import RealGit
+from tests.places import Place
 from tests.waiting import wait_until
-from tests.world import ALEX, APP, MODEL, SAM, World
+from tests.world import ALEX, APP, MODEL, SAM
 
 APPROVED = MODEL.replace('rollout = { warm = "60s" }', 'rollout = { warm = "60s", approval = "after" }')
-
-
-class Place:
-    """A person's work tree, and a daemon's API over fakes behind its socket."""
-
-    def __init__(self, folder: Path) -> None:
-        self.git = RealGit(folder / "repo")
-        self.world = World(folder / "state")
-        self.settings: Settings = made(settings_of(self.git.work, self.git.work / ".git"))
-
-    def type(self, *words: str) -> Result:
-        """Type a command in the work tree."""
-        return CliRunner().invoke(main, ["-C", str(self.git.work), *words], prog_name="branchline")
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Type a command in a process of its own: what it starts is not a child of the tests."""
-        command = [sys.executable, "-m", "branchline.cli.main", *words]
-        return subprocess.run(command, cwd=self.git.work, capture_output=True, text=True)
-
-    def read(self, *words: str) -> dict[str, Any]:
-        """What a reading command answers as JSON."""
-        told = self.type(*words, "--json")
-        assert told.exit_code == 0, told.stderr
-        found: dict[str, Any] = json.loads(told.stdout)
-        return found
-
-    @property
-    def client(self) -> Client:
-        """The API itself."""
-        return Client(self.settings.socket)
-
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        """Answer on the socket meanwhile."""
-        config = uvicorn.Config(api(self.world.controller), log_config=None, access_log=False, lifespan="off")
-        server = uvicorn.Server(config)
-        socket = listening(self.settings.socket)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[socket])))
-        thread.start()
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            thread.join()
-            socket.close()
-            self.settings.socket.unlink(missing_ok=True)
-
-    @contextmanager
-    def living(self) -> Iterator[None]:
-        """Let the controller's passes run meanwhile, as the daemon's threads do."""
-        over = threading.Event()
-
-        def live() -> None:
-            while not over.wait(0.005):
-                self.world.round()
-
-        thread = threading.Thread(target=live)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
 
 
 @pytest.fixture
@@ -385,70 +310,3 @@ def test_run_tells_every_step_and_gate_and_exits_with_their_answer(place: Place)
     told = place.type("run", "housing")
     assert told.exit_code == 2
     assert "error[BL104]" in told.stderr, "the world of fakes does not know our commit"
-
-
-# ------------------------------------------------------------------------------------------------ without the daemon
-
-
-def test_rollback_works_from_the_files_alone(tmp_path: Path, runtime_dir: Path) -> None:
-    """With everything else dead the command is the route writer, and the journal tells the daemon (settled §4)."""
-    place = Place(tmp_path)
-    with gateway(place.settings.state, place.settings.runtime) as real:
-        old, new = real.backyard.add("a" * 40, "1.0.0"), real.backyard.add("b" * 40, "1.1.0")
-        real.serve((old, 50), (new, 50))
-        planned = place.type("rollback", "housing", "--dry-run")
-        assert planned.exit_code == 0, planned.stderr
-        assert place.type("abort", SAM).exit_code == 2
-        told = place.type("abort", "housing", "--yes", "--because", "it hurts")
-        assert told.exit_code == 0, told.stderr
-        assert "the daemon does not answer" in told.stderr
-        assert {answer.revision for answer in real.units(20).values()} == {old.revision}
-        (entry,) = real.another().offline()
-        assert (entry["because"], entry["actor"]) == ("it hurts", "Test <test@example.invalid>")
-        nothing = place.type("rollback", "housing", "--yes")
-        assert nothing.exit_code == 69
-
-
-def test_without_daemon_and_gateway_nothing_can_be_rolled_back(tmp_path: Path) -> None:
-    told = Place(tmp_path).type("rollback", "housing", "--yes")
-    assert told.exit_code == 69
-    assert "error[BL701]" in told.stderr
-
-
-# ------------------------------------------------------------------------------------------------ the daemon itself
-
-
-def test_up_starts_it_once_and_down_leaves_nothing(tmp_path: Path) -> None:
-    """The daemon's real process: started by whoever needs it, a second one exits 75, `down` ends all."""
-    place = Place(tmp_path)
-    client = place.client
-    plan = place.run("up", "--dry-run")
-    assert plan.stdout.startswith("plan     process  start the daemon")
-    assert not client.answers()
-    try:
-        told = place.run("status")
-        assert told.returncode == 0, told.stderr
-        assert "starting it" in told.stderr
-        pid = client.pid()
-        again = place.run("up", "--json")
-        assert json.loads(again.stdout)["pid"] == pid
-        second = place.run("up", "--foreground")
-        assert second.returncode == 75
-        assert "error[BL702]" in second.stderr
-        assert place.run("down", "--daemon-only").returncode == 0
-        assert not client.answers()
-        assert place.run("down", "--dry-run").stdout.count("plan") == 2, "the gateway serves on"
-    finally:
-        ended = place.run("down")
-    assert ended.returncode == 0, ended.stderr
-    assert not client.answers()
-    assert "nothing runs" in place.run("down").stderr
-
-
-def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bad input: Envoy missing."""
-    monkeypatch.setenv("BRANCHLINE_ENVOY", str(tmp_path / "none"))
-    told = Place(tmp_path).type("up")
-    assert told.exit_code == 69
-    assert "error[BL501]" in told.stderr
-    assert "BRANCHLINE_ENVOY" in told.stderr

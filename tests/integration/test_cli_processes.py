@@ -1,0 +1,78 @@
+"""This file tests what commands do with the daemon's own process, and with the routes when there is no daemon."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.gateways import gateway
+from tests.places import Place
+from tests.world import SAM
+
+# ------------------------------------------------------------------------------------------------ without the daemon
+
+
+def test_rollback_works_from_the_files_alone(tmp_path: Path, runtime_dir: Path) -> None:
+    """With everything else dead the command is the route writer, and the journal tells the daemon (settled §4)."""
+    place = Place(tmp_path)
+    with gateway(place.settings.state, place.settings.runtime) as real:
+        old, new = real.backyard.add("a" * 40, "1.0.0"), real.backyard.add("b" * 40, "1.1.0")
+        real.serve((old, 50), (new, 50))
+        planned = place.type("rollback", "housing", "--dry-run")
+        assert planned.exit_code == 0, planned.stderr
+        assert place.type("abort", SAM).exit_code == 2
+        told = place.type("abort", "housing", "--yes", "--because", "it hurts")
+        assert told.exit_code == 0, told.stderr
+        assert "the daemon does not answer" in told.stderr
+        assert {answer.revision for answer in real.units(20).values()} == {old.revision}
+        (entry,) = real.another().offline()
+        assert (entry["because"], entry["actor"]) == ("it hurts", "Test <test@example.invalid>")
+        nothing = place.type("rollback", "housing", "--yes")
+        assert nothing.exit_code == 69
+
+
+def test_without_daemon_and_gateway_nothing_can_be_rolled_back(tmp_path: Path) -> None:
+    told = Place(tmp_path).type("rollback", "housing", "--yes")
+    assert told.exit_code == 69
+    assert "error[BL701]" in told.stderr
+
+
+# ------------------------------------------------------------------------------------------------ the daemon itself
+
+
+def test_up_starts_it_once_and_down_leaves_nothing(tmp_path: Path) -> None:
+    """The daemon's real process: started by whoever needs it, a second one exits 75, `down` ends all."""
+    place = Place(tmp_path)
+    client = place.client
+    plan = place.run("up", "--dry-run")
+    assert plan.stdout.startswith("plan     process  start the daemon")
+    assert not client.answers()
+    try:
+        told = place.run("status")
+        assert told.returncode == 0, told.stderr
+        assert "starting it" in told.stderr
+        pid = client.pid()
+        again = place.run("up", "--json")
+        assert json.loads(again.stdout)["pid"] == pid
+        second = place.run("up", "--foreground")
+        assert second.returncode == 75
+        assert "error[BL702]" in second.stderr
+        assert place.run("down", "--daemon-only").returncode == 0
+        assert not client.answers()
+        assert place.run("down", "--dry-run").stdout.count("plan") == 2, "the gateway serves on"
+    finally:
+        ended = place.run("down")
+    assert ended.returncode == 0, ended.stderr
+    assert not client.answers()
+    assert "nothing runs" in place.run("down").stderr
+
+
+def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad input: Envoy missing."""
+    monkeypatch.setenv("BRANCHLINE_ENVOY", str(tmp_path / "none"))
+    told = Place(tmp_path).type("up")
+    assert told.exit_code == 69
+    assert "error[BL501]" in told.stderr
+    assert "BRANCHLINE_ENVOY" in told.stderr
