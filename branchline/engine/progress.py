@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from branchline.errors import BranchlineError
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -42,6 +44,14 @@ class Progress:
             self._number += 1
             self._notes.append(Note(self._number, service, topic, mark, name, text, seconds, more))
             self._grown.notify_all()
+
+    def failed(self, service: str, topic: str, name: str, error: BranchlineError) -> str:
+        """Tell an error with the last lines of what failed and what to type next; returns it in one line, to record."""
+        reason = f"error[{error.code}]: {error.message}" + (f": {error.cause}" if error.cause else "")
+        self.note(
+            service, topic, "no", name, "\n".join(each for each in (reason, error.log, f"next: {error.next}") if each)
+        )
+        return reason
 
     @property
     def number(self) -> int:

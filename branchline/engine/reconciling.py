@@ -30,6 +30,7 @@ from branchline.errors import (
     PushRefused,
     RefMoved,
     RemoteUnreachable,
+    StartFailed,
     TrunkCheckedOut,
 )
 from branchline.ports import Change, Endpoint, Group, Instance, Ports, Stamp
@@ -163,7 +164,7 @@ class Reconciler:
             attempts = self._attempts.setdefault(key, Attempts())
             attempts.failed += 1
             attempts.again = now + min(30.0, 0.25 * 2 ** min(attempts.failed, 8))
-            attempts.why = f"{instance.version} did not stay up in {instance.perimeter}: {last_line(instance.tail)}"
+            attempts.why = f"{instance.version} did not stay up in {instance.perimeter}: {in_short(instance.tail)}"
             self.ports.launcher.stop(instance.nonce, stamp)
             if attempts.failed >= (1 if instance.perimeter == "staging" else PATIENCE):
                 self._give_up(service, instance)
@@ -187,11 +188,14 @@ class Reconciler:
         for candidate in service.candidates:
             if candidate.revision != instance.revision:
                 continue
-            reason = f"{instance.perimeter} group did not stay up: {last_line(instance.tail)}"
-            if candidate.phase is Phase.EVALUATING:
-                self._record(service.name, law.GatesFailed(candidate.branch, reason=reason))
-            elif candidate.phase in law.SERVING and instance.perimeter == "production":
-                self._record(service.name, law.Breached(candidate.branch, reason=reason))
+            evaluated = candidate.phase is Phase.EVALUATING
+            if not evaluated and (candidate.phase not in law.SERVING or instance.perimeter != "production"):
+                continue
+            name = f"{service.name}@{instance.version}"
+            error = StartFailed(in_short(instance.tail), revision=name, log="\n".join(instance.tail.splitlines()[1:]))
+            reason = self.progress.failed(service.name, candidate.branch, instance.perimeter, error)
+            event = law.GatesFailed if evaluated else law.Breached
+            self._record(service.name, event(candidate.branch, reason=reason))
 
     def _offer(self, service: Service, sight: Sight, wanted: World, stamp: Stamp) -> bool:
         """Make every ready incarnation that is wanted addressable, before any route names it."""
@@ -391,7 +395,7 @@ def was_kept(ports: Ports, service: Service, candidate: Candidate) -> bool:
     return False
 
 
-def last_line(text: str) -> str:
-    """The last line of a log that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+def in_short(tail: str) -> str:
+    """What is told first of a failure, which is why, and the last that it printed itself."""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines[:1] + lines[-1:])) or "no output"

@@ -19,7 +19,7 @@ from branchline.engine.checking import evaluate
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import Prepared, governed_spec, group_of, prepare
 from branchline.engine.progress import Progress
-from branchline.engine.reconciling import TRIAL, Reconciler, last_line
+from branchline.engine.reconciling import TRIAL, Reconciler, in_short
 from branchline.engine.recording import Recorder
 from branchline.errors import BranchlineError, Fenced, StartFailed, UnknownReference
 from branchline.ports import Instance, Ports, Stamp
@@ -97,9 +97,11 @@ class Trials:
         group = group_of(self.ports, revision, prepared, TRIAL)
         instance = self.ports.launcher.launch(group, self._stamp(revision.service))
         deadline = self.ports.clock.monotonic() + group.start_seconds + 10
+        tail = ""
         while self.ports.clock.monotonic() < deadline:
             now = next((i for i in self.ports.launcher.instances() if i.nonce == instance.nonce), None)
             if now is None or now.state in ("failed", "stopped"):
+                tail = now.tail if now else ""
                 break
             if now.state == "ready":
                 self.reconciler.production(revision.service)
@@ -107,7 +109,7 @@ class Trials:
             self.ports.clock.wait(0.05)
         log = self.ports.launcher.log(instance.nonce)
         self._unstage(revision.service, instance.nonce)
-        raise StartFailed(last_line(log), revision=f"{revision.service}@{revision.short}", log=log)
+        raise StartFailed(in_short(tail or log), revision=f"{revision.service}@{revision.short}", log=log)
 
     def _unstage(self, service: str, nonce: str) -> None:
         self._stop(service, nonce)

@@ -82,9 +82,7 @@ class Workshop:
         if error.transient:
             self.troubles[service.name, "work"] = f"{error.code}: {error.message}"
             return
-        reason = f"error[{error.code}]: {error.message}" + (f": {error.cause}" if error.cause else "")
-        text = "\n".join(part for part in (reason, error.log, f"next: {error.next}") if part)
-        self.progress.note(service.name, candidate.branch, "no", candidate.phase.value, text)
+        reason = self.progress.failed(service.name, candidate.branch, candidate.phase.value, error)
         kind = law.BuildFailed if candidate.phase is Phase.BUILDING else law.GatesFailed
         try:
             self._record(service, candidate, kind(candidate.branch, reason=reason))

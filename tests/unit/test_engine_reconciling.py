@@ -15,9 +15,10 @@ from branchline.adapters.envoy_table import shifted
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.core.world import Absorb, Delete, Drop, Route, Start, Stop, Write
-from branchline.engine.reconciling import HEALED, Reconciler, last_line, was_kept
+from branchline.engine.reconciling import HEALED, Reconciler, in_short, was_kept
 from branchline.errors import MergeConflict
 from branchline.ports import Change, Stamp
+from tests.fakes.launcher import ENDS
 from tests.fakes.router import FakeRouter
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
@@ -281,7 +282,7 @@ def test_a_staging_group_that_dies_fails_its_evaluation(world: World) -> None:
     world.launcher.behave[f"{tip}/staging"] = "dies"
     world.settle()
     assert world.phase(ALEX) is Phase.FAILED
-    reason = "staging group did not stay up: housing@1.0.0-alex.1 starts"
+    reason = f"error[BL412]: housing@1.0.0-alex.1 did not become ready: {ENDS['dies']}; housing@1.0.0-alex.1 starts"
     assert world.last("GatesFailed").detail["reason"] == reason
     assert not world.launcher.running()
 
@@ -299,10 +300,10 @@ def test_a_challenger_that_cannot_stay_up_is_rolled_back_after_three_F67(world: 
     world.launcher.behave[f"{second}/production"] = "late"
     world.settle()
     assert (world.phase(SAM), world.shares()) == (Phase.TESTING, {first: 100})
-    assert world.troubles() == ["1.1.0 did not stay up in production: housing@1.1.0 starts"]
+    assert world.troubles() == [f"1.1.0 did not stay up in production: {ENDS['late']}; housing@1.1.0 starts"]
     again(world, 3)
     assert world.phase(SAM) is Phase.ROLLED_BACK
-    assert world.last("Breached").detail["reason"].startswith("production group did not stay up")
+    assert world.last("Breached").detail["reason"].startswith("error[BL412]: housing@1.1.0 did not become ready")
     assert [g.perimeter for g in world.launcher.groups if g.revision == second] == ["staging"] + 3 * ["production"]
     assert world.troubles() == []
 
@@ -338,14 +339,14 @@ def test_an_incumbent_is_tried_again_for_ever_F69(world: World) -> None:
     again(world, 6)
     assert len(world.launcher.groups) >= 7
     assert world.service().line(1).incumbent == first
-    assert world.troubles() == ["1.0.0 did not stay up in production: housing@1.0.0 starts"]
+    assert world.troubles() == [f"1.0.0 did not stay up in production: {ENDS['dies']}; housing@1.0.0 starts"]
     del world.launcher.behave[first]
     again(world, 1)
     assert world.troubles() == []
 
 
 def test_a_failure_without_a_word_says_so() -> None:
-    assert (last_line("one\n two \n\n"), last_line(" \n")) == ("two", "no output")
+    assert [in_short(text) for text in ("why\none\n two \n\n", "why", " \n")] == ["why; two", "why", "no output"]
 
 
 def test_two_services_of_one_commit_are_two_groups(world: World) -> None:
