@@ -111,7 +111,10 @@ class Watcher:
         trunk = self.observer.refs.get(service.default)
         if not service.lines or trunk is None:
             return True
-        spec = spec_at(self.ports, service.name, tip)
+        try:
+            spec = spec_at(self.ports, service.name, tip)
+        except BranchlineError:
+            return True  # building it will say what is wrong with the file
         base = self.ports.repository.base(trunk, tip)
         changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
         if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"}:

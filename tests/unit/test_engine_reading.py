@@ -212,6 +212,15 @@ def test_parity_names_a_challenger_whose_branch_is_gone(world: World) -> None:
     assert drift["repair"] == f"branchline abort {SAM}"
 
 
+def test_git_that_was_not_seen_yet_is_one_drift_and_not_many(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.reachable = False
+    world.restart()
+    world.settle()
+    assert drifts(world) == ["git has not been seen since the daemon started"]
+
+
 def test_what_cannot_be_seen_is_a_drift(world: World) -> None:
     world.released()
     world.router.down = True
@@ -243,12 +252,13 @@ def test_a_revision_has_its_gates_and_steps_1_16(world: World) -> None:
 
 
 def test_why_each_step_ran_or_was_reused(world: World) -> None:
-    world.released()
-    world.git.write(SAM, {"notes.md": "only words\n"})
+    world.push(says={"unit": False})
     world.settle()
-    step = reader(world).why(SAM)["steps"][0]
+    world.git.write(ALEX, {"notes.md": "only words\n"})
+    world.settle()
+    step = reader(world).why(ALEX)["steps"][0]
     assert (step["state"], step["why"]) == ("reused", "nothing it depends on changed")
-    assert reader(world).why(SAM, "clean")["steps"] == []
+    assert reader(world).why(ALEX, "clean")["steps"] == []
 
 
 def test_why_is_answered_even_when_the_build_failed(world: World) -> None:

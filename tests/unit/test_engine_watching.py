@@ -11,7 +11,7 @@ import pytest
 from branchline.core import lifecycle as law
 from branchline.core.service import Method, Phase
 from branchline.engine.preparing import governed_spec
-from tests.world import ALEX, APP, KIM, MODEL, SAM, World
+from tests.world import ALEX, APP, KIM, LOG, MODEL, SAM, World
 
 
 def with_rollout(words: str, toml: str = MODEL) -> str:
@@ -48,6 +48,37 @@ def test_a_branch_without_its_service_is_noted_and_left_alone(world: World) -> N
     world.push(ALEX)
     world.settle()
     assert (world.phase(ALEX), world.troubles()) == (Phase.LIVE, [])
+
+
+def test_a_branch_that_changed_nothing_but_its_log_has_not_begun(world: World) -> None:
+    world.released()
+    world.git.write(SAM, {"housing/EXPERIMENT.md": LOG + "Tried again.\n", "notes.md": "words\n"})
+    world.settle()
+    assert world.troubles() == [f"{SAM} has changed nothing of housing yet but its log"]
+    world.push(SAM)
+    world.settle()
+    assert (world.phase(SAM), world.troubles()) == (Phase.TESTING, [])
+
+
+@pytest.mark.parametrize("trunk", ["main", ""])
+def test_a_branch_of_other_beginnings_has_begun(world: World, trunk: str) -> None:
+    """It shares no history with the trunk, or the trunk is gone."""
+    first = world.released()
+    world.git.heads[SAM] = world.git._keep(world.git.commits[first].files, (), "An orphan", "Sam <sam@x>", 1)
+    if not trunk:
+        world.git.remove("main")
+    world.controller.watch()
+    assert world.phase(SAM) is Phase.BUILDING
+
+
+def test_a_file_that_cannot_be_read_hides_nobody_else_and_is_told_by_its_build(world: World) -> None:
+    """Killer: read at the door, one broken file would keep every other event of the service out."""
+    world.released()
+    world.push(KIM, "kind = what")
+    world.push(SAM)
+    world.settle()
+    assert (world.phase(KIM), world.phase(SAM)) == (Phase.FAILED, Phase.TESTING)
+    assert "BL103" in world.last("BuildFailed").detail["reason"]
 
 
 def test_a_push_opens_and_names_its_author_1_26(world: World) -> None:

@@ -1,7 +1,7 @@
 """This file tests that candidates are built and evaluated for the very try they are, and that stopping says nothing.
 
-Requirements: 1.31 (evaluation fails, the branch stays), 1.09 (what artifacts were trained at); I24 (one bad object stops nobody), F14
-to F20 as far as the engine tells them, F24 (the daemon goes in the middle of a build).
+Requirements: 1.31 (evaluation fails, the branch stays), 1.09 (what artifacts were trained at); I24 (one bad object
+stops nobody), F14 to F20 as far as the engine tells them, F24 (the daemon goes in the middle of a build).
 """
 
 from __future__ import annotations
@@ -227,8 +227,9 @@ def test_gates_wait_until_staging_can_be_reached(world: World) -> None:
 
 
 def test_the_artifacts_of_a_reused_build_keep_the_commit_they_were_trained_at_1_09(world: World) -> None:
-    first = world.released()
-    second = world.git.write(SAM, {"notes.md": "only words\n"})
+    first = world.push(says={"unit": False})
+    world.settle()
+    second = world.git.write(ALEX, {"notes.md": "only words\n"})
     world.settle()
     revisions = {r.commit: r for r in world.catalog.revisions("housing")}
     assert (revisions[first].trained, revisions[second].trained) == (first, first)
@@ -254,7 +255,7 @@ def test_artifacts_that_nobody_built_a_revision_of_are_its_own(world: World) -> 
 
 
 def test_the_author_of_an_unknown_commit_is_nobody(world: World) -> None:
-    world.git.log = lambda *args: ()  # type: ignore[method-assign]
+    world.git.log = lambda *args, **limit: ()  # type: ignore[method-assign]
     tip = world.push()
     world.settle()
     assert world.catalog.revision("housing", tip).author == ""
