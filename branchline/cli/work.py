@@ -26,6 +26,7 @@ LOG = "EXPERIMENT.md"
 @click.option("--kind", type=click.Choice(["model", "app"]), default=None,
               help="model: released by an A/B test; app: by a canary. Else what the folder looks like.")  # fmt: skip
 @dry_run
+@as_json
 @pass_session
 def init(session: Session, service: str, kind: str | None, dry_run: bool) -> None:
     """Write the files of a new service.
@@ -45,16 +46,24 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
     fresh = scaffold.missing(folder, wanted)
     if found.said:
         show.say(f"found    {found.said}")
+    kept = [str((folder / path).relative_to(top)) for path in wanted if path not in fresh]
+    if session.json:
+        paths = [str((folder / path).relative_to(top)) for path in fresh]
+        show.document(
+            {"schema": "branchline.init/1", "service": name, "kind": found.kind, "files": paths, "kept": kept}
+        )
     for path, text in fresh.items():
         if not dry_run:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
+        if session.json:
+            continue
         show.out(f"{'plan' if dry_run else 'wrote':<8} {(folder / path).relative_to(top)}")
         if dry_run:
             for line in text.splitlines():
                 show.out(click.style(f"       + {line}", fg="green"))
-    for path in wanted.keys() - fresh.keys():
-        show.say(f"kept     {(folder / path).relative_to(top)}, which was there already")
+    for path in kept:
+        show.say(f"kept     {path}, which was there already")
     if not (folder / "requirements.lock").exists() and not (folder / "uv.lock").exists():
         show.say(f"next     (cd {folder.relative_to(top)} && {COMPILE})")
     show.say(f'then     branchline check {name}, and: branchline start {name} --because "..."')
@@ -97,6 +106,7 @@ def check(session: Session, service: str) -> None:
 @click.option("--metric", default="", metavar="NAME", help="What it is judged by; else what the service file says.")
 @click.option("--no-push", is_flag=True, help="Keep the branch to yourself; `deploy` pushes it.")
 @dry_run
+@as_json
 @pass_session
 def start(session: Session, service: str, handle: str, because: str, metric: str, no_push: bool, dry_run: bool) -> None:
     """Begin an experiment: its branch, its hypothesis, its first push.
@@ -117,8 +127,7 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     commands += [f"git add {path}", f"git commit --only -m '{message}' {path}"]
     commands += [f"git push -u {remote} {branch}"] if remote and not no_push else []
     if dry_run:
-        for command in commands:
-            show.out(f"plan     {command}")
+        told(session, branch, trunk, "", commands)
         return
     tip = tree.start(branch, trunk)
     day = time.strftime("%Y-%m-%d", time.gmtime())
@@ -128,10 +137,19 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     tree.record(path, message)
     if not no_push:
         tree.push(branch)
-    show.out(f"branch   {branch}  (from {trunk} {tip[:7]})")
-    for line in show.ran(commands):
-        show.out(line)
+    told(session, branch, trunk, tip, commands)
     show.say(f"next     edit {folder}, then: branchline run {service}")
+
+
+def told(session: Session, branch: str, base: str, tip: str, commands: list[str]) -> None:
+    """Print the git commands that were run from a tip of the base on; without a tip, those that would be."""
+    if session.json:
+        facts = {"branch": branch, "base": base, "from": tip, "commands": commands, "done": bool(tip)}
+        show.document({"schema": "branchline.git/1", **facts})
+        return
+    done = [f"branch   {branch}  (from {base} {tip[:7]})", *show.ran(commands)]
+    for line in done if tip else show.plan(("git", command) for command in commands):
+        show.out(line)
 
 
 def handle_of(session: Session) -> str:
@@ -167,6 +185,7 @@ def written(service: str, because: str, metric: str, first: str) -> str:
 @click.option("--on", "challenger", default="", metavar="HANDLE", help="Fix this challenger, not the incumbent.")
 @click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
 @dry_run
+@as_json
 @pass_session
 def fix(session: Session, service: str, challenger: str, handle: str, dry_run: bool) -> None:
     """Begin a fix of what serves, or of a challenger.
@@ -186,13 +205,9 @@ def fix(session: Session, service: str, challenger: str, handle: str, dry_run: b
     commands = [f"git fetch --prune {remote}"] if remote else []
     commands += [f"git switch --no-track -c {branch} {f'{remote}/{base}' if remote else base}"]
     if dry_run:
-        for command in commands:
-            show.out(f"plan     {command}")
+        told(session, branch, base, "", commands)
         return
-    tip = tree.start(branch, base)
-    show.out(f"branch   {branch}  (from {base} {tip[:7]})")
-    for line in show.ran(commands):
-        show.out(line)
+    told(session, branch, base, tree.start(branch, base), commands)
     show.say("next     mend it, commit, then: branchline deploy")
 
 
@@ -243,6 +258,7 @@ def run(session: Session, service: str, no_gates: bool) -> None:
 )
 @click.option("--because", default="", metavar="TEXT", help="Why; it is kept in the history.")
 @dry_run
+@as_json
 @pass_session
 def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool) -> None:
     """Bring a branch up to date with the trunk.
@@ -268,16 +284,14 @@ def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool)
     commands += [f"git merge {tree.remote}/{base}" if tree.remote else f"git merge {base}"]
     commands += [f"git push {tree.remote} {named.name}"] if tree.remote else []
     if dry_run:
-        for command in commands:
-            show.out(f"plan     {command}")
+        told(session, named.name, base, "", commands)
         return
     tree.fetch()
     if tree.branch != named.name:
         tree.switch(named.name)
     merged = tree.merge(base)
     tree.push(named.name)
-    for line in show.ran(commands):
-        show.out(line)
+    told(session, named.name, base, tree.tip(base), commands)
     show.say(f"next     branchline deploy {named.name}" if merged else "it was up to date")
 
 

@@ -247,7 +247,7 @@ def test_sync_merges_the_trunk_and_pushes(place: Place) -> None:
     git = place.git
     git.write(ALEX, {"housing/branchline.toml": APP})
     trunk = git.write("main", {"other.txt": "new\n"})
-    assert place.type("sync", ALEX, "--dry-run").stdout.splitlines()[-1] == f"plan     git push origin {ALEX}"
+    assert place.type("sync", ALEX, "--dry-run").stdout.splitlines()[-1] == f"plan     git      git push origin {ALEX}"
     told = place.type("sync", ALEX)
     assert told.exit_code == 0, told.stderr
     assert trunk in git.parents(git.tip(ALEX))

@@ -177,7 +177,7 @@ def test_start_makes_branch_and_log_commits_only_that_and_pushes(world: RealGit)
     assert text.startswith("# Hypothesis\nTrees see corners.\n")
     assert logged(text).result.value == "pass"
     ran = [line.removeprefix("ran").strip() for line in told.stdout.splitlines()[1:]]
-    assert ran == [line.removeprefix("plan").strip() for line in plan.stdout.splitlines()]
+    assert ran == [line.removeprefix("plan     git").strip() for line in plan.stdout.splitlines()]
     assert ran[-1] == f"git push -u origin {BRANCH}"
     again = typed(world, *words)
     assert again.exit_code == 1
@@ -219,8 +219,8 @@ def test_a_fix_begins_at_the_right_base(world: RealGit) -> None:
     challenger = world.write(BRANCH, {"housing/serving.py": "x = 1\n"})
     world.git("pull", "--quiet")
     assert typed(world, "fix", "housing", "--handle", "typo", "--dry-run").stdout.splitlines() == [
-        "plan     git fetch --prune origin",
-        "plan     git switch --no-track -c fix--housing--typo origin/main",
+        "plan     git      git fetch --prune origin",
+        "plan     git      git switch --no-track -c fix--housing--typo origin/main",
     ]
     told = typed(world, "fix", "housing", "--handle", "typo")
     assert told.exit_code == 0, told.stderr
