@@ -17,7 +17,7 @@ from branchline.core import names
 from branchline.core.events import Event
 from branchline.core.revision import Revision
 from branchline.core.service import Candidate, Phase, Service
-from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, World, Write, desired, plan
+from branchline.core.world import Absorb, Delete, Route, Start, Step, Stop, World, Write, desired, plan
 from branchline.engine.observing import Observer
 from branchline.engine.recording import Recorder
 from branchline.errors import NothingToDo, UnknownReference, UnknownService, UsageError
@@ -158,7 +158,7 @@ def described(step: Step, versions: Mapping[str, str]) -> tuple[str, str]:
             return "git", f"merge {name(step.revision)} into {step.branch}"
         case Delete():
             return "git", f"archive and delete {step.branch} at {step.tip[:7]}"
-        case Drop():
+        case _:
             return "git", f"archive and delete {step.ref}"
 
 

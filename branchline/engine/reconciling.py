@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.spec import UNIT_HEADER
-from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, World, Write, desired, lane, ready
+from branchline.core.world import STAGING, Absorb, Delete, Drop, Route, Start, Stop, World, Write, desired, ready
 from branchline.engine.observing import Observer, Sight
 from branchline.engine.preparing import group_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -83,12 +83,11 @@ class Reconciler:
         done = self._bury(service, sight, stamp)
         self._tell_failures(service, sight, wanted)
         done |= self._offer(service, sight, wanted, stamp)
-        for step in ready(sight.world, wanted):
-            if lane(step) != "git":
-                done |= self._try(name, step, lambda step=step: self._produce(service, sight, step, stamp))  # type: ignore[misc]
+        for step in [each for each in ready(sight.world, wanted) if isinstance(each, Start | Route | Stop)]:
+            done |= self._try(name, step, lambda step=step: self._produce(service, sight, step, stamp))  # type: ignore[misc]
         return done
 
-    def _produce(self, service: Service, sight: Sight, step: Step, stamp: Stamp) -> bool:
+    def _produce(self, service: Service, sight: Sight, step: Start | Route | Stop, stamp: Stamp) -> bool:
         match step:
             case Start(revision=revision, perimeter=perimeter):
                 return self._start(service, sight, revision, perimeter, stamp)
@@ -98,12 +97,10 @@ class Reconciler:
                 self.ports.router.shift(service.name, line, shares, stamp)
                 self._tell_shares(service, line, shares)
                 return True
-            case Stop(revision=revision, perimeter=perimeter):
-                gone = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter)]
-                self._publish(service, tuple(i for i in sight.instances if i.state == "ready" and i not in gone), stamp)
-                begun = [self._stop(service.name, instance, stamp) for instance in gone]
-                return any(begun)
-        return False
+        gone = [i for i in sight.instances if (i.revision, i.perimeter) == (step.revision, step.perimeter)]
+        self._publish(service, tuple(i for i in sight.instances if i.state == "ready" and i not in gone), stamp)
+        begun = [self._stop(service.name, instance, stamp) for instance in gone]
+        return any(begun)
 
     def _stop(self, name: str, instance: Instance, stamp: Stamp) -> bool:
         """Drain and stop beside the loop: a slow goodbye holds up nobody's shift."""
@@ -256,7 +253,7 @@ class Reconciler:
         world = self.observer.whole(service).world
         done = False
         for step in ready(world, wanted):
-            if lane(step) == "git":
+            if isinstance(step, Write | Absorb | Delete | Drop):
                 done |= self._try(name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
         if done:
             world = self.observer.whole(service).world
@@ -272,7 +269,7 @@ class Reconciler:
         refs = [ref for ref, revision in wanted.trunks if revision == candidate.revision]
         return bool(refs) and all(dict(world.trunks).get(ref) == candidate.revision for ref in refs)
 
-    def _write(self, service: Service, step: Step, stamp: Stamp) -> bool:
+    def _write(self, service: Service, step: Write | Absorb | Delete | Drop, stamp: Stamp) -> bool:
         writer = self.ports.writer
         match step:
             case Write():
@@ -294,7 +291,7 @@ class Reconciler:
             case Delete():
                 writer.delete(service.name, step.branch, step.tip, stamp)
                 self.progress.note(service.name, step.branch, "ok", "git", f"deleted {step.branch} (archived)")
-            case Drop():
+            case _:
                 writer.drop(service.name, step.ref, stamp)
         self.observer.fetch()
         return True
@@ -363,13 +360,14 @@ def endpoints_of(
     in_production = {i.revision for i in instances if i.perimeter == "production"}
     found = []
     for i in sorted(instances, key=lambda i: (i.version, i.perimeter, i.nonce)):
-        pins: tuple[str, ...] = ()
-        if i.perimeter == "production" or i.revision not in in_production:
+        words = [i.version]  # all that a group of a run is called, which nobody else may be sent to
+        if i.perimeter != TRIAL:
             branch = branches.get(i.revision, "")
             handle = branch.split("--")[2:3] if branch else []
-            words = [i.version, versions.get(i.revision, ""), branch, *handle, i.revision[:7], i.revision]
-            pins = tuple(dict.fromkeys(word for word in words if word))
+            words += [versions.get(i.revision, ""), branch, *handle, i.revision[:7], i.revision]
         split = i.perimeter == "production"
+        hidden = i.perimeter == STAGING and i.revision in in_production
+        pins = () if hidden else tuple(dict.fromkeys(word for word in words if word))
         found.append(
             Endpoint(
                 i.revision, i.version, i.nonce, i.sockets, pins, split, i.health, i.nonce_aware, header or UNIT_HEADER

@@ -493,6 +493,38 @@ def test_effects_come_in_a_safe_order_I5_I7_I8(world: World) -> None:
     assert len(running) == 1
 
 
+def test_a_judged_tree_that_a_person_keeps_replaces_what_another_winner_brought(world: World) -> None:
+    world.released(toml=TWO_SLOTS)
+    second = world.testing(SAM)
+    world.testing(KIM)
+    world.record(law.Won(KIM))
+    world.settle()
+    world.record(law.Won(SAM))
+    world.settle()
+    assert (world.phase(SAM), law.waits_for(world.service(), world.on(SAM))) == (Phase.WON, "behind")
+    world.ask("keep", SAM)
+    world.settle()
+    assert world.phase(SAM) is Phase.LIVE
+    assert world.git.tree(world.git.tip("main"), ["housing"]) == world.git.tree(second, ["housing"])
+    assert world.merges()[:2] == ["Release housing@1.1.0", "Release housing@1.2.0"]
+    assert was_kept(world.ports, world.service(), world.on(SAM))
+
+
+def test_what_was_true_of_a_state_that_was_left_is_not_recorded(world: World) -> None:
+    world.released()
+    assert not world.controller.reconciler._record("housing", law.Recorded(ALEX))
+
+
+def test_a_branch_at_a_commit_that_serves_is_judged_at_the_same_place(world: World) -> None:
+    """Two branches, one commit: its words lead to the production group, never to two."""
+    world.released()
+    tip = world.testing(SAM)
+    world.git.reset(KIM, tip)
+    world.settle()
+    endpoints = [each for each in world.router.endpoints("housing") if each.revision == tip]
+    assert [(each.split, bool(each.pins)) for each in endpoints] == [(True, True), (False, False)]
+
+
 def test_a_judged_tree_is_kept_only_by_a_person_who_said_so_of_this_try(world: World) -> None:
     world.released()
     world.testing()

@@ -52,6 +52,22 @@ def test_a_run_is_reached_by_its_own_address(world: World) -> None:
     assert f"0.0.0-run.{commit[:7]}" in pins
 
 
+def test_a_run_of_what_serves_is_reached_by_its_own_name_and_takes_nobody_elses(world: World) -> None:
+    """Killer: the trial group of a commit that is in production would have no address, or production's."""
+    first = world.released()
+    pins: dict[str, tuple[str, ...]] = {}
+    said = world.runner.calls["gates:unit"]
+
+    def look(order: dict[str, Any]) -> Any:
+        pins.update({each.version: each.pins for each in world.router.endpoints("housing")})
+        return said(order)
+
+    world.runner.calls["gates:unit"] = look
+    assert ended(world, first)[0] == "ok"
+    assert pins[f"0.0.0-run.{first[:7]}"] == (f"0.0.0-run.{first[:7]}",)
+    assert first in pins["1.0.0"]
+
+
 def test_what_came_out_is_reused_by_the_build(world: World) -> None:
     commit = tree(world)
     world.try_out("housing", commit, gates=False)

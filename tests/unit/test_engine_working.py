@@ -175,6 +175,21 @@ def test_a_full_ledger_is_told_and_loses_no_work_F55(world: World) -> None:
     assert world.phase(ALEX) is Phase.FAILED
 
 
+def test_a_failure_of_a_state_that_was_left_meanwhile_is_not_recorded(world: World) -> None:
+    """The abort comes while the failure is being told."""
+    failed = world.controller.progress.failed
+
+    def aborted(*args: Any) -> str:
+        world.ask("abort", ALEX)
+        return failed(*args)
+
+    world.controller.progress.failed = aborted  # type: ignore[method-assign,assignment]
+    world.push(says={"train": "raise no rows"})
+    world.controller.watch()
+    world.controller.workshop.look("housing")
+    assert (world.phase(ALEX), world.events()[-1]) == (Phase.FAILED, "Aborted")
+
+
 def test_a_daemon_that_stops_fails_nobody_F24(world: World) -> None:
     """Killer: the worker was ended, not the step's fault; the next daemon begins it again."""
     work = world.runner.commands["branchline.sdk.run"]
