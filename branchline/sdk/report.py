@@ -46,7 +46,7 @@ def report_many(service: str, outcomes: Iterable[Mapping[str, Any]], *, gateway:
     address = gateway or os.environ.get(GATEWAY, "")
     if not address:
         raise ValueError(f"no gateway: give its address, or set {GATEWAY}")
-    body = json.dumps({"outcomes": list(outcomes)}, allow_nan=False).encode()
+    body = json.dumps(list(outcomes), allow_nan=False).encode()
     for pause in (*PAUSES, None):
         try:
             status, answer = post(address, f"/{service}/-/outcomes", body)

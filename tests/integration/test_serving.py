@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import pytest
 from branchline.adapters.processes import ProcessLauncher, UnixConnection
 from branchline.adapters.uv import UvEnvironments
 from branchline.ports import Group, Instance, Stamp
-from branchline.sdk import report, values
+from branchline.sdk import values
 from tests.locks import SERVER, TINY, lock_of
 from tests.waiting import wait_until
 
@@ -149,71 +147,3 @@ def test_a_load_test_against_nobody_fails_every_request() -> None:
     ran = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     told = json.loads(ran.stdout)
     assert (told["sent"], told["failed"]) == (10, 10)
-
-
-# ── outcomes ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class Gateway:
-    """A gateway that answers outcomes with prepared answers and keeps what it was sent."""
-
-    address: str
-    answers: list[tuple[int, Any]]
-    asked: list[tuple[str, Any]]
-
-
-@pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    answers: list[tuple[int, Any]] = []
-    asked: list[tuple[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["content-length"])))))
-            status, document = answers.pop(0)
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *words: Any) -> None:
-            """Be quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield Gateway(f"http://127.0.0.1:{server.server_address[1]}", answers, asked)
-        server.shutdown()
-        thread.join()
-
-
-def test_an_outcome_is_reported_again_until_it_is_answered(gateway: Gateway) -> None:
-    """1.30: reporting is idempotent, so a report without an answer is sent again."""
-    gateway.answers += [(503, {}), (200, {"outcomes": ["kept"]})]
-    assert report.report("housing", 184000, request_id="r1", gateway=gateway.address) == "kept"
-    wanted = ("/housing/-/outcomes", {"outcomes": [{"value": 184000, "request_id": "r1"}]})
-    assert gateway.asked == [wanted, wanted]
-
-
-def test_a_word_for_each_outcome_even_where_none_was_kept(gateway: Gateway) -> None:
-    gateway.answers.append((404, {"outcomes": ["unknown", "unknown"]}))
-    told = report.report_many(
-        "housing", [report.outcome(1, unit="a"), report.outcome(2, unit="b")], gateway=gateway.address
-    )
-    assert told == ["unknown", "unknown"]
-
-
-def test_what_is_refused_is_told_and_not_repeated(gateway: Gateway) -> None:
-    gateway.answers.append((403, {"title": "The outcome is refused", "detail": "it is not understood"}))
-    with pytest.raises(report.Refused, match="403: it is not understood"):
-        report.report("housing", 1, unit="a", gateway=gateway.address)
-    assert len(gateway.asked) == 1
-
-
-def test_an_outcome_of_nobody_is_not_sent() -> None:
-    with pytest.raises(ValueError, match="unit or the request"):
-        report.report("housing", 1, gateway="http://127.0.0.1:1")
-    with pytest.raises(ValueError, match="no gateway"):
-        report.report("housing", 1, unit="a")
