@@ -174,9 +174,9 @@ class Envoy:
             for cluster in told.get("cluster_statuses", ())
         }
 
-    def reason(self) -> str:
-        """Why it refused a document: the last line of its log."""
-        return _tail(self.folder / "envoy.log", 1)
+    def reason(self, lines: int = 1) -> str:
+        """Why it refused a document: the last lines of its log."""
+        return _tail(self.folder / "envoy.log", lines)
 
     def _alone(self, host: str, port: int) -> bool:
         """Whether the port is free; a gateway of ours that lost its folder, and so its pid, is ended first."""

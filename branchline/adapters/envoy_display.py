@@ -90,14 +90,14 @@ class Display:
             return found[0] == version or found[1] > refused
 
         if not self._envoy.wait(answered, READ_BACK_SECONDS):
-            raise GatewayDown(f"Envoy did not take {kind}.json", log=str(self._envoy.folder / "envoy.log"))
+            raise GatewayDown(f"Envoy did not take {kind}.json", log=self._envoy.reason(20))
         self._accepted[kind] = found[0]
         if found[0] != version:
             self._files.put(f"{kind}.json", last)
             raise self._rejected(kind)
 
     def _rejected(self, kind: str) -> EnvoyRejected:
-        return EnvoyRejected(f"{kind}: {self._envoy.reason()}", log=str(self._envoy.folder / "envoy.log"))
+        return EnvoyRejected(f"{kind}: {self._envoy.reason()}", log=self._envoy.reason(20))
 
     def _rendered(self, gateway: Gateway, kind: str, body: str) -> tuple[str, str]:
         """A document's version and text; the version of what lies there, if that has the same content."""

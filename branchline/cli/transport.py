@@ -155,7 +155,8 @@ def why_it_ended(told: str, ended: int | None) -> Document:
     for number in range(len(lines) - 1, -1, -1):
         found = re.match(r"error\[(BL\d{3})\]: (.*)", lines[number])
         if found and found[1] in leaves():
-            rest = "\n".join(lines[number + 1 :])
+            log = [line.removeprefix("  | ") for line in lines[number + 1 :] if line.startswith("  | ")]
+            rest = "\n".join(line for line in lines[number + 1 :] if not line.startswith("  | "))
             cause, _, hint = rest.partition("  hint: ")
             detail = cause.strip().removeprefix("cause:").strip()
             return {
@@ -164,6 +165,7 @@ def why_it_ended(told: str, ended: int | None) -> Document:
                 "detail": detail,
                 "hint": hint.strip(),
                 "status": status_of(found[1]),
+                "log": "\n".join(log),
             }
     cause = f"it ended with {ended}" if ended is not None else f"it did not answer within {START_SECONDS:.0f} s"
     return {**problem(DaemonDown(cause, hint="branchline doctor")), "log": "\n".join(lines[-TAIL:])}

@@ -81,7 +81,9 @@ def main(arguments: list[str]) -> int:
     try:
         daemon = Daemon(settings_of(Path(top), Path(common), state), int(port))
     except BranchlineError as error:
-        print(f"error[{error.code}]: {error.message}\n  cause: {error.cause}\n  hint: {error.next}", file=sys.stderr)  # noqa: T201
+        log = "".join(f"\n  | {line}" for line in error.log.splitlines())
+        told = f"error[{error.code}]: {error.message}\n  cause: {error.cause}{log}\n  hint: {error.next}"
+        print(told, file=sys.stderr)  # noqa: T201
         return exit_of(error.code)
     daemon.stop(everything=asyncio.run(serve(daemon)))
     return 0
