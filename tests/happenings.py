@@ -79,9 +79,10 @@ def events_of(scenario: Scenario, service: Service) -> Iterator[Event]:
         if each.phase is Phase.CONCLUDING:
             yield from (Recorded(each.branch, seen) for seen in tips(service, each))
     names = {each.branch for each in service.candidates}
-    tried = {each.branch for each in service.candidates if each.phase in OPEN} | {it.tip for it in service.candidates}
     yield from (event for event in scenario.also if not isinstance(event, BranchEvent) or event.branch in names)
-    yield from (event for event in scenario.opens if not {event.branch, event.tip} & tried)
+    for event in scenario.opens:  # once each: a later one of the same branch has a later tip
+        if all(it.branch != event.branch or it.phase not in OPEN and it.tip < event.tip for it in service.candidates):
+            yield event
 
 
 def tips(service: Service, candidate: Candidate) -> list[str]:

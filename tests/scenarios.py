@@ -89,7 +89,14 @@ SCENARIOS = (
         "hotfix on a challenger",
         service(candidate("a")),
         opens=(Opened("f", "f1", PATCH, "a"),),
-        pushes=("a", "f"),
+        pushes=("f",),
+        also=AFTER,
+    ),
+    Scenario(
+        "a push beside a hotfix on it",
+        service(candidate("a", phase=QUEUED)),
+        opens=(Opened("f", "f1", PATCH, "a"),),
+        pushes=("a",),
         also=AFTER,
     ),
     Scenario(
@@ -97,6 +104,7 @@ SCENARIOS = (
         service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
         opens=(Opened("f", "f1", PATCH, "a"),),
         also=AFTER,
+        deaths=False,
     ),
     Scenario(
         "sync of a winner under a hotfix",

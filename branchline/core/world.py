@@ -166,8 +166,8 @@ def _arms(service: Service, major: int, head: str) -> Shares:
         for each in service.candidates:
             if each.base == base and each.line == major and each.revision != holder:
                 part = _part(service, each, size)
-                if part:
-                    shares[each.revision] = part
+                if part:  # one commit may hold two arms
+                    shares[each.revision] = shares.get(each.revision, 0) + part
                     size -= part
         shares[holder] = shares.get(holder, 0) + size
     return tuple((revision, share) for revision, share in shares.items() if share)
