@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from branchline.core.metrics import ERRORS
 from branchline.core.spec import Rollout, Serving
+from branchline.core.waiting import SMALLEST
 
 SERVING, ROLLOUT = Serving(), Rollout()  # what holds when nothing is said
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -56,7 +57,18 @@ def _inside(value: str) -> str:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str), Field(ge=0)]
+_DurationText = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
+# The bound stands before the validator: behind it, it would not be the number's, and no keyword of a JSON Schema.
+Duration = Annotated[
+    float,
+    Field(ge=0),
+    BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(ge=0)] | _DurationText),
+]
+Window = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(gt=0)] | _DurationText),
+]
 Function = Annotated[str, AfterValidator(_function)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Command = Annotated[list[str], Field(min_length=1)]
@@ -169,7 +181,7 @@ class MetricTable(Table):
     direction: Direction | None = None
     mde: Annotated[float, Field(gt=0)] | None = None
     bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    window: Annotated[Duration, Field(gt=0)] = 86400.0
+    window: Window = 86400.0
     missing: Literal["drop", "zero"] = "drop"
 
     @model_validator(mode="after")
@@ -209,8 +221,8 @@ class RolloutTable(Table):
     """How traffic is given."""
 
     slots: Annotated[int, Field(ge=1, le=20)] = 1
-    share: Annotated[int, Field(ge=1, le=99)] | None = None
-    slice: Annotated[int, Field(ge=1, le=100)] = 10
+    share: Annotated[int, Field(ge=SMALLEST, le=100 - SMALLEST)] | None = None
+    slice: Annotated[int, Field(ge=1, le=99)] = 10
     approval: Literal["", "before", "after"] = ""
     warm: Duration = 900.0
     min_duration: Duration = 0.0
@@ -223,8 +235,9 @@ class RolloutTable(Table):
     def _sound(self) -> RolloutTable:
         if self.min_duration > self.max_duration:
             raise ValueError("min_duration is longer than max_duration")
-        if (self.share or 0) * self.slots >= 100:
-            raise ValueError(f"{self.slots} challengers of {self.share} % leave the incumbent nothing")
+        if (self.share or 0) * self.slots > 100 - SMALLEST:
+            told = f"{self.slots} challengers of {self.share} % leave the incumbent less than {SMALLEST} %"
+            raise ValueError(told)
         return self
 
 

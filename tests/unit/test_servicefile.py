@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import jsonschema
 import pytest
 
 from branchline.adapters import servicefile
+from branchline.core import lifecycle as law
 from branchline.core.spec import Gate, Metric, Project, Rollout, Serving, Spec, Step
+from branchline.core.waiting import fits
 from branchline.errors import BadServiceFile
 from branchline.ports import DataVersion
 
@@ -151,8 +154,7 @@ WRONG = {
     "parameter",
     "data = { a = 'x' }\nsteps = { a = 'm:f' }": "a is used twice: steps, data and parameters share their names",
     "[gates]\nunit = 'tests/unit'": "gates.unit.call: 'tests/unit' is no function; write it as module:function",
-    "[gates]\nunit = {}": "gates.unit: exactly one of call, pytest, command, value, rps says what it is, "
-    "not none",
+    "[gates]\nunit = {}": "gates.unit: exactly one of call, pytest, command, value, rps says what it is, not none",
     "[gates]\nunit = { pytst = 'x' }": "unknown key gates.unit.pytst; did you mean pytest?",
     "[gates]\nunit = { pytest = 'x', max = 1 }": "gates.unit: max does not go with pytest; known are seconds",
     "[gates]\nh = { value = 'a.b' }": "gates.h: a comparison needs max, min or max_worse",
@@ -167,11 +169,38 @@ WRONG = {
     "better: direction is lower",
     "guardrails.bad_outcome.above = 1": "guardrails.bad_outcome needs a [metric]: outcomes are its values",
     "guardrails.bad_outcome.abov = 1": "unknown key guardrails.bad_outcome.abov; did you mean above?",
-    "[rollout]\nslots = 2\nshare = 50": "rollout: 2 challengers of 50 % leave the incumbent nothing",
+    "[rollout]\nslots = 2\nshare = 50": "rollout: 2 challengers of 50 % leave the incumbent less than 2 %",
+    "[rollout]\nslots = 3\nshare = 33": "rollout: 3 challengers of 33 % leave the incumbent less than 2 %",
+    "[rollout]\nshare = 1": "rollout.share: Input should be greater than or equal to 2",
+    "[rollout]\nshare = 99": "rollout.share: Input should be less than or equal to 98",
+    "[rollout]\nslice = 100": "rollout.slice: Input should be less than or equal to 99",
+    "[rollout]\nslots = 21": "rollout.slots: Input should be less than or equal to 20",
     "[rollout]\nmin_duration = '2d'\nmax_duration = '1d'": "rollout: min_duration is longer than max_duration",
     "[rollout.canary]\nrequest = 1": "unknown key rollout.canary.request; did you mean requests?",
     "[rollout]\napproval = 'never'": "rollout.approval: Input should be '', 'before' or 'after'",
 }
+
+
+@pytest.mark.parametrize("slots", [1, 20])
+@pytest.mark.parametrize("part", [1, 99])
+@pytest.mark.parametrize("approval", ["", "before", "after"])
+def test_the_law_takes_what_a_service_file_may_say(slots: int, part: int, approval: str) -> None:
+    """Killer: let the reader take a slice of 100, which the law refuses for ever after."""
+    rollout = read(f'{SMALL}[rollout]\nslots = {slots}\nslice = {part}\napproval = "{approval}"\n').rollout
+    after = law.move(law.Service("housing"), law.Configured(rollout.slots, rollout.slice, rollout.approval))
+    assert (after.slots, after.slice, after.approval) == (slots, part, approval)
+
+
+@pytest.mark.parametrize(("slots", "share"), [(1, 2), (1, 98), (2, 49), (20, 4), (20, 0)])
+def test_the_law_takes_every_share_a_service_file_may_ask_for(slots: int, share: int) -> None:
+    asked = f"share = {share}\n" if share else ""
+    rollout = read(f"{SMALL}[rollout]\nslots = {slots}\n{asked}").rollout
+    service = law.Service("housing", slots=rollout.slots)
+    share = rollout.share or 100 // (rollout.slots + 1)
+    for number in range(slots):
+        candidate = law.Candidate(f"b{number}", "c", "c", None, law.Method.AB_TEST, None, line=1, share=share)
+        assert fits(service, candidate, share)
+        service = replace(service, candidates=(*service.candidates, replace(candidate, phase=law.Phase.TESTING)))
 
 
 @pytest.mark.parametrize("text", WRONG)
@@ -244,12 +273,33 @@ def test_the_shipped_schema_is_in_step() -> None:
         ({"kind": "app", "serve": {"command": ["x"]}, "gates": {"a": "m:f", "b": {"pytest": "t"}}}, True),
         ({"kind": "app", "serve": {"command": ["x"]}, "rollout": {"warm": "1h"}}, True),
         ({"kind": "app", "serve": {"command": ["x"]}, "rollout": {"warm": 3600}}, True),
+        ({"kind": "app", "serve": {"command": ["x"]}, "rollout": {"warm": -1}}, False),
+        ({"kind": "app", "serve": {"command": ["x"]}, "rollout": {"warm": "1 hour"}}, False),
+        ({"kind": "app", "serve": {"command": ["x"]}, "metric": {"name": "m", "window": 0}}, False),
+        ({"kind": "app", "serve": {"command": ["x"]}, "gates": {"load": {"rps": 9, "seconds": -1}}}, False),
         ({"kind": "app", "serve": {"comand": ["x"]}}, False),
         ({"kind": "app"}, False),
     ],
 )
 def test_the_schema_says_what_the_reader_says(document: dict[str, Any], fine: bool) -> None:
     assert jsonschema.Draft202012Validator(servicefile.json_schema()).is_valid(document) is fine
+
+
+def test_the_schema_is_made_of_keywords_that_editors_know() -> None:
+    """Killer: put a bound behind the validator of a duration, and the schema says `ge`."""
+    known = {*jsonschema.Draft202012Validator.VALIDATORS, "$schema", "$defs", "title", "description", "default"}
+    named = {"properties", "patternProperties", "$defs"}  # the keys of these are names, not keywords
+
+    def unknown(schema: Any) -> set[str]:
+        if isinstance(schema, list):
+            return set().union(*map(unknown, schema))
+        if not isinstance(schema, dict):
+            return set()
+        inner = [list(value.values()) if key in named else value for key, value in schema.items() if key != "default"]
+        return (set(schema) - known).union(*map(unknown, inner))
+
+    assert unknown({"minimum": 0, "ge": 0, "properties": {"le": {"gt": 0}}}) == {"ge", "gt"}
+    assert not unknown(servicefile.json_schema())
 
 
 # ---- data.lock
