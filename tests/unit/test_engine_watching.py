@@ -6,10 +6,14 @@ rule for models); F8 (names that are none), F10 (policy comes from the trunk), F
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from branchline.adapters.servicefile import read_service
 from branchline.core import lifecycle as law
 from branchline.core.service import Method, Phase
+from branchline.core.spec import Spec
 from branchline.engine.preparing import governed_spec
 from tests.world import ALEX, APP, KIM, LOG, MODEL, SAM, World
 
@@ -143,7 +147,15 @@ def test_the_trunk_configures_the_service_and_before_it_the_newest_branch(world:
 
 
 def test_a_policy_that_cannot_be_is_told_and_stops_nothing(world: World) -> None:
-    world.push(ALEX, with_rollout("slice = 100"))
+    """The reader of service files refuses what the law would; one of another version may not."""
+
+    def lax(text: bytes, path: str) -> Spec:
+        spec = read_service(text, path)
+        return replace(spec, rollout=replace(spec.rollout, slice=100))
+
+    world.ports = replace(world.ports, read_spec=lax)
+    world.restart()
+    world.push(ALEX)
     world.settle()
     assert world.phase(ALEX) is Phase.LIVE
     assert world.troubles() == ["BL105: Configured cannot happen to housing now"]
