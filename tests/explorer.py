@@ -339,7 +339,8 @@ class Explorer:
                         second = self.steps.things[number]
                         need(isinstance(second, Route), f"{self.steps.things[first]} makes {second} wait")
                         check_step(self.rests.things[then], second, near.world)
-            turns = {(self.trunks_of[x], self.trunks_of[y]) for x in near.next for y in near.steps[x].values()}
+            shown = [self.trunks.of(rest.trunks) for rest in self.rests.things]
+            turns = {(shown[rest], shown[then]) for rest in near.next for then in near.steps[rest].values()}
             for wanted in self._wanted.values():
                 for (trunks, low), deletes in wanted.deletes.items() if wanted.near is near else ():
                     for later in {after for before, after in turns if before == trunks}:

@@ -75,6 +75,7 @@ def check_service(service: Service, wanted: World) -> None:
     for major, shares in wanted.routes:
         need(sum(share for _, share in shares) == 100, "shares do not sum to 100")
         need(all(type(share) is int and share > 0 for _, share in shares), "a share that is none")
+        need(shares[0][0] in dict(wanted.trunks).values(), "the holder of the trunk has no share")
         serving = {each.revision for each in service.candidates if each.phase in SERVING and each.line == major}
         need(set(dict(shares)) <= serving | {service.line(major).incumbent}, "routed without being promoted")
         for revision, _ in shares:
@@ -160,7 +161,7 @@ def check_entrance(before: Service, event: Event, after: Service, old: Candidate
         need(not outlived, "a verdict outlived the incumbent it was against")
     if changed and old.has_slot and now.has_slot:
         need(now.segment > old.segment, "a segment against two incumbents")
-    seated = old.phase is Phase.QUEUED and now.phase in SERVING
+    seated = old.phase not in SERVING and now.phase in SERVING
     concludes = old.phase is not Phase.CONCLUDING and now.phase is Phase.CONCLUDING
     won_now = isinstance(event, Won) and event.branch == now.branch
     if seated or concludes:

@@ -156,8 +156,17 @@ SCENARIOS = (
 SMALL = (
     replace(SCENARIOS[0], staging=False),
     Scenario("an A/B test", service(candidate("a")), pushes=("a",), also=AFTER, staging=True),
+    Scenario("an approval", service(candidate("a", phase=Phase.EVALUATING), approval="before"), pushes=("a",), deaths=False),
+    Scenario("two A/B tests", service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED)), also=AFTER, deaths=False),
+    Scenario(
+        "two A/B tests at once",
+        service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
+        also=(Ramped("a", 60), Ramped("b", 50), *AFTER),
+        deaths=False,
+    ),
     Scenario("a canary and a freeze", service(candidate("a", method=CANARY)), also=(Frozen(), Thawed(), *AFTER)),
     Scenario("a fix of a challenger", service(candidate("a", phase=QUEUED)), (Opened("f", "f1", PATCH, "a"),), deaths=False),
+    Scenario("a foreign commit", service(candidate("a", phase=QUEUED)), also=AFTER, foreign=True),
     Scenario(
         "a major",
         service(candidate("m", line=2, holds=None, phase=Phase.EVALUATING)),
