@@ -43,7 +43,9 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Who stays, what decided, why in one line, and the numbers it rests on, a line each."""
+    """Who stays, what decided, why in one line, and the numbers it rests on, a line each: of a final one alone, for
+    every outcome is looked at and the words take longer than the judgement.
+    """
 
     side: Side
     cause: Cause
@@ -84,16 +86,18 @@ def decide(
     `hold` what still forbids a conclusion in the challenger's favour or for futility (its shortest duration); harm
     does not wait.
     """
-    lines = evidence(judgement, guards)
     if failure:
-        return Verdict(Side.INCUMBENT, Cause.FAILURE, failure, lines)
-    if invalid:
-        return Verdict(Side.INCONCLUSIVE, Cause.INVALID, f"invalid: {invalid}", lines)
-    if breached := _breached(guards):
-        return Verdict(Side.INCUMBENT, Cause.ROLLBACK, breached, lines)
-    if hold and judgement.answer is not Answer.HARMFUL:
-        return Verdict(Side.NONE, Cause.CONTINUE, hold, lines)
-    return Verdict(*_OF_ANSWER[judgement.answer], judgement.reason, lines)
+        side, cause, reason = Side.INCUMBENT, Cause.FAILURE, failure
+    elif invalid:
+        side, cause, reason = Side.INCONCLUSIVE, Cause.INVALID, f"invalid: {invalid}"
+    elif breached := _breached(guards):
+        side, cause, reason = Side.INCUMBENT, Cause.ROLLBACK, breached
+    elif hold and judgement.answer is not Answer.HARMFUL:
+        side, cause, reason = Side.NONE, Cause.CONTINUE, hold
+    else:
+        side, cause = _OF_ANSWER[judgement.answer]
+        reason = judgement.reason
+    return Verdict(side, cause, reason, evidence(judgement, guards) if side is not Side.NONE else ())
 
 
 def decide_canary(
