@@ -35,24 +35,28 @@ from branchline.adapters.uv import UvEnvironments
 from branchline.engine.controlling import Controller, Pass
 from branchline.errors import BranchlineError, SecondDaemon
 from branchline.ports import Instance, Ports
-from branchline.settings import Settings, made
+from branchline.settings import Settings, default_branch, made, project_of
 
 LOG = logging.getLogger("branchline")
 
 
 class Daemon:
-    """One controller with its threads, the lock it lives under, and the file that says where it listens."""
+    """One controller with its threads, the lock it lives under, and the file that says where it listens.
+
+    `port` is the gateway's; 0 is what the project's file says, else the one it had.
+    """
 
     def __init__(self, settings: Settings, port: int = 0) -> None:
         self.settings = made(settings)
         self._lock = held(settings.state / "daemon.lock")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        port = port or project_of(settings.top).gateway_port
         self.gateway = RouteWriter(settings.state / "gateway", settings.runtime, ingest=settings.ingest, port=port)
         self.meter = GatewayLog(self.gateway.envoy)
         self.ports = ports_of(settings, self.gateway, self.meter)
         self.gateway.ensure()
-        self.controller = Controller(self.ports, default_branch(settings))
+        self.controller = Controller(self.ports, default_branch(WorkTree(settings.top)))
 
     def start(self) -> None:
         """Start the threads and say where the daemon can be reached."""
@@ -102,7 +106,7 @@ class Daemon:
         return False
 
     def _repeat(self, one: Pass) -> None:
-        """Run a pass until the daemon stops: at once when something was recorded or it did something, else ever later."""
+        """Run a pass until the daemon stops: at once after something was recorded or done, else ever later."""
         pause, bell, heard = one.least, self.controller.changed, 0
         while not self._stopping.is_set():
             try:
@@ -143,11 +147,6 @@ def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Por
         read_lock=read_lock,
         state=state,
     )
-
-
-def default_branch(settings: Settings) -> str:
-    """The branch that must show every service's newest incumbent."""
-    return WorkTree(settings.top).trunk()
 
 
 def held(path: Path) -> IO[str]:

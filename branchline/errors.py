@@ -23,9 +23,7 @@ from typing import Any, ClassVar
 class BranchlineError(Exception):
     """Something went wrong that a person can act on."""
 
-    code: ClassVar[str] = "BL000"
-    hint: ClassVar[str] = "branchline doctor"
-    transient = False
+    code, hint, transient = "BL000", "branchline doctor", False
 
     def __init__(self, cause: str = "", *, hint: str = "", log: str = "", **fields: Any) -> None:
         self.fields = fields
@@ -37,7 +35,7 @@ class BranchlineError(Exception):
     @property
     def message(self) -> str:
         """The leaf's sentence with its fields filled in."""
-        sentence = (type(self).__doc__ or type(self).__name__).strip().splitlines()[0]
+        sentence = str(type(self).__doc__).strip().splitlines()[0]
         return sentence.format_map(_Blank(self.fields)).rstrip(".")
 
 
@@ -48,7 +46,9 @@ class _Blank(dict[str, Any]):
         return f"<{key}>"
 
 
-class Transient:  # trying again can help
+class Transient:
+    """Trying again can help."""
+
     transient = True
 
 
@@ -364,7 +364,7 @@ class TooSlow(Transient, TrafficError):
 
 
 class TooLarge(TrafficError):
-    """The request is larger than the gateway lets through."""
+    """The request is larger than what is let through."""
 
     code = "BL509"
     hint = "send less at once"

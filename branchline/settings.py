@@ -1,4 +1,4 @@
-"""This file says where things lie for one repository: state, sockets, and what the environment asks for.
+"""This file says where things lie for one repository, and what its environment and its own file ask for.
 
 State is `branchline` below git's common folder, so that all work trees of a clone share it. Sockets lie in a short
 folder of the person's own, for a socket's path has at most 107 bytes.
@@ -11,7 +11,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from branchline.core.spec import Project
+
+if TYPE_CHECKING:
+    from branchline.adapters.git_worktree import WorkTree
+
+PROJECT_FILE = "branchline.toml"
 LONGEST_SOCKET = 107
 ROOM = 40  # what a socket's own name may take
 
@@ -42,6 +49,21 @@ def settings_of(top: Path, common: Path, state: str = "", environ: Mapping[str, 
     chosen = state or env.get("BRANCHLINE_STATE", "")
     folder = Path(chosen).resolve() if chosen else common.resolve() / "branchline"
     return Settings(top.resolve(), common.resolve(), folder, runtime_of(folder, env))
+
+
+def project_of(top: Path) -> Project:
+    """What the project's file at the root of a work tree says, if there is one; raises BadServiceFile."""
+    path = top / PROJECT_FILE
+    if not path.is_file():
+        return Project(top.name)
+    from branchline.adapters.servicefile import read_project  # here, for it imports much
+
+    return read_project(path.read_bytes(), PROJECT_FILE)
+
+
+def default_branch(tree: WorkTree) -> str:
+    """The branch that shows what serves: what the project's file says, else git (which may ask the remote)."""
+    return project_of(tree.root).default_branch or tree.trunk()
 
 
 def runtime_of(state: Path, environ: Mapping[str, str]) -> Path:

@@ -87,6 +87,21 @@ class WorkTree:
         places = [f"refs/remotes/{self.remote}/", "refs/heads/"] if self.remote else ["refs/heads/"]
         return next((tip for place in places if (tip := self._at(place + ref_name(branch)))), "")
 
+    def beginning(self, branch: str, base: str, file: str = "") -> str:
+        """The commit that a new branch would start from, as known here.
+
+        Raises BranchExists, UnknownReference when there is no base, NothingToDo when the base does not hold the file.
+        """
+        if self.tip(branch):
+            raise BranchExists(branch=branch)
+        tip = self.tip(base)
+        if not tip:
+            raise UnknownReference(reference=base, hint="git commit --allow-empty -m Start")
+        if file and self._git.answer("cat-file", "-e", f"{tip}:{file}").code:
+            hint = 'branchline start SERVICE --because "..."'
+            raise NothingToDo(what=f"{base} holds no {file}, so nothing of it can be mended", hint=hint)
+        return tip
+
     def commit(self, text: str) -> str:
         """The full id of a commit, a branch or a tag; raises UnknownReference."""
         found = self._at(ref_name(text))
@@ -148,18 +163,14 @@ class WorkTree:
             if answer.code:
                 raise RemoteUnreachable(words(answer.err), remote=remote)
 
-    def start(self, branch: str, base: str) -> str:
+    def start(self, branch: str, base: str, file: str = "") -> str:
         """Create a branch at the fetched tip of another one and switch to it; returns the commit it starts from.
 
-        Changes that are not committed are carried along, as `git switch` does. Raises BranchExists, DirtyWorkTree,
-        RemoteUnreachable, and UnknownReference when there is no base.
+        Changes that are not committed are carried along, as `git switch` does. Raises DirtyWorkTree,
+        RemoteUnreachable, and what `beginning` raises.
         """
         self.fetch()
-        if self.tip(branch):
-            raise BranchExists(branch=branch)
-        tip = self.tip(base)
-        if not tip:
-            raise UnknownReference(reference=base, hint="git commit --allow-empty -m Start")
+        tip = self.beginning(branch, base, file)
         answer = self._git.answer("switch", "--quiet", "--no-track", "--create", branch, tip)
         if answer.code:
             raise DirtyWorkTree(words(answer.err))

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from branchline.core import names
 from branchline.core.metrics import ERRORS
 from branchline.core.spec import Rollout, Serving
 from branchline.core.waiting import SMALLEST
@@ -22,6 +23,7 @@ from branchline.core.waiting import SMALLEST
 SERVING, ROLLOUT = Serving(), Rollout()  # what holds when nothing is said
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -54,6 +56,14 @@ def _inside(value: str) -> str:
     parts = PurePosixPath(value).parts
     if not parts or value.startswith("/") or ".." in parts or "\0" in value:
         raise ValueError(f"{value!r} leads out of the project; write a path below it")
+    return value
+
+
+def _trunk(value: str) -> str:
+    if value and not _REF.fullmatch(value):
+        raise ValueError(f"{value!r} is no branch's name")
+    if names.branch(value):
+        raise ValueError(f"{value!r} is tried itself; the default branch shows what serves")
     return value
 
 
@@ -287,7 +297,7 @@ class ProjectTable(Table):
     """What holds for all services."""
 
     name: Annotated[str, Field(min_length=1)]
-    default_branch: str = ""
+    default_branch: Annotated[str, AfterValidator(_trunk)] = ""
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = 0
 
 

@@ -54,19 +54,22 @@ ARTIFACT = (
 )
 
 
+Wanted = tuple[str, int, str]  # the bump, the line, and for a patch the version that it mends
+
+
 class SqliteCatalog:
     """The Catalog port."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
 
-    def add(self, revision: Revision, bump: str, line: int) -> Revision:
+    def add(self, revision: Revision, bump: str, line: int, after: str = "") -> Revision:
         """Keep a built revision and allocate its pre-release version; the same commit again is returned as it is."""
         with self._file.writing("the revision") as connection:
             kept = _one(connection, revision.service, revision.commit)
             if kept is None:
-                _insert(connection, revision, bump, line)
-                _allocate(connection, revision, _prerelease(connection, revision, bump, line), final=False)
+                _insert(connection, revision, (bump, line, after))
+                _allocate(connection, revision, _prerelease(connection, revision, (bump, line, after)), final=False)
                 kept = _one(connection, revision.service, revision.commit)
         assert kept is not None
         return kept[0]
@@ -77,10 +80,10 @@ class SqliteCatalog:
             kept = _one(connection, service, commit)
             if kept is None:
                 raise UnknownReference(reference=f"{service}@{commit}")
-            found, bump, line = kept
+            found, wanted = kept
             if found.final:
                 return found
-            number = str(names.following(_taken(connection, service), bump, line))
+            number = str(names.following(_taken(connection, service), *wanted))
             _allocate(connection, found, number, final=True)
         return replace(found, version=number, final=True)
 
@@ -154,15 +157,18 @@ class SqliteCatalog:
             return connection.execute(ARTIFACT, {"key": key}).scalar_one_or_none() or ""
 
 
-def _one(connection: Connection, service: str, commit: str) -> tuple[Revision, str, int] | None:
-    """A revision under its best version, with the bump and the line it was built for."""
+def _one(connection: Connection, service: str, commit: str) -> tuple[Revision, Wanted] | None:
+    """A revision under its best version, with what its final version is to follow."""
     rows = connection.execute(ONE, {"service": service, "commit": commit}).mappings().all()
-    return (_revision(rows[-1]), rows[-1]["bump"], rows[-1]["line"]) if rows else None
+    if not rows:
+        return None
+    return _revision(rows[-1]), (rows[-1]["bump"], rows[-1]["line"], rows[-1]["after"])
 
 
-def _insert(connection: Connection, new: Revision, bump: str, line: int) -> None:
+def _insert(connection: Connection, new: Revision, wanted: Wanted) -> None:
     row = {column.name: getattr(new, column.name) for column in revision.c if hasattr(new, column.name)}
-    row |= {"artifacts": json.dumps(new.artifacts), "data": json.dumps(new.data), "bump": bump, "line": line}
+    row |= {"artifacts": json.dumps(new.artifacts), "data": json.dumps(new.data)}
+    row |= dict(zip(("bump", "line", "after"), wanted, strict=True))
     connection.execute(insert(revision), row)
 
 
@@ -171,14 +177,14 @@ def _allocate(connection: Connection, of: Revision, number: str, *, final: bool)
     connection.execute(insert(version), row)
 
 
-def _prerelease(connection: Connection, of: Revision, bump: str, line: int) -> str:
+def _prerelease(connection: Connection, of: Revision, wanted: Wanted) -> str:
     """`X.Y.Z-HANDLE.N`: the version it would get now, and how many times its branch was built."""
     taken = _taken(connection, of.service)
     branch = names.branch(of.branch)
     handle = branch.handle if branch else "build"
     # Branches of one handle (an experiment and a fix) count apart, so N may be taken: the next free one is as good.
     n = connection.execute(BUILDS, {"service": of.service, "branch": of.branch}).scalar_one()
-    following = names.following(taken, bump, line)
+    following = names.following(taken, *wanted)
     while (number := replace(following, pre=f"{handle}.{n}")) in taken:
         n += 1
     return str(number)

@@ -52,7 +52,7 @@ def first(op: Operations) -> None:
                     *_cells(text, "state", "chain"))  # fmt: skip
     _table(op, "epoch")
     _table(op, "revision", *_cells(text, "service", "commit", "branch", "bump"), *_cells(whole, "line"),
-           *_cells(text, "tree", "environment", "sdk", "spec", "artifacts", "data", "trained", "author"),
+           *_cells(text, "after", "tree", "environment", "sdk", "spec", "artifacts", "data", "trained", "author"),
            *_cells(real, "built"), unique("service", "commit"))  # fmt: skip
     _table(op, "version", *_cells(text, "service", "version", "commit"), *_cells(yes, "final"),
            key("service", "version"), unique("service", "commit", "final"), numbered=False)  # fmt: skip

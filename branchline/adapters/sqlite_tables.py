@@ -48,7 +48,7 @@ epoch = Table("epoch", metadata, _number(), sqlite_autoincrement=True)
 # ---- the catalog: what was built, under which version, what the gates found, what the steps left
 revision = Table(
     "revision", metadata, _number(), _text("service"), _text("commit"), _text("branch"), _text("bump"), _whole("line"),
-    _text("tree"), _text("environment"), _text("sdk"), _text("spec"), _text("artifacts"), _text("data"),
+    _text("after"), _text("tree"), _text("environment"), _text("sdk"), _text("spec"), _text("artifacts"), _text("data"),
     _text("trained"), _text("author"), _real("built"), UniqueConstraint("service", "commit"), sqlite_autoincrement=True,
 )  # fmt: skip
 version = Table(

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -212,7 +213,7 @@ def lock_in(service: str, folder: Path) -> Path:
     for name in ("uv.lock", "requirements.lock"):
         if (folder / name).is_file():
             return folder / name
-    raise LockMissing(service=service)
+    raise LockMissing(service=service, hint=f"uv lock, or: {compiling()}")
 
 
 def digest_of(name: str, lock: bytes, about: str) -> str:
@@ -296,6 +297,12 @@ def program() -> str:
     """The uv that was installed with Branchline, else the one on the path."""
     beside = Path(sys.executable).with_name("uv")
     return str(beside) if beside.exists() else shutil.which("uv") or "uv"
+
+
+def compiling() -> str:
+    """The command that locks a service's `requirements.in`, as it can be typed in its folder here."""
+    uv = "uv" if shutil.which("uv") else shlex.quote(program())
+    return f"{uv} pip compile --generate-hashes requirements.in -o requirements.lock"
 
 
 def told(ran: subprocess.CompletedProcess[str], lines: int = 8) -> str:

@@ -12,7 +12,7 @@ import click
 
 from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
-from branchline.errors import UsageError
+from branchline.errors import NothingToDo, UsageError
 
 if TYPE_CHECKING:
     from branchline.core.spec import Spec
@@ -36,10 +36,12 @@ def update(session: Session, name: str, dry_run: bool) -> None:
     chosen = wanted(session, name)
     if dry_run:
         for spec, sources in chosen:
+            say_none(spec)
             for source, where in sources:
                 show.out(f"plan     read {where} into the store, pin it as {source} in {spec.folder}/{LOCK_FILE}")
         return
     for spec, sources in chosen:
+        say_none(spec)
         versions = pinned(session, spec)
         show_pins(session, spec, {**versions, **pin(session, spec, sources, versions)}, versions)
 
@@ -51,6 +53,7 @@ def update(session: Session, name: str, dry_run: bool) -> None:
 def log(session: Session, name: str) -> None:
     """Show what is pinned."""
     for spec, sources in wanted(session, name):
+        say_none(spec)
         versions = pinned(session, spec)
         chosen = {source: versions[source] for source, _ in sources if source in versions}
         for source, _ in sources:
@@ -60,9 +63,13 @@ def log(session: Session, name: str) -> None:
 
 
 def wanted(session: Session, name: str) -> list[tuple[Spec, list[tuple[str, str]]]]:
-    """The services with the sources that a name means; raises UsageError when it means none."""
+    """The services with the sources that a name means; raises UsageError when it means none, NothingToDo without any
+    service.
+    """
     from branchline.adapters.servicefile import read_service
 
+    if not session.services:
+        raise NothingToDo(what="this repository has no service yet", hint="branchline init SERVICE")
     found = []
     known: list[str] = []
     for service, folder in session.services.items():
@@ -70,11 +77,17 @@ def wanted(session: Session, name: str) -> list[tuple[Spec, list[tuple[str, str]
         spec = read_service((session.tree.root / path).read_bytes(), path)
         sources = [(source, where) for source, where in spec.data if name in ("", service, source)]
         known += [service, *(source for source, _ in spec.data)]
-        if sources or name == service:
+        if sources or name in ("", service):
             found.append((spec, sources))
     if name and not found:
         raise UsageError(f"{name!r} is neither a service nor a data source.{show.nearest(name, known)}")
     return found
+
+
+def say_none(spec: Spec) -> None:
+    """Say so of a service that declares no data: nothing else would be printed."""
+    if not spec.data:
+        show.say(f'{spec.name} declares no data; in {spec.folder}/{SERVICE_FILE}: data = {{ NAME = "PATH" }}')
 
 
 def pinned(session: Session, spec: Spec) -> dict[str, DataVersion]:

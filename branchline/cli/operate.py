@@ -13,14 +13,19 @@ import click
 
 from branchline.cli import show, transport
 from branchline.cli.session import Session, as_json, dry_run, pass_session
-from branchline.errors import LedgerBusy
+from branchline.errors import LedgerBusy, UsageError
 from branchline.settings import made
 
 DOWN_SECONDS = 90.0
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=None, help="The gateway's port; else the one it had.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=None,
+    help="The gateway's port; else the project's file's, else the one it had.",
+)
 @click.option("--foreground", is_flag=True, help="Stay here and print the log; Ctrl-C ends the daemon.")
 @dry_run
 @as_json
@@ -31,17 +36,19 @@ def up(session: Session, port: int | None, foreground: bool, dry_run: bool) -> N
     What serves already goes on serving. Any command that needs the daemon starts it, too.
     """
     settings = session.settings
+    running = session.running()
+    if running and port and gateway(settings.state) != address(port):
+        hint = f"branchline down; branchline up --port {port}"
+        raise UsageError(f"the gateway stays at {gateway(settings.state)} as long as the daemon runs", hint=hint)
     if dry_run:
-        for line in show.plan(
-            [("process", f"start the daemon for {settings.state}"), ("process", "start the gateway")]
-        ):
+        steps = [("process", f"start the daemon for {settings.state}"), ("process", "start the gateway")]
+        for line in show.plan([] if running else steps):
             show.out(line)
         return
     if foreground:
         made(settings)
-        command = transport.command(settings, port or session.port())
+        command = transport.command(settings, port or 0)
         os.execv(command[0], command)
-    running = session.running()
     client = running or session.started(port or 0)
     pid, services = client.pid(), client.get("/v1/status")["services"]
     if session.json:
@@ -62,7 +69,12 @@ def gateway(state: Path) -> str:
     """The gateway's address, as its own memory has it."""
     path = state / "gateway" / "table.json"
     port = json.loads(path.read_text(encoding="utf-8")).get("port") if path.is_file() else None
-    return f"http://127.0.0.1:{port}/" if port else "has no address yet"
+    return address(port) if port else "has no address yet"
+
+
+def address(port: int) -> str:
+    """The gateway's address at a port."""
+    return f"http://127.0.0.1:{port}/"
 
 
 @click.command()

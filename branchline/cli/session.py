@@ -70,19 +70,16 @@ class Session:
         return found
 
     def started(self, port: int = 0) -> Client:
-        """Start the daemon and wait until it answers; `port` 0 is what the project's file says, else any."""
+        """Start the daemon and wait until it answers; `port` is the gateway's, 0 leaves it to the daemon."""
         from branchline.cli.transport import start
 
-        return start(self.settings, port or self.port())
+        return start(self.settings, port)
 
-    def port(self) -> int:
-        """The gateway's port as the project's file at the root asks for it; 0 when it does not."""
-        path = self.tree.root / SERVICE_FILE
-        if not path.is_file():
-            return 0
-        from branchline.adapters.servicefile import read_project
+    def trunk(self) -> str:
+        """The branch that shows what serves; raises BadServiceFile."""
+        from branchline.settings import default_branch
 
-        return read_project(path.read_bytes()).gateway_port
+        return default_branch(self.tree)
 
     @cached_property
     def services(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import Session, as_json, dry_run, pass_session
 from branchline.core import names
+from branchline.core.waiting import SMALLEST
 from branchline.errors import DaemonDown, NobodyToAsk, NothingToDo
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def approve(session: Session, reference: str, **options: Any) -> None:
 
 @click.command()
 @click.argument("reference")
-@click.option("--share", type=click.IntRange(1, 99), required=True, help="Per cent of the traffic.")
+@click.option("--share", type=click.IntRange(SMALLEST, 100 - SMALLEST), required=True, help="Per cent of the traffic.")
 @changing
 @pass_session
 def split(session: Session, reference: str, share: int, **options: Any) -> None:

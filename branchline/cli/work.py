@@ -17,7 +17,6 @@ from branchline.core import names
 from branchline.core.codes import exit_of
 from branchline.errors import BadName, DirtyWorkTree, IllegalMove, NothingToDo, UsageError
 
-COMPILE = "uv pip compile --generate-hashes requirements.in -o requirements.lock"
 LOG = "EXPERIMENT.md"
 
 
@@ -33,6 +32,7 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
 
     SERVICE/branchline.toml and what it names. What is there already is never overwritten.
     """
+    from branchline.adapters.uv import compiling
     from branchline.cli import scaffold
 
     top = session.tree.root
@@ -65,7 +65,7 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
     for path in kept:
         show.say(f"kept     {path}, which was there already")
     if not (folder / "requirements.lock").exists() and not (folder / "uv.lock").exists():
-        show.say(f"next     (cd {folder.relative_to(top)} && {COMPILE})")
+        show.say(f"next     (cd {folder.relative_to(top)} && {compiling()})")
     show.say(f'then     branchline check {name}, and: branchline start {name} --because "..."')
 
 
@@ -79,11 +79,12 @@ def check(session: Session, service: str) -> None:
     Offline; exit 2 when anything is.
     """
     from branchline.cli import checks
+    from branchline.settings import project_of
 
     chosen = {service: session.services[session.known(service)]} if service else dict(session.services)
     if not chosen:
         raise NothingToDo(what="this repository has no service yet", hint="branchline init SERVICE")
-    session.port()  # reads the project's own file, if there is one
+    project_of(session.tree.root)
     found = [each for name, folder in chosen.items() for each in checks.problems(session, name, folder)]
     named = checks.branch_problem(session.tree.branch)
     found += [named] if named else []
@@ -119,7 +120,7 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     path = f"{folder}/{LOG}"
     if tree.is_dirty([path]):
         raise DirtyWorkTree(f"{path} has changes that are not committed", hint=f"git commit {path}")
-    trunk, remote = tree.trunk(), tree.remote
+    trunk, remote = session.trunk(), tree.remote
     message = f"Start experiment {service}/{branch.rpartition('--')[2]}"
     place = f"{remote}/{trunk}" if remote else trunk
     commands = [f"git fetch --prune {remote}"] if remote else []
@@ -127,6 +128,7 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     commands += [f"git add {path}", f"git commit --only -m '{message}' {path}"]
     commands += [f"git push -u {remote} {branch}"] if remote and not no_push else []
     if dry_run:
+        tree.beginning(branch, trunk)
         told(session, branch, trunk, "", commands)
         return
     tip = tree.start(branch, trunk)
@@ -139,6 +141,10 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
         tree.push(branch)
     told(session, branch, trunk, tip, commands)
     show.say(f"next     edit {folder}, then: branchline run {service}")
+    if tree.is_dirty([folder]):
+        show.say(
+            f"then     git add {folder} && git commit: it has files that are not committed, and deploy pushes commits"
+        )
 
 
 def told(session: Session, branch: str, base: str, tip: str, commands: list[str]) -> None:
@@ -200,14 +206,15 @@ def fix(session: Session, service: str, challenger: str, handle: str, dry_run: b
     branch = names.Branch("fix", service, handle, on).name
     if names.branch(branch) is None:
         raise BadName(what="handle", name=handle)
-    base = on or tree.trunk()
+    base, file = on or session.trunk(), f"{session.services[service]}/{SERVICE_FILE}"
     remote = tree.remote
     commands = [f"git fetch --prune {remote}"] if remote else []
     commands += [f"git switch --no-track -c {branch} {f'{remote}/{base}' if remote else base}"]
     if dry_run:
+        tree.beginning(branch, base, file)
         told(session, branch, base, "", commands)
         return
-    told(session, branch, base, tree.start(branch, base), commands)
+    told(session, branch, base, tree.start(branch, base, file), commands)
     show.say("next     mend it, commit, then: branchline deploy")
 
 
@@ -278,7 +285,7 @@ def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool)
     if row and row["state"] in (*follow.SERVING, "won", "concluding"):
         hint = f"branchline sync --keep {named.name}; or branchline abort {named.name}, sync, and deploy anew"
         raise IllegalMove("what is being judged must stay what it is", hint=hint, event="sync", subject=named.name)
-    base = named.on or tree.trunk()
+    base = named.on or session.trunk()
     commands = [f"git switch {named.name}"] if tree.branch != named.name else []
     commands = [*([f"git fetch --prune {tree.remote}"] if tree.remote else []), *commands]
     commands += [f"git merge {tree.remote}/{base}" if tree.remote else f"git merge {base}"]

@@ -91,11 +91,12 @@ def version(text: str) -> Version | None:
     return Version(int(found[1]), int(found[2]), int(found[3]), found[4] or "") if found else None
 
 
-def following(taken: list[Version], bump: str, line: int = 0) -> Version:
+def following(taken: list[Version], bump: str, line: int = 0, after: str = "") -> Version:
     """The version after those that are taken: `bump` is major, minor or patch, `line` the major it belongs to (0:
     newest).
 
-    The first of a service is 1.0.0. A patch follows the newest final version of its line.
+    The first of a service is 1.0.0. A patch follows the patches of the version `after` that it mends, or without one the
+    newest final version of its line.
     """
     finals = [v for v in taken if not v.pre]
     if bump == "major" or not finals:
@@ -105,6 +106,8 @@ def following(taken: list[Version], bump: str, line: int = 0) -> Version:
         return Version(line or 1, 0, 0)
     newest = max(mine)
     if bump == "patch":
+        mended = version(after) or newest
+        newest = max((v for v in mine if (v.major, v.minor) == (mended.major, mended.minor)), default=newest)
         return Version(newest.major, newest.minor, newest.patch + 1)
     return Version(newest.major, newest.minor + 1, 0)
 

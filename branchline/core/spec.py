@@ -148,15 +148,37 @@ class Spec:
 
 
 def governed(own: Spec, trunk: Spec | None) -> Spec:
-    """The spec of a candidate: what it may say itself, and what only the trunk may say (a first revision: itself)."""
+    """The spec of a candidate: what it may say itself, and what only the trunk may say (a first revision: itself).
+
+    A gate that the trunk has stays required, with the trunk's limits; how it is run (function, path, command, which
+    number) may change with the code it checks.
+    """
     if trunk is None:
         return own
-    required = {g.name for g in own.gates}
+    mine = {gate.name: gate for gate in own.gates}
+    required = {gate.name: _limited(mine.get(gate.name, gate), gate) for gate in trunk.gates}
     return replace(
         own,
         rollout=replace(trunk.rollout, share=own.rollout.share),
         guardrails=trunk.guardrails,
-        gates=(*own.gates, *(g for g in trunk.gates if g.name not in required)),
+        gates=(*required.values(), *(gate for name, gate in mine.items() if name not in required)),
+    )
+
+
+def _limited(own: Gate, trunk: Gate) -> Gate:
+    """A gate with the trunk's limits; one of another kind is another gate, and the trunk's stands."""
+    if own.kind != trunk.kind:
+        return trunk
+    return replace(
+        own,
+        max=trunk.max,
+        min=trunk.min,
+        max_worse=trunk.max_worse,
+        direction=trunk.direction,
+        rps=trunk.rps,
+        p99_ms=trunk.p99_ms,
+        max_failed=trunk.max_failed,
+        seconds=trunk.seconds if trunk.kind == "load" else own.seconds,
     )
 
 

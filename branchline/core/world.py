@@ -255,16 +255,6 @@ def blocked(step: Step, actual: World, wanted: World) -> str:
     return ""
 
 
-def lane(step: Step) -> str:
-    """Name what a step acts on: steps that are ready need not wait for one another unless they share a lane."""
-    match step:
-        case Route(line=line):
-            return f"route {line}"
-        case Start(revision=revision, perimeter=perimeter) | Stop(revision=revision, perimeter=perimeter):
-            return f"{perimeter} {revision}"
-    return "git"
-
-
 def _up(actual: World) -> set[str]:
     return {group.revision for group in actual.running if group.perimeter == PRODUCTION}
 

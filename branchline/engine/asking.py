@@ -104,7 +104,7 @@ class Desk:
                     return revision
         service, candidate = self.find(reference)
         commit = candidate.revision if candidate and named.kind != "service" else None
-        commit = commit or max((line.incumbent or "" for line in service.lines), default="")
+        commit = commit or (service.lines[-1].incumbent if service.lines else "")
         if not commit:
             raise UnknownReference(f"nothing of {service.name} has been released yet", reference=reference)
         return self.ports.catalog.revision(service.name, commit)
@@ -199,10 +199,12 @@ def _conclude(service: Service, candidate: Candidate | None, args: Mapping[str, 
 
 
 def _rollback(service: Service, candidate: Candidate | None, args: Mapping[str, Any]) -> Event:
-    """Of a service whose winner is still concluding a rollback is an abort; else back to the one before."""
+    """Back to the one before; with a winner concluding, or a test and nothing before, to abort that is the way back."""
     line = _line(service, args)
-    for each in service.candidates:
-        if each.phase is Phase.CONCLUDING and each.line == line:
+    serving = [each for each in service.candidates if each.line == line and each.phase in law.SERVING]
+    sole = len(service.line(line).history) < 2
+    for each in serving:
+        if each.phase is Phase.CONCLUDING or sole:
             return law.Aborted(each.branch, reason=str(args["because"]))
     return law.RolledBack(line=line, reason=str(args["because"]))
 

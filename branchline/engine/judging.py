@@ -220,11 +220,16 @@ class Judge:
 
     def _record(self, service: Service, event: law.BranchEvent, text: str) -> bool:
         try:
-            self.recorder.record(service.name, event, because=text.splitlines()[0] if text else "")
+            self.recorder.record(service.name, event, because=in_one_line(text))
         except IllegalMove:
             return False
         self.progress.note(service.name, event.branch, "ok", "verdict", text)
         return True
+
+
+def in_one_line(text: str) -> str:
+    """A verdict as the history has it: who stays and why, on how many outcomes, by how much."""
+    return "; ".join(line.strip() for line in text.splitlines()[:3])
 
 
 def event_of(candidate: Candidate, verdict: Verdict) -> law.BranchEvent | None:

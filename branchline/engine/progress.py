@@ -46,12 +46,14 @@ class Progress:
             self._grown.notify_all()
 
     def failed(self, service: str, topic: str, name: str, error: BranchlineError) -> str:
-        """Tell an error with the last lines of what failed and what to type next; returns it in one line, to record."""
+        """Tell an error with the last lines of what failed and what to type next; returns it to record, in one line
+        and the log.
+        """
         reason = f"error[{error.code}]: {error.message}" + (f": {error.cause}" if error.cause else "")
         self.note(
             service, topic, "no", name, "\n".join(each for each in (reason, error.log, f"next: {error.next}") if each)
         )
-        return reason
+        return "\n".join(each for each in (reason, error.log) if each)
 
     @property
     def number(self) -> int:

@@ -5,11 +5,14 @@ Answers are plain JSON documents with a schema id; reading changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from branchline.core import lifecycle as law
+from branchline.core.revision import GateResult
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import waits_for
 from branchline.core.world import PRODUCTION, STAGING, desired, plan
@@ -57,6 +60,10 @@ class Reader:
         for candidate in service.candidates:
             if candidate.phase in law.OPEN:
                 rows.append(self._row(service, candidate, shares, versions, sight))
+        shown = {row["commit"] for row in rows}
+        rows += [
+            self._leaving(commit, share, versions, sight) for commit, share in shares.items() if commit not in shown
+        ]
         return {
             "name": name,
             "generation": service.generation,
@@ -83,6 +90,22 @@ class Reader:
             "healthy": healthy(sight, commit, PRODUCTION),
             "address": self.ports.router.address(service.name),
             "line": line.major,
+        }
+
+    def _leaving(self, commit: str, share: int, versions: Mapping[str, str], sight: Sight) -> Document:
+        """Who still has traffic although nothing recorded wants it: what replaces it is not up yet."""
+        return {
+            "branch": "",
+            "commit": commit,
+            "version": versions.get(commit, ""),
+            "perimeter": PRODUCTION,
+            "share": share,
+            "state": "leaving",
+            "phase": "",
+            "detail": "serves until what follows it is up",
+            "healthy": healthy(sight, commit, PRODUCTION),
+            "address": "",
+            "line": 0,
         }
 
     def _row(
@@ -122,8 +145,11 @@ class Reader:
             measured = self.measured(service.name, candidate.branch)
             return str(measured["text"]) if measured else "no traffic yet"
         for entry in self.ports.ledger.history(service.name, limit=100):
-            if entry.detail.get("branch") == candidate.branch and entry.detail.get("reason"):
-                return str(entry.detail["reason"]).splitlines()[0]
+            if entry.detail.get("branch") == candidate.branch:
+                if entry.event in ("Opened", "Pushed"):
+                    return ""  # what was said before was said of another commit
+                if entry.detail.get("reason"):
+                    return str(entry.detail["reason"]).splitlines()[0]
         return ""
 
     def measured(self, service: str, branch: str) -> Document | None:
@@ -198,12 +224,12 @@ class Reader:
             "name": revision.name,
             "artifacts": dict(revision.artifacts),
             "data": dict(revision.data),
-            "gates": [{**asdict(gate), "result": gate.result.value, "numbers": dict(gate.numbers)} for gate in gates],
+            "gates": gate_documents(gates),
             "steps": [asdict(run) for run in runs],
         }
 
     def why(self, reference: str, step: str = "") -> Document:
-        """Why each step of a revision ran or was reused."""
+        """Why each step of a revision ran or was reused, and what its gates found."""
         service, candidate = self.desk.find(reference)
         try:
             commit = self.desk.revision(reference).commit
@@ -217,6 +243,7 @@ class Reader:
             "service": service.name,
             "commit": commit,
             "steps": [asdict(r) for r in runs],
+            "gates": [] if step else gate_documents(self.ports.catalog.gates(service.name, commit)),
         }
 
     def log(self, reference: str, lines: int = 40) -> Document:
@@ -232,7 +259,38 @@ class Reader:
             }
             for i in instances
         ]
+        logs += [
+            log for commit in sorted(filter(None, commits)) for log in self._evaluated(service.name, commit, lines)
+        ]
         return {"schema": "branchline.logs/1", "service": service.name, "logs": logs}
+
+    def _evaluated(self, service: str, commit: str, lines: int) -> Iterator[Document]:
+        """What was said of a commit that could not be built, and what its gates printed."""
+        for entry in self.ports.ledger.history(service, limit=100):
+            branch = entry.detail.get("branch")
+            if entry.event == "BuildFailed" and branch == self._branch_of(service, commit):
+                yield {"name": f"{commit[:7]} build", "state": "failed", "text": str(entry.detail.get("reason", ""))}
+                break
+        for gate in self.ports.catalog.gates(service, commit):
+            if gate.log:
+                text = text_of(self.ports, gate.log, lines)
+                yield {"name": f"{commit[:7]} gate {gate.gate}", "state": gate.result.value, "text": text}
+
+    def _branch_of(self, service: str, commit: str) -> str:
+        return next((c.branch for c in self.recorder.service(service).candidates if c.revision == commit), "")
+
+
+def gate_documents(gates: Sequence[GateResult]) -> list[Document]:
+    """Gates with their numbers by name."""
+    return [{**asdict(gate), "result": gate.result.value, "numbers": dict(gate.numbers)} for gate in gates]
+
+
+def text_of(ports: Ports, artifact: str, lines: int) -> str:
+    """The last lines of a log that was kept as an artifact."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log"
+        ports.artifacts.get(artifact, path)
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def healthy(sight: Sight, revision: str, perimeter: str) -> bool:

@@ -53,7 +53,7 @@ class Watcher:
         for kind in EVENTS:
             self.troubles.pop((service.name, kind.__name__), None)  # what still cannot happen is told again below
         events = [*self._configured(service, refs), *self._moved(service, refs)]
-        return any([self._record(service.name, event, actor) for event, actor in events])  # noqa: C419 - all of them
+        return any([self._record(service, event, actor) for event, actor in events])  # noqa: C419 - all of them
 
     def _services(self, refs: Mapping[str, str]) -> set[str]:
         """Services that are recorded or that a branch speaks of."""
@@ -131,10 +131,14 @@ class Watcher:
 
     def _method(self, service: Service, tip: str) -> Method:
         try:
-            spec: Spec = governed_spec(self.ports, service.name, tip, self.observer.refs.get(service.default, ""))
+            spec: Spec = governed_spec(self.ports, service.name, tip, self._trunk(service))
         except BranchlineError:
             return Method.AB_TEST  # building it will say what is wrong with the file
         return Method.AB_TEST if spec.kind == "model" and not spec.rollout.skip_ab else Method.CANARY
+
+    def _trunk(self, service: Service) -> str:
+        """The tip of the default branch, '' when there is none."""
+        return self.observer.refs.get(service.default, "")
 
     def _synced(self, service: Service, candidate: Candidate, tip: str) -> bool:
         """Whether the tip contains what it would replace."""
@@ -154,9 +158,17 @@ class Watcher:
         commits = self.ports.repository.log("", tip, limit=1)
         return f"{commits[0]['author']} <{commits[0]['email']}>" if commits else "git"
 
-    def _record(self, name: str, event: Event, actor: str) -> bool:
+    def _because(self, service: Service, event: Event) -> str:
+        """Why it is recorded; an A/B test that is skipped is a policy with a reason (1.41)."""
+        if isinstance(event, Opened) and event.method is Method.CANARY:
+            reason = governed_spec(self.ports, service.name, event.tip, self._trunk(service)).rollout.skip_ab
+            return f"seen in git; no A/B test: {reason}" if reason else "seen in git"
+        return "seen in git"
+
+    def _record(self, service: Service, event: Event, actor: str) -> bool:
+        name = service.name
         try:
-            self.recorder.record(name, event, actor=actor, because="seen in git")
+            self.recorder.record(name, event, actor=actor, because=self._because(service, event))
         except IllegalMove as error:
             self.troubles[name, type(event).__name__] = f"{error.code}: {error.message}"
             return False

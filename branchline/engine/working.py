@@ -119,7 +119,8 @@ class Workshop:
             built=ports.clock.now(),
         )
         bump = "patch" if candidate.method is Method.PATCH else "minor"
-        revision = ports.catalog.add(made, bump, candidate.line)
+        incumbent = self._incumbent(service, candidate)
+        revision = ports.catalog.add(made, bump, candidate.line, incumbent.version if incumbent else "")
         self.progress.note(service.name, topic, "ok", "built", f"{revision.name}  {revision.short}")
         self._record(service, candidate, law.Built(candidate.branch))
 

@@ -61,7 +61,7 @@ class Ledger(Protocol):
 class Catalog(Protocol):
     """What was built and what gates found: immutable facts, keyed by service and commit."""
 
-    def add(self, revision: Revision, bump: str, line: int) -> Revision:
+    def add(self, revision: Revision, bump: str, line: int, after: str = "") -> Revision:
         """Keep a built revision and allocate its pre-release version `X.Y.Z-HANDLE.N`; the same commit again is
         returned as it is.
         """

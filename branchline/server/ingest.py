@@ -18,7 +18,7 @@ from branchline.core.service import SERVING
 from branchline.core.spec import Metric
 from branchline.engine.controlling import Controller
 from branchline.engine.preparing import spec_at
-from branchline.errors import BranchlineError, OutcomeRefused, UnknownService
+from branchline.errors import BranchlineError, OutcomeRefused, TooLarge, UnknownService
 from branchline.ports import Outcome
 from branchline.server.wire import problem
 
@@ -83,7 +83,7 @@ async def whole(request: Request) -> bytes:
     async for chunk in request.stream():
         found += chunk
         if len(found) > LARGEST:
-            raise OutcomeRefused(f"more than {LARGEST} bytes", reason="it is too large")
+            raise TooLarge(f"more than {LARGEST} bytes")
     return bytes(found)
 
 
@@ -92,6 +92,8 @@ def parsed(body: bytes) -> list[Report]:
     try:
         return MANY.validate_json(body) if body.lstrip()[:1] == b"[" else [ONE.validate_json(body)]
     except ValidationError as error:
+        if any(each["type"] == "too_long" for each in error.errors(include_url=False)):
+            raise TooLarge(f"more than {MOST} outcomes") from None
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
         raise OutcomeRefused(f"{where}: {first['msg']}", reason="it is not understood") from None

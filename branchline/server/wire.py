@@ -55,6 +55,7 @@ def api(controller: Controller) -> FastAPI:
     """The application that speaks for a controller."""
     app = FastAPI(title="Branchline", version=branchline.__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(BranchlineError, lambda request, error: problem(error))
+    app.add_exception_handler(Exception, unexpected)
     reads(app, controller)
     changes(app, controller)
     return app
@@ -71,7 +72,10 @@ def reads(app: FastAPI, controller: Controller) -> None:
     @app.get("/v1/status")
     def status(reference: str = "") -> Document:
         document = reader.status(reference)
-        document["troubles"] = [text for (owner, _), text in sorted(controller.troubles.items()) if not owner]
+        known = set(controller.services())
+        document["troubles"] = [text for (owner, _), text in sorted(controller.troubles.items()) if owner not in known]
+        if lost := controller.ports.meter.loss():
+            document["troubles"].append(f"{lost} requests were served and not logged: the gateway was killed")
         return document
 
     @app.get("/v1/parity")

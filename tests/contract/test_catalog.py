@@ -75,6 +75,15 @@ def test_a_patch_and_a_major_follow_their_line(catalog: Catalog) -> None:
     assert versions == ["1.0.0", "2.0.0", "1.0.1", "2.1.0"]
 
 
+def test_a_patch_is_named_after_what_it_mends(catalog: Catalog) -> None:
+    """A minor that lost keeps its number, and a fix of the incumbent is no patch of that one."""
+    for commit, bump, after in (("a", "minor", ""), ("b", "minor", ""), ("c", "patch", "1.0.0"), ("d", "patch", "1.0.1")):
+        catalog.add(built(commit), bump, 1, after)
+        catalog.finish("housing", commit * 40)
+    versions = [each.version for each in reversed(catalog.revisions("housing"))]
+    assert versions == ["1.0.0", "1.1.0", "1.0.1", "1.0.2"]
+
+
 def test_handles_that_meet_still_get_versions_of_their_own(catalog: Catalog) -> None:
     one = catalog.add(built("a", "experiment--housing--alex"), "minor", 0)
     other = catalog.add(built("b", "fix--housing--alex"), "patch", 0)

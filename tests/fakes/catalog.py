@@ -15,13 +15,13 @@ class FakeCatalog:
 
     def __init__(self) -> None:
         self._revisions: dict[tuple[str, str], Revision] = {}
-        self._made_for: dict[tuple[str, str], tuple[str, int]] = {}
+        self._made_for: dict[tuple[str, str], tuple[str, int, str]] = {}
         self._taken: dict[str, list[names.Version]] = {}
         self._gates: dict[tuple[str, str], tuple[GateResult, ...]] = {}
         self._runs: dict[tuple[str, str], tuple[StepRun, ...]] = {}
         self._artifacts: dict[str, str] = {}
 
-    def add(self, revision: Revision, bump: str, line: int) -> Revision:
+    def add(self, revision: Revision, bump: str, line: int, after: str = "") -> Revision:
         """Keep a built revision under a pre-release version."""
         key = (revision.service, revision.commit)
         if key not in self._revisions:
@@ -29,14 +29,13 @@ class FakeCatalog:
             branch = names.branch(revision.branch)
             handle = branch.handle if branch else "build"
             n = 1 + sum(
-                each.branch == revision.branch and each.service == revision.service
-                for each in self._revisions.values()
+                each.branch == revision.branch and each.service == revision.service for each in self._revisions.values()
             )
-            following = names.following(taken, bump, line)
+            following = names.following(taken, bump, line, after)
             while (version := replace(following, pre=f"{handle}.{n}")) in taken:
                 n += 1
             taken.append(version)
-            self._made_for[key] = (bump, line)
+            self._made_for[key] = (bump, line, after)
             self._revisions[key] = replace(revision, version=str(version), final=False)
         return self._revisions[key]
 
@@ -45,8 +44,7 @@ class FakeCatalog:
         kept = self.revision(service, commit)
         if kept.final:
             return kept
-        bump, line = self._made_for[service, commit]
-        version = names.following(self._taken[service], bump, line)
+        version = names.following(self._taken[service], *self._made_for[service, commit])
         self._taken[service].append(version)
         self._revisions[service, commit] = replace(kept, version=str(version), final=True)
         return self._revisions[service, commit]

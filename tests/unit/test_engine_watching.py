@@ -290,3 +290,12 @@ def test_a_branch_that_changed_only_its_log_is_not_tested(world: World) -> None:
     world.settle()
     assert world.service().on(SAM).revision == tip != begun
     assert not any("changed nothing" in text for text in world.controller.troubles.values())
+
+
+def test_a_skipped_ab_test_is_recorded_with_its_reason(world: World) -> None:
+    """1.41: the skip is a policy of the trunk, and the audit says why."""
+    world.released(ALEX, MODEL + '[rollout]\nskip_ab = "no traffic yet"\n')
+    world.push(SAM)
+    world.settle()
+    assert world.service().on(SAM).method is Method.CANARY
+    assert world.last("Opened").because == "seen in git; no A/B test: no traffic yet"
