@@ -9,7 +9,13 @@ import pytest
 from tests.world import World
 
 
+@pytest.fixture(scope="session")
+def shared_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One state folder for all worlds: what lies there is named by its content."""
+    return tmp_path_factory.mktemp("state")
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(shared_state: Path) -> World:
     """A controller over fakes; nothing has happened yet."""
-    return World(tmp_path)
+    return World(shared_state)
