@@ -128,7 +128,7 @@ def test_failed_requests_roll_back_at_once_I10(world: World) -> None:
     world.visit([f"u{n}" for n in range(60)], fails=[new])
     world.settle()
     assert (world.phase(SAM), world.shares(), bool(world.git.tip(SAM))) == (Phase.ROLLED_BACK, {old: 100}, True)
-    assert world.last("Breached").because == "incumbent: guardrail breached: failed requests"
+    assert world.last("Breached").because.startswith("incumbent: guardrail breached: failed requests; ")
 
 
 def test_a_client_that_left_is_no_failure(world: World) -> None:
@@ -144,7 +144,7 @@ def test_a_guardrail_stands_over_a_winning_metric(world: World) -> None:
     world.play(UNITS, {old: around(4), new: lambda n: 0.5 if n % 3 == 0 else 9.0})
     world.settle()
     assert world.phase(SAM) is Phase.ROLLED_BACK
-    assert world.last("Breached").because == "incumbent: guardrail breached: bad outcomes"
+    assert world.last("Breached").because.startswith("incumbent: guardrail breached: bad outcomes; ")
 
 
 @pytest.mark.parametrize("bad", ["requests", "outcomes"])
@@ -275,7 +275,7 @@ def test_a_canary_that_nobody_could_prove_is_let_through_after_its_time(world: W
     world.clock.advance(3600)
     world.settle()
     assert world.phase(SAM) is Phase.LIVE
-    assert world.last("Won").because == "challenger: no guardrail was breached in the time given"
+    assert world.last("Won").because.startswith("challenger: no guardrail was breached in the time given; ")
 
 
 def test_a_canary_without_enough_requests_holds(world: World) -> None:

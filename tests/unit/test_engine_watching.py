@@ -294,7 +294,7 @@ def test_a_branch_that_changed_only_its_log_is_not_tested(world: World) -> None:
 
 def test_a_skipped_ab_test_is_recorded_with_its_reason(world: World) -> None:
     """1.41: the skip is a policy of the trunk, and the audit says why."""
-    world.released(ALEX, MODEL + '[rollout]\nskip_ab = "no traffic yet"\n')
+    world.released(ALEX, MODEL.replace("rollout = {", 'rollout = { skip_ab = "no traffic yet",'))
     world.push(SAM)
     world.settle()
     assert world.service().on(SAM).method is Method.CANARY

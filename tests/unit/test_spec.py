@@ -6,6 +6,7 @@ Requirements: 1.40 (the closure); F10 (a branch cannot widen its own policy).
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from branchline.core.spec import Gate, Guardrails, Metric, Rollout, Spec, Step, as_json, governed
 
@@ -26,6 +27,18 @@ def test_the_trunk_says_policy_and_the_branch_its_own_share_F10() -> None:
     assert found.guardrails == TRUNK.guardrails
     assert found.gates == (OWN.gates[0], TRUNK.gates[1])  # a gate of the trunk cannot be left out
     assert (found.steps, found.metric) == (OWN.steps, OWN.metric)
+
+
+def test_a_branch_may_run_a_gate_another_way_but_not_loosen_it_F10() -> None:
+    mine = Gate("holdout", "compare", value="score.error", max=99.0, max_worse=50.0)
+    kept = replace(mine, value="evaluate.mape", max=25.0, max_worse=1.0)
+    loose, strict = replace(OWN, gates=(mine, Gate("load", "load", rps=1, seconds=0.1))), replace(TRUNK, gates=(kept,))
+    found = governed(loose, strict)
+    assert found.gates == (replace(kept, value="score.error"), loose.gates[1])
+    other = governed(replace(OWN, gates=(Gate("holdout", "command", command=("true",)),)), strict)
+    assert other.gates == (kept,)
+    load = Gate("load", "load", rps=50, seconds=2, p99_ms=60)
+    assert governed(loose, replace(TRUNK, gates=(load,))).gates[0] == load
 
 
 def test_a_first_revision_governs_itself() -> None:
