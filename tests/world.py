@@ -313,7 +313,7 @@ class World:
             for fake, memory in zip(self._fakes(), memories, strict=True):
                 vars(fake).update(duplicate(memory))
             self.restart()
-            self.settle()
+            self.round()  # it looks at what is there
         else:
             self.push(branch, toml)
             self.settle()

@@ -33,6 +33,7 @@ class FakeObservations:
         self.lines: list[Served] = []
         self._position = ""
         self._exposed: dict[tuple[str, str, str], Exposed] = {}
+        self._latest: dict[tuple[str, str], Exposed] = {}
         self._tallies: list[tuple[Served, Tally]] = []
         self._reported: dict[tuple[str, str], float] = {}
         self._words: Counter[tuple[str, str, str]] = Counter()
@@ -46,7 +47,10 @@ class FakeObservations:
         lines = list(served)
         for line in lines:
             key = (line.service, line.experiment, unit_of(line))
-            known = self._exposed.setdefault(key, Exposed(len(self._exposed) + 1, line, None))
+            if key not in self._exposed:
+                self._exposed[key] = Exposed(len(self._exposed) + 1, line, None)
+                self._latest[line.service, unit_of(line)] = self._exposed[key]
+            known = self._exposed[key]
             self.lines.append(line)
             if not known.struck:
                 tally = Tally(len(self.lines), line.assigned, line.table, line.bad, line.at)
@@ -97,8 +101,8 @@ class FakeObservations:
                 return None, None
             last = lines[-1]
             return self._exposed[last.service, last.experiment, unit_of(last)], last.prediction
-        mine = [x for (service, _, unit), x in self._exposed.items() if (service, unit) == (each.service, each.unit)]
-        return (mine[-1], mine[-1].prediction) if mine else (None, None)
+        mine = self._latest.get((each.service, each.unit))
+        return (mine, mine.prediction) if mine else (None, None)
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
         """Units whose window closed."""

@@ -34,7 +34,7 @@ def queued(world: World) -> None:
     world.settle()
 
 
-def testing(world: World) -> None:
+def in_traffic(world: World) -> None:
     world.released()
     world.testing()
 
@@ -47,20 +47,20 @@ def won(world: World) -> None:
 
 
 def replaced(world: World) -> None:
-    testing(world)
+    in_traffic(world)
     world.record(law.Won(SAM))
     world.settle()
 
 
 def concluding(world: World) -> None:
-    testing(world)
+    in_traffic(world)
     world.git.refusing = True
     world.record(law.Won(SAM))
     world.settle()
 
 
 def inconclusive(world: World) -> None:
-    testing(world)
+    in_traffic(world)
     world.record(law.Undecided(SAM))
     world.settle()
 
@@ -77,16 +77,16 @@ STORIES: list[tuple[str, Callable[[World], None], str, dict[str, int]]] = [
     ("approve", queued, SAM, {}),
     ("approve", won, SAM, {}),
     ("conclude", won, SAM, {}),
-    ("split", testing, SAM, {"share": 20}),
-    ("abort", testing, SAM, {}),
+    ("split", in_traffic, SAM, {"share": 20}),
+    ("abort", in_traffic, SAM, {}),
     ("abort", queued, SAM, {}),
     ("abort", concluding, SAM, {}),
-    ("close", testing, SAM, {}),
+    ("close", in_traffic, SAM, {}),
     ("close", queued, SAM, {}),
     ("extend", inconclusive, SAM, {}),
     ("rollback", replaced, "housing", {}),
     ("rollback", concluding, "housing", {}),
-    ("freeze", testing, "housing", {}),
+    ("freeze", in_traffic, "housing", {}),
     ("thaw", frozen, "housing", {}),
 ]
 
@@ -130,7 +130,7 @@ def test_every_command_has_one_meaning() -> None:
 
 @pytest.mark.parametrize("args", [{}, {"share": "much"}])
 def test_a_split_without_a_share_is_asked_back(world: World, args: dict[str, str]) -> None:
-    testing(world)
+    in_traffic(world)
     with pytest.raises(UsageError, match="cannot be understood") as caught:
         world.ask("split", SAM, **args)
     assert "--share 30" in caught.value.cause
@@ -143,7 +143,7 @@ def test_an_unknown_command_is_answered_with_the_known_ones(world: World) -> Non
 
 
 def test_what_cannot_happen_now_is_refused_and_recorded_nowhere(world: World) -> None:
-    testing(world)
+    in_traffic(world)
     before = world.events()
     with pytest.raises(IllegalMove):
         world.ask("thaw", "housing")
@@ -152,7 +152,7 @@ def test_what_cannot_happen_now_is_refused_and_recorded_nowhere(world: World) ->
 
 def test_with_nothing_before_a_rollback_ends_the_test(world: World) -> None:
     """What a person wants is the way back; the same is done without a daemon."""
-    testing(world)
+    in_traffic(world)
     world.ask("rollback", "housing")
     assert world.phase(SAM) is Phase.ROLLED_BACK
     with pytest.raises(IllegalMove):
@@ -160,7 +160,7 @@ def test_with_nothing_before_a_rollback_ends_the_test(world: World) -> None:
 
 
 def test_without_a_verdict_there_is_nothing_to_conclude(world: World) -> None:
-    testing(world)
+    in_traffic(world)
     with pytest.raises(NothingToDo) as caught:
         world.ask("conclude", SAM)
     assert (caught.value.message, caught.value.cause) == (
@@ -169,7 +169,7 @@ def test_without_a_verdict_there_is_nothing_to_conclude(world: World) -> None:
 
 
 def test_a_bare_service_means_its_one_open_branch(world: World) -> None:
-    testing(world)
+    in_traffic(world)
     world.ask("abort", "housing")
     assert world.phase(SAM) is Phase.ROLLED_BACK
 
@@ -242,7 +242,7 @@ def test_an_old_revision_whose_branch_went_on_is_still_found(world: World) -> No
 def test_a_name_that_leads_nowhere_is_answered_with_what_is_near(
     world: World, text: str, error: type[Exception], cause: str
 ) -> None:
-    testing(world)
+    in_traffic(world)
     with pytest.raises(error) as caught:
         world.controller.desk.find(text)
     assert getattr(caught.value, "cause", "") == cause

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from branchline.core import lifecycle as law
 from branchline.core.waiting import waits_for
 from tests.world import MODEL, World
 
@@ -41,6 +42,11 @@ def rate(world: World, units: str, *words: str) -> None:
     world.play(int(units), {commit: lambda n, mean=mean: mean + n % 3 - 1 for commit, mean in means.items()})  # type: ignore[misc]
 
 
+def verdict(world: World, branch: str, event: str) -> None:
+    """`verdict BRANCH Won|Lost`: the judge has spoken; how it comes to that is played in one transcript alone"""
+    world.record({"Won": law.Won, "Lost": law.Lost}[event](branch))
+
+
 def fail(world: World, units: str, version: str) -> None:
     """`fail UNITS VERSION`: so many units are served while that revision answers 503"""
     commits = {revision.version: revision.commit for revision in world.catalog.revisions("housing")}
@@ -58,7 +64,7 @@ def daemon(world: World, state: str) -> None:
 
 
 EVENTS: dict[str, Callable[..., None]] = {
-    "push": push, "ask": ask, "rate": rate, "fail": fail, "remote": remote, "daemon": daemon,
+    "push": push, "ask": ask, "rate": rate, "verdict": verdict, "fail": fail, "remote": remote, "daemon": daemon,
     "wait": lambda world, seconds: world.clock.advance(float(seconds)),
     "delete": lambda world, branch: world.git.remove(branch),
     "merge": lambda world, branch, into: world.git.reset(into, world.git.tip(branch)),
