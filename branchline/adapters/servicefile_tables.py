@@ -60,7 +60,7 @@ def _inside(value: str) -> str:
 
 
 def _trunk(value: str) -> str:
-    if value and not _REF.fullmatch(value):
+    if value and (not _REF.fullmatch(value) or ".." in value or value.endswith((".", ".lock"))):
         raise ValueError(f"{value!r} is no branch's name")
     if names.branch(value):
         raise ValueError(f"{value!r} is tried itself; the default branch shows what serves")

@@ -20,12 +20,7 @@ DOWN_SECONDS = 90.0
 
 
 @click.command()
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=None,
-    help="The gateway's port; else the project's file's, else the one it had.",
-)
+@click.option("--port", type=click.IntRange(1, 65535), help="The gateway's port; else the project's, else its last.")
 @click.option("--foreground", is_flag=True, help="Stay here and print the log; Ctrl-C ends the daemon.")
 @dry_run
 @as_json

@@ -142,9 +142,7 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     told(session, branch, trunk, tip, commands)
     show.say(f"next     edit {folder}, then: branchline run {service}")
     if tree.is_dirty([folder]):
-        show.say(
-            f"then     git add {folder} && git commit: it has files that are not committed, and deploy pushes commits"
-        )
+        show.say(f"then     git add {folder} && git commit: what is not committed is not deployed")
 
 
 def told(session: Session, branch: str, base: str, tip: str, commands: list[str]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
+from branchline.adapters.envoy import is_free
+from branchline.app import Daemon
 from tests.gateways import gateway
 from tests.places import Place
 from tests.world import SAM
@@ -67,6 +70,49 @@ def test_up_starts_it_once_and_down_leaves_nothing(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     assert not client.answers()
     assert "nothing runs" in place.run("down").stderr
+
+
+def free() -> list[int]:
+    """Two ports that nobody uses, below those the kernel gives away."""
+    return [port for port in random.sample(range(20000, 32000), 50) if is_free("127.0.0.1", port)][:2]
+
+
+def test_the_gateways_port_is_the_projects_unless_another_is_asked_for(tmp_path: Path) -> None:
+    """Given > the project's > the one it had; while the daemon runs it stays, and `up` says how to change it."""
+    place = Place(tmp_path)
+    asked, given = free()
+    text = f'[project]\nname = "shop"\ndefault_branch = "shown"\ngateway_port = {asked}\n'
+    (place.git.work / "branchline.toml").write_text(text)
+    try:
+        told = place.run("up", "--json")
+        assert json.loads(told.stdout)["gateway"] == f"http://127.0.0.1:{asked}/", told.stderr
+        assert place.run("up", "--port", str(asked)).returncode == 0
+        for more in ([], ["--dry-run"]):
+            told = place.run("up", "--port", str(given), *more)
+            assert told.returncode == 2
+            assert f"the gateway stays at http://127.0.0.1:{asked}/" in told.stderr
+            assert f"branchline down; branchline up --port {given}" in told.stderr
+        assert "nothing changes" in place.run("up", "--dry-run").stdout
+        assert place.run("down").returncode == 0
+        told = place.run("up", "--json", "--port", str(given))
+        assert json.loads(told.stdout)["gateway"] == f"http://127.0.0.1:{given}/", told.stderr
+    finally:
+        place.run("down")
+
+
+def test_the_daemon_takes_port_and_default_branch_from_the_projects_file(tmp_path: Path, runtime_dir: Path) -> None:
+    """Killer: leave one of them to git, or to chance."""
+    place = Place(tmp_path)
+    asked, given = free()
+    text = f'[project]\nname = "shop"\ndefault_branch = "shown"\ngateway_port = {asked}\n'
+    (place.git.work / "branchline.toml").write_text(text)
+    for port, wanted in ((0, asked), (given, given)):
+        daemon = Daemon(place.settings, port)
+        try:
+            assert daemon.gateway.address("housing") == f"http://127.0.0.1:{wanted}/housing/"
+            assert daemon.controller.recorder.service("housing").default == "shown"
+        finally:
+            daemon.stop(everything=True)
 
 
 def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from branchline.adapters.git_worktree import WorkTree
 from branchline.cli.main import main
+from branchline.settings import default_branch
 from tests.repositories import RealGit
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "housing"
@@ -73,7 +75,7 @@ def test_init_writes_what_check_takes_but_for_the_lock(world: RealGit) -> None:
     written = {line.split()[1] for line in told.stdout.splitlines()}
     assert written == {line.split()[1] for line in plan.stdout.splitlines() if line.startswith("plan")}
     assert all((world.work / path).is_file() for path in written)
-    assert "uv pip compile" in told.stderr
+    assert "uv pip compile --generate-hashes requirements.in -o requirements.lock" in told.stderr
     told = typed(world, "check")
     assert told.exit_code == 2
     assert told.stdout.count("error[") == 1
@@ -84,6 +86,31 @@ def test_init_writes_what_check_takes_but_for_the_lock(world: RealGit) -> None:
     assert json.loads(told.stdout) == {
         "schema": "branchline.check/1", "ok": True, "services": ["shop"], "problems": [],
     }  # fmt: skip
+
+
+def test_what_init_and_check_say_to_type_works_without_uv_on_the_path(
+    world: RealGit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make setup` puts uv beside Branchline, not on the path."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    told = typed(world, "init", "shop")
+    (line,) = [line for line in told.stderr.splitlines() if "pip compile" in line]
+    found = re.fullmatch(r"next     \(cd shop && (\S+) pip compile .*\)", line)
+    assert found
+    assert subprocess.run([found[1], "--version"], capture_output=True, text=True).stdout.startswith("uv ")
+    assert f"or: {found[1]} pip compile" in typed(world, "check").stdout
+
+
+def test_what_init_wrote_has_to_be_committed_and_start_says_so(world: RealGit) -> None:
+    typed(world, "init", "shop")
+    told = typed(world, "start", "shop", "--because", "x", "--no-push")
+    assert told.exit_code == 0, told.stderr
+    assert told.stderr.splitlines()[-1].startswith("then     git add shop && git commit")
+    world.git("add", "shop")
+    world.git("commit", "--quiet", "-m", "Add shop")
+    world.git("push", "--quiet", "origin", "HEAD:main")
+    told = typed(world, "start", "shop", "--because", "x", "--no-push", "--handle", "sam")
+    assert told.stderr.splitlines()[-1] == "next     edit shop, then: branchline run shop"
 
 
 def test_init_never_overwrites(world: RealGit) -> None:
@@ -232,6 +259,42 @@ def test_a_fix_begins_at_the_right_base(world: RealGit) -> None:
     assert WorkTree(world.work).head == challenger
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_dry_run_refuses_what_the_real_one_refuses(world: RealGit, more: list[str]) -> None:
+    """Killer: print the plan without looking where it would begin."""
+    service(world)
+    told = typed(world, "fix", "housing", *more)
+    assert told.exit_code == 2
+    assert "error[BL109]: main holds no housing/branchline.toml" in told.stderr
+    assert "branchline start" in told.stderr
+    world.write(BRANCH, {"housing/branchline.toml": FILE})
+    world.git("fetch", "--quiet")
+    told = typed(world, "fix", "housing", "--on", "nobody", *more)
+    assert (told.exit_code, "error[BL104]" in told.stderr) == (2, True)
+    told = typed(world, "start", "housing", "--handle", "alex", "--because", "x", *more)
+    assert (told.exit_code, "error[BL209]" in told.stderr) == (1, True)
+    assert WorkTree(world.work).branch == "main"
+
+
+def test_the_project_says_which_branch_shows_what_serves(world: RealGit) -> None:
+    """Killer: ask git alone for the default branch."""
+    world.write("next/shown", {"housing/branchline.toml": FILE})
+    world.git("fetch", "--quiet")
+    service(world)
+    project = world.work / "branchline.toml"
+    project.write_text('[project]\nname = "shop"\ndefault_branch = "next/shown"\n')
+    assert default_branch(WorkTree(world.work)) == "next/shown"
+    told = typed(world, "start", "housing", "--handle", "alex", "--because", "x", "--dry-run")
+    assert f"git switch --no-track -c {BRANCH} origin/next/shown" in told.stdout
+    assert "origin/next/shown" in typed(world, "fix", "housing", "--dry-run").stdout
+    project.write_text('[project]\nname = "shop"\ndefault_brunch = "next/shown"\n')
+    for words in (("check",), ("start", "housing", "--because", "x"), ("fix", "housing")):
+        told = typed(world, *words)
+        assert (told.exit_code, "did you mean default_branch?" in told.stderr) == (2, True)
+    project.unlink()
+    assert default_branch(WorkTree(world.work)) == "main"
+
+
 def test_deploy_of_a_branch_that_means_nothing_says_what_would(world: RealGit) -> None:
     service(world)
     told = typed(world, "deploy")
@@ -264,6 +327,17 @@ def test_data_is_pinned_beside_the_service_file(world: RealGit) -> None:
     assert shown["schema"] == "branchline.data/1"
     assert shown["sources"]["sales"]["rows"] == 3
     assert typed(world, "data", "update", "seles").exit_code == 2
+
+
+def test_a_service_without_data_is_told_as_such(world: RealGit) -> None:
+    told = typed(world, "data", "update")
+    assert (told.exit_code, "error[BL109]" in told.stderr) == (2, True)
+    service(world)
+    for words in (("update",), ("update", "--dry-run"), ("log",), ("log", "housing")):
+        told = typed(world, "data", *words)
+        assert told.exit_code == 0
+        assert (told.stdout, "housing declares no data" in told.stderr) == ("", True)
+    assert json.loads(typed(world, "data", "log", "--json").stdout)["sources"] == {}
 
 
 def test_data_that_is_not_there_is_refused(world: RealGit) -> None:

@@ -120,6 +120,19 @@ def test_the_project_file() -> None:
     assert told.value.cause == "line 3: unknown key project.gateway; did you mean gateway_port?"
 
 
+@pytest.mark.parametrize("name", ["main", "next/shown", "release-1.2", ""])
+def test_a_default_branch(name: str) -> None:
+    text = f'[project]\nname = "shop"\ndefault_branch = "{name}"\n'
+    assert servicefile.read_project(text.encode()).default_branch == name
+
+
+@pytest.mark.parametrize("name", ["-x", "a..b", "a b", "$(id)", "/x", "x/", "experiment--housing--alex", "a.lock"])
+def test_what_cannot_be_the_default_branch_is_refused_F8(name: str) -> None:
+    with pytest.raises(BadServiceFile) as told:
+        servicefile.read_project(f'[project]\nname = "shop"\ndefault_branch = "{name}"\n'.encode())
+    assert told.value.cause.startswith(f"line 3: project.default_branch: {name!r} is ")
+
+
 # ---- what is wrong with it
 
 WRONG = {
