@@ -266,11 +266,11 @@ class Reader:
 
     def _evaluated(self, service: str, commit: str, lines: int) -> Iterator[Document]:
         """What was said of a commit that could not be built, and what its gates printed."""
-        for entry in self.ports.ledger.history(service, limit=100):
-            branch = entry.detail.get("branch")
-            if entry.event == "BuildFailed" and branch == self._branch_of(service, commit):
-                yield {"name": f"{commit[:7]} build", "state": "failed", "text": str(entry.detail.get("reason", ""))}
-                break
+        branch = self._branch_of(service, commit)
+        mine = [e for e in self.ports.ledger.history(service, limit=100) if branch and e.detail.get("branch") == branch]
+        newest = next((e for e in mine if e.event in ("BuildFailed", "Built", "Opened", "Pushed")), None)
+        if newest and newest.event == "BuildFailed":
+            yield {"name": f"{commit[:7]} build", "state": "failed", "text": str(newest.detail["reason"])}
         for gate in self.ports.catalog.gates(service, commit):
             if gate.log:
                 text = text_of(self.ports, gate.log, lines)

@@ -52,6 +52,11 @@ def replaced(world: World) -> None:
     world.settle()
 
 
+def replaced_and_in_traffic(world: World) -> None:
+    replaced(world)
+    world.testing(KIM)
+
+
 def concluding(world: World) -> None:
     in_traffic(world)
     world.git.refusing = True
@@ -86,6 +91,7 @@ STORIES: list[tuple[str, Callable[[World], None], str, dict[str, int]]] = [
     ("extend", inconclusive, SAM, {}),
     ("rollback", replaced, "housing", {}),
     ("rollback", concluding, "housing", {}),
+    ("rollback", replaced_and_in_traffic, "housing", {}),
     ("freeze", in_traffic, "housing", {}),
     ("thaw", frozen, "housing", {}),
 ]

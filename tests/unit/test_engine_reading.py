@@ -17,6 +17,7 @@ from branchline.core.spec import Guardrails
 from branchline.engine.judging import Measurement
 from branchline.engine.reading import measurement_document
 from branchline.errors import GatewayDown, UnknownReference
+from tests.fakes.runner import printed
 from tests.world import ALEX, MODEL, SAM, World
 
 
@@ -100,6 +101,32 @@ def test_status_of_who_was_never_told_why_is_silent(world: World) -> None:
     world.controller.watch()
     row = rows(world)[ALEX]
     assert (row["state"], row["detail"], row["address"], row["version"]) == ("building", "", "", "")
+
+
+def test_a_push_silences_the_no_of_the_commit_before(world: World) -> None:
+    world.push(says={"unit": False})
+    world.settle()
+    tip = world.push(says={"unit": True})
+    world.launcher.behave[f"{tip}/staging"] = "hangs"
+    world.push(SAM)
+    world.settle()
+    assert (rows(world)[ALEX]["state"], rows(world)[ALEX]["detail"]) == ("evaluating", "")
+    world.ledger.entries.clear()
+    assert rows(world)[ALEX]["detail"] == ""
+
+
+def test_who_serves_until_what_follows_is_up_is_leaving(world: World) -> None:
+    first = world.released()
+    second = world.testing()
+    world.record(law.Won(SAM))
+    world.settle()
+    world.clock.advance(61)
+    world.settle()
+    world.launcher.behave[first] = "hangs"
+    world.ask("rollback", "housing")
+    world.settle()
+    leaving = rows(world)[""]
+    assert (leaving["commit"], leaving["share"], leaving["state"]) == (second, 100, "leaving")
 
 
 def test_status_before_anything_is_empty(world: World) -> None:
@@ -274,6 +301,26 @@ def test_why_of_nothing_is_refused(world: World) -> None:
     world.settle()
     with pytest.raises(UnknownReference):
         reader(world).why("housing")
+
+
+def test_logs_tell_why_a_build_failed_until_it_is_mended(world: World) -> None:
+    first = world.push(says={"train": "raise no rows"})
+    world.settle()
+    (log,) = reader(world).log(ALEX)["logs"]
+    assert (log["name"], log["state"]) == (f"{first[:7]} build", "failed")
+    assert log["text"].endswith("ValueError: no rows")
+    world.push(says={"train": {"loss": 1}, "unit": False})
+    world.settle()
+    assert [log["state"] for log in reader(world).log(ALEX)["logs"]] == ["stopped"]
+
+
+def test_logs_have_what_each_gate_printed(world: World) -> None:
+    world.runner.commands["check"] = lambda task: printed(task, "row 1\nrow 2\nrow 3")
+    toml = MODEL.replace('gates = { unit = "gates:unit" }', 'gates = { own = { command = ["check"] } }')
+    tip = world.push(toml=toml)
+    world.settle()
+    log = reader(world).log(ALEX, lines=2)["logs"][-1]
+    assert log == {"name": f"{tip[:7]} gate own", "state": "pass", "text": "row 2\nrow 3"}
 
 
 def test_logs_are_those_of_the_revision_that_is_meant(world: World) -> None:
