@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 EVERY = 1.0  # seconds between two looks of --watch
+MARKS = {"ran": "ok", "reused": "=", "failed": "no", "pass": "ok", "fail": "no", "inconclusive": "??"}
 HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE")
 FULL_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
@@ -181,20 +182,28 @@ def history_cells(entry: Document, now: float) -> tuple[str, ...]:
 @as_json
 @pass_session
 def why(session: Session, reference: str, step: str) -> None:
-    """Say why each step ran or was reused."""
+    """Say why each step ran or was reused, and what the gates found."""
     found = session.client().get("/v1/why", reference=reference, step=step)
     if session.json:
         show.document(found)
         return
-    marks = {"ran": "ok", "reused": "=", "failed": "no"}
     show.say(f"{found['service']}  {found['commit'][:7]}")
     for run in found["steps"]:
         text = " ".join(each for each in (run["why"], run["summary"]) if each) or run["state"]
         text += f"  artifact {run['artifact'][:12]}" if run["artifact"] else ""
-        mark = marks.get(run["state"], "..")
+        mark = MARKS.get(run["state"], "..")
         show.out(show.note({"mark": mark, "name": run["step"], "text": text, "seconds": run["seconds"] or None}))
-    if not found["steps"]:
+    for gate in found["gates"]:
+        told = {"mark": MARKS[gate["result"]], "name": f"gate {gate['gate']}", "text": measured(gate)}
+        show.out(show.note({**told, "seconds": gate["seconds"] or None}))
+    if not found["steps"] and not found["gates"]:
         show.say("it has no step of that name" if step else "nothing of it was built here")
+
+
+def measured(gate: Document) -> str:
+    """What a gate found, and below it the numbers that it found it by."""
+    numbers = ", ".join(f"{name} {value:g}" for name, value in gate["numbers"].items())
+    return "\n".join(filter(None, (gate["summary"], numbers)))
 
 
 @click.command()

@@ -20,7 +20,7 @@ from branchline.cli import follow
 from branchline.engine.asking import described
 from tests.places import Place
 from tests.waiting import wait_until
-from tests.world import ALEX, APP, MODEL, SAM
+from tests.world import ALEX, APP, KIM, MODEL, SAM
 
 APPROVED = MODEL.replace('rollout = { warm = "60s" }', 'rollout = { warm = "60s", approval = "after" }')
 
@@ -98,14 +98,38 @@ def test_history_says_who_did_what(place: Place) -> None:
 def test_why_tells_of_every_step_and_logs_of_every_instance(place: Place) -> None:
     place.world.released()
     told = place.type("why", "housing")
-    assert " ok  train" in told.stdout
-    assert place.type("why", "housing", "train").stdout == told.stdout
+    assert told.stdout.splitlines()[0].startswith(" ok  train")
+    assert place.type("why", "housing", "train").stdout == told.stdout.splitlines(keepends=True)[0]
     assert "no step of that name" in place.type("why", "housing", "nothing").stderr
     assert "1.0.0 production" in place.type("logs", "housing").stderr
     assert place.read("logs", "housing")["schema"] == "branchline.logs/1"
     (place.settings.state / "daemon.log").write_text("one\ntwo\nthree\n")
     assert place.type("logs", "daemon", "-n", "2").stdout == "two\nthree\n"
     assert place.type("logs", "gateway").exit_code == 0
+
+
+def test_why_and_logs_tell_what_the_gates_found(place: Place) -> None:
+    """1.09: pass, fail or inconclusive, with numbers and what was printed."""
+    world = place.world
+    world.released()
+    says = {"unit": {"ok": False, "rows": 3, "worst": 0.25, "summary": "a row is wrong"}}
+    gates = 'gates = { unit = "gates:unit", lint = { command = ["echo", "all", "is", "tidy"] } }'
+    commit = world.push(SAM, MODEL.replace('gates = { unit = "gates:unit" }', gates), says=says)
+    world.settle()
+    lines = place.type("why", SAM).stdout.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith(" no  gate unit"))
+    assert lines[at].split()[3:7] == ["a", "row", "is", "wrong"]
+    assert lines[at + 1].strip() == "rows 3, worst 0.25"
+    found = {gate["gate"]: gate for gate in place.read("why", SAM)["gates"]}
+    assert found["unit"]["numbers"] == {"rows": 3, "worst": 0.25}
+    told = place.type("logs", SAM)
+    assert f"-- {commit[:7]} gate lint pass" in told.stderr
+    assert "all is tidy" in told.stdout
+    broken = world.push(KIM, says={"train": "raise the data is gone"})
+    world.settle()
+    told = place.type("logs", KIM)
+    assert f"-- {broken[:7]} build failed" in told.stderr
+    assert "the data is gone" in told.stdout
 
 
 def test_watch_gives_a_line_whenever_something_changes_and_ends_with_130(place: Place) -> None:
