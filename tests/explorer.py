@@ -208,7 +208,7 @@ class Explorer:
                 yield Happening(self.number(result), around, leaves_traffic(service, event, result))
 
     def check_leaving(self, it: Happening, rests: set[int]) -> None:
-        """After an abort no route is left, by shifts alone, and at most the start of the trunk's holder of that line."""
+        """After an abort no route is left, by shifts alone and at most the start of the trunk's holder of that line."""
         near = self.wanted[it.after].near
         good = near.gone.setdefault(it.leaving, set())
         for rest in rests - good:
@@ -282,7 +282,7 @@ class Explorer:
         return self._deaths[rest]
 
     def deletes(self, wanted: Wanted, trunks: int, low: int, rests: set[int]) -> dict[int, int]:
-        """The deletions that are ready while the trunks show this, and the proof that no other step looks at branches."""
+        """The deletions that are ready while the trunks show this, and a proof that no other step looks at branches."""
         found = wanted.deletes.get((trunks, low))
         if found is None:
             found = wanted.deletes[trunks, low] = {}
@@ -323,7 +323,8 @@ class Explorer:
             if isinstance(event, Opened) and own:
                 self.edges.add(("", "Opened", now.phase.value))
             elif old and (own or old.phase is not now.phase):
-                self.edges.add((old.phase.value, type(event).__name__, now.phase.value))
+                anothers = " of another" if isinstance(event, BranchEvent) and not own else ""
+                self.edges.add((old.phase.value, type(event).__name__ + anothers, now.phase.value))
 
     # what is checked when everything is known
 

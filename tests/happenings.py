@@ -44,6 +44,8 @@ class Scenario:
     staging: bool = False  # staging groups start, stop and die too
     unread: bool = False  # a push may be in git before its event arrives
     foreign: bool = False  # once, somebody pushes the service's folder to a trunk
+    states: int = 0  # how many states there are: exact, so that no change of the law goes unnoticed
+    repair: int = 0  # the longest way from any of them to rest
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def events_of(scenario: Scenario, service: Service) -> Iterator[Event]:
     names = {each.branch for each in service.candidates}
     yield from (event for event in scenario.also if not isinstance(event, BranchEvent) or event.branch in names)
     for event in scenario.opens:  # once each: a later one of the same branch has a later tip
-        if all(it.branch != event.branch or it.phase not in OPEN and it.tip < event.tip for it in service.candidates):
+        if all(it.branch != event.branch or (it.phase not in OPEN and it.tip < event.tip) for it in service.candidates):
             yield event
 
 

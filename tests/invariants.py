@@ -20,6 +20,8 @@ from branchline.core.lifecycle import (
     Breached,
     Candidate,
     Event,
+    Extended,
+    GatesPassed,
     IllegalMove,
     Method,
     Opened,
@@ -45,7 +47,6 @@ from branchline.core.world import (
     World,
     Write,
 )
-
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -167,6 +168,8 @@ def check_entrance(before: Service, event: Event, after: Service, old: Candidate
     if seated or concludes:
         need(not (before.frozen and after.frozen), "went on while frozen")
     if seated:
+        passed = isinstance(event, GatesPassed | Extended) and event.branch == now.branch
+        need((passed or old.phase is Phase.QUEUED) and now.revision == old.revision, "went on without its gates")
         need(now.approved or after.approval != "before", "went on without approval")
         takers = [{it.branch for it in each.candidates if takes_trunk(it, now.line)} for each in (before, after)]
         need(not (takers[0] & takers[1] and now.has_slot), "a test began against an incumbent that is leaving")
@@ -218,7 +221,7 @@ def check_step(world: World, step: Step, wanted: World) -> None:
             need(not shares or sum(share for _, share in shares) == 100, "shares do not sum to 100")
             up = {(each.revision, each.line) for each in world.running if each.perimeter == PRODUCTION}
             need(all((revision, line) in up for revision, _ in shares), "routed what does not run")
-        case Write(line, ref, revision, seen):
+        case Write(line, _, revision, seen):
             need(seen != FOREIGN, "wrote over a tree that nobody knows")
             there = revision in dict(world.trunks).values()
             need(there or holds_trunk_arm(line, revision, world, wanted), "recorded what does not serve")
@@ -259,7 +262,8 @@ def merged(tip: str, judged: str, fix: str) -> str:
     return fix if tip == judged else f"{tip}+{fix}"
 
 
-def check_delete(service: Service, step: Delete, world: World, wanted: World) -> None:
+def check_delete(service: Service, step: Step, world: World, wanted: World) -> None:
+    assert isinstance(step, Delete)
     each = service.on(step.branch)
     need(each.phase in ENDED, "deleted an open branch")
     need(each.phase is Phase.WITHDRAWN or step.tip == each.revision, "deleted a commit nobody judged")

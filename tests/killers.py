@@ -1,7 +1,7 @@
 """This file takes one protection of the law away at a time, and says what must break then.
 
-A killer edits the text of one module of the law; the edited text is compiled beside the real one, which has no switch to
-turn anything off. An edit that does not fit the text any more is an error: the killer moves with its protection.
+A killer edits the text of one module of the law; the edited text is compiled beside the real one, which has no switch
+to turn anything off. An edit that does not fit the text any more is an error: the killer moves with its protection.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ KILLERS = (
         waiting,
         "in_a_slice or candidate.phase in (Phase.CANARY, Phase.CONCLUDING)",
         "False",
-        "first revision, two at once",
+        "two first revisions",
         "two take one arm",
     ),
     Killer(
@@ -145,6 +145,14 @@ KILLERS = (
         "True",
         "two A/B tests at once",
         "a share that is none",
+    ),
+    Killer(
+        "nobody serves whose gates have not passed",
+        lifecycle,
+        "Built: {P.BUILDING: P.EVALUATING}",
+        "Built: {P.BUILDING: P.QUEUED}",
+        "an A/B test",
+        "went on without its gates",
     ),
     Killer("freeze", waiting, "if service.frozen:", "if False:", "a canary and a freeze", "went on while frozen"),
     Killer(
@@ -176,7 +184,7 @@ KILLERS = (
         lifecycle,
         "candidate.phase is P.CONCLUDING and is_first(service, candidate)",
         "False",
-        "first revision, two at once",
+        "two first revisions",
         "a guardrail left nothing that serves",
     ),
     Killer(
@@ -184,7 +192,7 @@ KILLERS = (
         lifecycle,
         "if not service.line(candidate.line).warm or concluding(service, candidate.line):",
         "if concluding(service, candidate.line):",
-        "first revision, two at once",
+        "two first revisions",
         "a guardrail left nothing that serves",
     ),
     Killer(
@@ -254,8 +262,8 @@ KILLERS = (
     Killer(
         "route before a fix is absorbed",
         world,
-        'case Absorb(line=line, revision=revision):\n            return "" if _shifted(line, revision, actual, wanted) else "route"',
-        'case Absorb(line=line, revision=revision):\n            return ""',
+        'return "" if _shifted(line, revision, actual, wanted) else "route"',
+        'return ""',
         "a fix of a challenger",
         "absorbed what does not serve",
     ),

@@ -112,7 +112,9 @@ SCENARIOS = (
         opens=(Opened("f", "f1", PATCH, "a", synced=True),),
         also=AFTER,
     ),
-    Scenario("two canaries", service(candidate("a", method=CANARY), candidate("b", method=CANARY)), pushes=("a",), also=AFTER),
+    Scenario(
+        "two canaries", service(candidate("a", method=CANARY), candidate("b", method=CANARY)), pushes=("a",), also=AFTER
+    ),
     Scenario(
         "approval before, freeze",
         service(candidate("a"), approval="before"),
@@ -149,23 +151,33 @@ SCENARIOS = (
     ),
     Scenario(
         "slots, slice and approval change",
-        service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), candidate("c", method=CANARY, phase=QUEUED)),
+        service(candidate("a", phase=QUEUED), candidate("c", method=CANARY, phase=QUEUED)),
         also=(Configured(2, 10), Configured(1, 30), Configured(2, 10, "after")),
     ),
 )
 SMALL = (
-    replace(SCENARIOS[0], staging=False),
+    Scenario(
+        "two first revisions",
+        Service("s", candidates=(candidate("a", holds=None), candidate("b", holds=None, phase=Phase.EVALUATING))),
+        also=AFTER,
+    ),
     Scenario("an A/B test", service(candidate("a")), pushes=("a",), also=AFTER, staging=True),
-    Scenario("an approval", service(candidate("a", phase=Phase.EVALUATING), approval="before"), pushes=("a",), deaths=False),
-    Scenario("two A/B tests", service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED)), also=AFTER, deaths=False),
+    Scenario(
+        "an approval", service(candidate("a", phase=Phase.EVALUATING), approval="before"), pushes=("a",), deaths=False
+    ),
+    Scenario(
+        "two A/B tests", service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED)), also=AFTER, deaths=False
+    ),
     Scenario(
         "two A/B tests at once",
         service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
-        also=(Ramped("a", 60), Ramped("b", 50), *AFTER),
+        also=(Ramped("a", 60), Ramped("a", 99), RolledBack()),
         deaths=False,
     ),
     Scenario("a canary and a freeze", service(candidate("a", method=CANARY)), also=(Frozen(), Thawed(), *AFTER)),
-    Scenario("a fix of a challenger", service(candidate("a", phase=QUEUED)), (Opened("f", "f1", PATCH, "a"),), deaths=False),
+    Scenario(
+        "a fix of a challenger", service(candidate("a", phase=QUEUED)), (Opened("f", "f1", PATCH, "a"),), deaths=False
+    ),
     Scenario("a foreign commit", service(candidate("a", phase=QUEUED)), also=AFTER, foreign=True),
     Scenario(
         "a major",

@@ -1,4 +1,4 @@
-"""This file shows that each protection of the law is needed: without it, exploring finds what breaks (architecture §4)."""
+"""This file shows that each protection of the law is needed: without it, exploring finds what breaks."""
 
 from __future__ import annotations
 
