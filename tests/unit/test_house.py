@@ -36,8 +36,6 @@ PRODUCTS = {
     "psutil": ("adapters",),
     "pydantic": ("adapters", "server"),
     "pysqlite3": ("adapters",),
-    "rich": ("cli",),
-    "semver": ("adapters",),
     "sqlalchemy": ("adapters",),
     "starlette": ("server",),
     "uvicorn": ("server", "sdk"),  # sdk: the service's own, found in the service's environment
