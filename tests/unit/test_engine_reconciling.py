@@ -1,7 +1,7 @@
 """This file tests the two lanes: production and git do not wait for one another, and nothing unsafe is ever done.
 
 Requirements: 1.38, 1.47 to 1.50; I5 (nothing cold is routed), I7 and I8 (nothing routed is stopped), I11 (an abort
-needs neither git nor the challenger), I21 (late steps change nothing); F29, F33 to F35, F37, F65, F67, F69.
+needs neither git nor the challenger), I21 (late steps change nothing); F35, F65, F67, F69.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import pytest
 from branchline.adapters.envoy_table import shifted
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
-from branchline.core.world import Absorb, Delete, Drop, Route, Start, Stop, Write
-from branchline.engine.reconciling import HEALED, Reconciler, in_short, was_kept
-from branchline.errors import MergeConflict
-from branchline.ports import Change, Stamp
+from branchline.core.world import Delete, Route, Start, Stop, Write
+from branchline.engine.reconciling import HEALED, Reconciler, in_short
+from branchline.ports import Stamp
 from tests.fakes.launcher import ENDS
 from tests.fakes.router import FakeRouter
 from tests.world import ALEX, KIM, MODEL, SAM, World
@@ -139,139 +138,6 @@ def test_a_slow_goodbye_holds_up_no_pass_and_is_said_once(world: World) -> None:
     goodbyes.pop()()
     world.settle()
     assert len(world.launcher.running()) == 1
-
-
-# ── troubles of git ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def conflicting(world: World) -> None:
-    conclude = world.git.conclude
-
-    def refused(change: Change) -> str:
-        world.git.conclude = conclude  # type: ignore[method-assign]
-        raise MergeConflict(branch=SAM, paths="README.md")
-
-    world.git.conclude = refused  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize(
-    ("trouble", "code", "begin", "end"),
-    [
-        ("remote", "BL202", {"reachable": False}, {"reachable": True}),
-        ("permission", "BL203", {"refusing": True}, {"refusing": False}),
-        ("checked out", "BL208", {"checked_out": "main"}, {"checked_out": ""}),
-    ],
-)
-def test_a_conclusion_names_its_trouble_and_goes_on_when_it_is_cured_F34_F35(
-    world: World, trouble: str, code: str, begin: dict[str, Any], end: dict[str, Any]
-) -> None:
-    first = world.released()
-    second = world.testing()
-    for name, value in begin.items():
-        setattr(world.git, name, value)
-    world.record(law.Won(SAM))
-    world.settle()
-    assert (world.phase(SAM), world.on(SAM).trouble) == (Phase.CONCLUDING, trouble)
-    assert any(text.startswith(code) for text in world.troubles())
-    assert world.events().count("Refused") == 1  # said once, tried again for ever
-    assert {i.revision for i in world.launcher.running()} == {first, second}  # the incumbent is kept
-    for name, value in end.items():
-        setattr(world.git, name, value)
-    world.settle()
-    assert world.phase(SAM) is Phase.LIVE
-    assert world.parity()
-
-
-def test_a_conflict_found_while_recording_keeps_the_winner_at_its_arm_F29(world: World) -> None:
-    first = world.released()
-    second = world.testing()
-    conflicting(world)
-    world.record(law.Won(SAM))
-    world.controller.reconciler.production("housing")
-    world.controller.reconciler.git("housing")
-    assert (world.on(SAM).trouble, world.shares()) == ("conflict", {second: 100})
-    assert first in {i.revision for i in world.launcher.running()}
-    world.settle()
-    assert world.phase(SAM) is Phase.LIVE
-
-
-def test_a_foreign_version_on_the_trunk_is_never_written_over_F33(world: World) -> None:
-    world.released()
-    world.testing()
-    strange = world.git.write("main", {"housing/serving.py": "# somebody's own\n"})
-    world.record(law.Won(SAM))
-    world.settle()
-    assert world.phase(SAM) is Phase.CONCLUDING
-    assert world.git.tip("main") == strange
-    assert any("shows no known revision" in drift["what"] for drift in world.controller.reader.parity()["drifts"])
-    world.git.write(
-        "main", {"housing/serving.py": world.git.commits[world.on(ALEX).revision].files["housing/serving.py"]}
-    )
-    world.settle()
-    assert world.phase(SAM) is Phase.LIVE
-
-
-def test_a_foreign_commit_that_comes_between_looking_and_writing_is_told(world: World) -> None:
-    world.released()
-    world.testing()
-    world.record(law.Won(SAM))
-    world.controller.reconciler.production("housing")
-    world.git.write("main", {"housing/serving.py": "# somebody's own\n"})
-    world.controller.reconciler.git("housing")
-    assert world.on(SAM).trouble == "foreign"
-
-
-def test_the_trunk_may_move_outside_the_closure_F33(world: World) -> None:
-    world.released()
-    world.testing()
-    world.record(law.Won(SAM))
-    world.git.write("main", {"other/file.txt": "elsewhere\n"})
-    world.settle()
-    assert world.phase(SAM) is Phase.LIVE
-    assert "other/file.txt" in world.git.commits[world.git.tip("main")].files
-
-
-def test_a_lost_answer_is_recognised_by_what_is_there_F37_I2(world: World) -> None:
-    world.released()
-    world.testing()
-    world.git.answer_lost = True
-    world.record(law.Won(SAM))
-    world.settle()
-    assert world.phase(SAM) is Phase.LIVE
-    world.git.answer_lost = False
-    world.settle()
-    assert world.merges() == ["Release housing@1.1.0", "Release housing@1.0.0"]
-    assert world.git.tip(SAM) == ""
-
-
-def test_a_branch_that_moved_before_it_was_deleted_stays_F30(world: World) -> None:
-    """Killer for the compare-and-swap: the tip that nobody has read is the next candidate."""
-    world.released()
-    world.testing()
-    world.record(law.Won(SAM))
-    world.controller.reconciler.production("housing")
-    world.controller.reconciler.git("housing")
-    assert world.phase(SAM) is Phase.LIVE
-    late = world.push(SAM)
-    world.controller.reconciler.git("housing")
-    assert world.git.tip(SAM) == late
-    world.controller.watch()
-    assert (world.phase(SAM), world.on(SAM).revision) == (Phase.BUILDING, late)
-
-
-def test_a_rollback_with_a_dead_remote_is_a_trouble_of_nobody(world: World) -> None:
-    first = world.released()
-    world.testing()
-    world.record(law.Won(SAM))
-    world.settle()
-    world.git.reachable = False
-    world.ask("rollback", "housing")
-    world.settle()
-    assert world.shares() == {first: 100}
-    assert "Refused" not in world.events()
-    world.git.reachable = True
-    world.settle()
-    assert world.merges()[0] == "Roll housing back to 1.0.0"
 
 
 # ── hard failures ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -399,44 +265,7 @@ class _Before:
         return self._state
 
 
-# ── fixes, trunks, pins ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_fix_of_a_challenger_is_absorbed_into_its_branch(world: World) -> None:
-    world.released()
-    judged = world.testing()
-    fix = world.push("fix--housing--typo--sam", start=SAM)
-    world.settle()
-    assert world.phase("fix--housing--typo--sam") is Phase.CANARY
-    world.record(law.Won("fix--housing--typo--sam"))
-    world.settle()
-    assert world.phase("fix--housing--typo--sam") is Phase.ABSORBED
-    assert (world.on(SAM).revision, world.on(SAM).tip, world.git.tip(SAM)) == (fix, fix, fix)
-    assert world.git.tip("fix--housing--typo--sam") == ""
-    assert Absorb(1, SAM, fix) in world.effects
-    assert judged not in world.shares()
-
-
-def test_a_fix_that_has_to_be_merged_leaves_its_tip_as_seen(world: World) -> None:
-    """Killer: the tip that we made ourselves is no push of a person."""
-    world.released()
-    judged = world.testing()
-    world.push("fix--housing--typo--sam", start=judged)
-    world.git.write(SAM, {"notes.md": "meanwhile\n"})
-    world.settle()
-    world.record(law.Won("fix--housing--typo--sam"))
-    world.settle()
-    assert world.phase("fix--housing--typo--sam") is Phase.ABSORBED
-    assert world.on(SAM).tip == world.git.tip(SAM) != world.on(SAM).revision
-    assert world.events().count("Pushed") == 1
-
-
-def test_the_trunk_of_a_major_that_ended_is_dropped(world: World) -> None:
-    first = world.released()
-    world.git.reset("major--housing--1", first)
-    world.settle()
-    assert world.git.tip("major--housing--1") == ""
-    assert Drop("major--housing--1") in world.effects
+# ── addresses, order ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_branch_leads_to_its_staging_group_and_then_to_production(world: World) -> None:
@@ -493,23 +322,6 @@ def test_effects_come_in_a_safe_order_I5_I7_I8(world: World) -> None:
     assert len(running) == 1
 
 
-def test_a_judged_tree_that_a_person_keeps_replaces_what_another_winner_brought(world: World) -> None:
-    world.released(toml=TWO_SLOTS)
-    second = world.testing(SAM)
-    world.testing(KIM)
-    world.record(law.Won(KIM))
-    world.settle()
-    world.record(law.Won(SAM))
-    world.settle()
-    assert (world.phase(SAM), law.waits_for(world.service(), world.on(SAM))) == (Phase.WON, "behind")
-    world.ask("keep", SAM)
-    world.settle()
-    assert world.phase(SAM) is Phase.LIVE
-    assert world.git.tree(world.git.tip("main"), ["housing"]) == world.git.tree(second, ["housing"])
-    assert world.merges()[:2] == ["Release housing@1.1.0", "Release housing@1.2.0"]
-    assert was_kept(world.ports, world.service(), world.on(SAM))
-
-
 def test_what_was_true_of_a_state_that_was_left_is_not_recorded(world: World) -> None:
     world.released()
     assert not world.controller.reconciler._record("housing", law.Recorded(ALEX))
@@ -523,12 +335,3 @@ def test_a_branch_at_a_commit_that_serves_is_judged_at_the_same_place(world: Wor
     world.settle()
     endpoints = [each for each in world.router.endpoints("housing") if each.revision == tip]
     assert [(each.split, bool(each.pins)) for each in endpoints] == [(True, True), (False, False)]
-
-
-def test_a_judged_tree_is_kept_only_by_a_person_who_said_so_of_this_try(world: World) -> None:
-    world.released()
-    world.testing()
-    service, candidate = world.service(), world.on(SAM)
-    assert not was_kept(world.ports, service, candidate)
-    world.ledger.entries.clear()
-    assert not was_kept(world.ports, service, candidate)
