@@ -119,10 +119,14 @@ class RouteWriter:
     # -------------------------------------------------------------------------------------------- beside the port
 
     def ensure(self) -> bool:
-        """Start the gateway if it does not run; say whether it had to be."""
+        """Start the gateway if it does not run; say whether it had to be. A port that cannot be had is forgotten."""
         with self._files.locked():
-            before = self.envoy.pid
-            self._display.show(self._load())
+            before, known = self.envoy.pid, self._files.read("table.json")
+            try:
+                self._display.show(self._load())
+            except BranchlineError:
+                self._files.put("table.json", known)
+                raise
             self._files.keep_reserve()
         return not before
 
