@@ -19,6 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Generic, TypeVar
 
 from branchline.core import lifecycle, world
@@ -374,3 +375,12 @@ class Explorer:
 def explore(scenario: Scenario, law: Law | None = None, limit: int = 0) -> Found:
     """Explore a scenario; raises Broken with the name of what does not hold."""
     return Explorer(scenario, law).explore(limit)
+
+
+explored = cache(explore)
+
+
+@cache
+def edges_of(scenarios: tuple[Scenario, ...]) -> frozenset[Edge]:
+    """All edges that exploring these scenarios takes."""
+    return frozenset[Edge]().union(*(explored(scenario).edges for scenario in scenarios))

@@ -46,6 +46,16 @@ class Mode(Enum):
     TOLD_TWICE = "told as an event is recorded, and at a takeover"
 
 
+HARM = {  # how many late steps of all that were tried do harm
+    Mode.NONE: 2009,
+    Mode.EPOCH: 1817,
+    Mode.CHECKED: 2222,
+    Mode.RAISED: 18,
+    Mode.TOLD: 563,
+    Mode.TOLD_TWICE: 0,
+}
+
+
 @dataclass(frozen=True)
 class Controller:
     """One controller: its epoch (0: not there yet), what it read last, and the steps it still means to do."""

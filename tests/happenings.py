@@ -44,8 +44,6 @@ class Scenario:
     staging: bool = False  # staging groups start, stop and die too
     unread: bool = False  # a push may be in git before its event arrives
     foreign: bool = False  # once, somebody pushes the service's folder to a trunk
-    states: int = 0  # how many states there are: exact, so that no change of the law goes unnoticed
-    repair: int = 0  # the longest way from any of them to rest
 
 
 @dataclass(frozen=True)

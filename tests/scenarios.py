@@ -185,3 +185,18 @@ SMALL = (
         also=(Retired(1), Retired(2)),
     ),
 )
+FIGURES = {  # states, and the longest way from any of them to rest: exact, so that no change goes unnoticed
+    "two first revisions": (2_032, 6),
+    "an A/B test": (9_366, 8),
+    "an approval": (377, 5),
+    "two A/B tests": (6_205, 7),
+    "two A/B tests at once": (9_244, 7),
+    "a canary and a freeze": (444, 5),
+    "a fix of a challenger": (3_706, 6),
+    "a foreign commit": (268, 5),
+    "a major": (184, 6),
+    "first revision, two at once": (8_129, 8),
+    "two A/B tests, one slot": (80_482, 9),
+    "two A/B tests, two slots": (84_130, 9),
+    "three A/B tests, two slots": (3_529_834, 9),
+}
