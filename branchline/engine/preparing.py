@@ -63,11 +63,12 @@ def governed_spec(ports: Ports, service: str, commit: str, trunk: str) -> Spec:
         return own
 
 
-def code_of(ports: Ports, commit: str) -> Path:
-    """The whole repository at a commit, as a folder that is never changed."""
-    folder = ports.state / "trees" / commit
+def code_of(ports: Ports, spec: Spec, commit: str) -> Path:
+    """The whole repository at a commit, as a folder that is never changed; what the service is made of is safe (F11)."""
+    folder = ports.state / "trees" / spec.name / commit
     if not folder.exists():
-        ports.repository.export(commit, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        ports.repository.export(commit, folder, spec.closure)
     return folder
 
 
@@ -83,7 +84,7 @@ def pinned(ports: Ports, spec: Spec, commit: str) -> dict[str, str]:
 
 def prepare(ports: Ports, spec: Spec, commit: str) -> Prepared:
     """Lay out code, environment and data of a commit; may take minutes when the environment is new."""
-    code = code_of(ports, commit)
+    code = code_of(ports, spec, commit)
     digests = pinned(ports, spec, commit)
     data = {}
     for source, digest in digests.items():
