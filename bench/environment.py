@@ -1,4 +1,4 @@
-"""This file measures environments: built from a warm cache and reused, against a hard-link copy (performance.md 11).
+"""This file measures environments: built from a warm cache and reused, against a hard-link copy.
 
 The limit is what the file system itself takes to make the same tree again: `cp -al` of the virtual environment.
 Bytecode is compiled once per lock, before the first start, and stands in a line of its own. Ratios of one run; medians.

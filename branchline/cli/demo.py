@@ -188,7 +188,7 @@ def propose(stage: Stage, handle: str, overlay: str, because: str, message: str)
 
 
 def first_revision(stage: Stage) -> None:
-    """Seed 1: the first of a service takes 100 %, is merged, and its branch deleted."""
+    """The first of a service takes 100 %, is merged, and its branch deleted."""
     with stage.part(1, f"{SERVICE} 1.0.0: the first revision takes all traffic and is merged"):
         branch = f"experiment--{SERVICE}--ada"
         stage.git("switch", "--quiet", "-c", branch)
@@ -244,7 +244,7 @@ def replay_of(examples: Path) -> Any:
 
 
 def winner(stage: Stage) -> None:
-    """Seed 1, success: takes over 100 %, merged, deleted."""
+    """It takes over 100 %, merged, deleted."""
     with stage.part(2, "alex's challenger wins: it takes all traffic, its branch is merged"):
         branch = propose(
             stage,
@@ -261,7 +261,7 @@ def winner(stage: Stage) -> None:
 
 
 def tie(stage: Stage) -> None:
-    """Seed 1, failure: leaves production, deleted unmerged, archived."""
+    """It leaves production, deleted unmerged, archived."""
     with stage.part(3, "sam's challenger ties: futile, it leaves production, its branch is deleted unmerged"):
         branch = propose(
             stage, "sam", "sam", "A ridge on all columns is as good and simpler.", "Predict by ridge on all columns"
@@ -273,7 +273,7 @@ def tie(stage: Stage) -> None:
 
 
 def harm(stage: Stage) -> None:
-    """Seed 3: the success rate dips beyond a threshold, and it is rolled back; the branch stays."""
+    """The success rate dips beyond a threshold, and it is rolled back; the branch stays."""
     with stage.part(4, "robin's challenger serves square metres: every gate passes, the guardrail rolls it back"):
         branch = propose(
             stage, "robin", "robin-metres", "Callers send square metres soon.", "Read areas in square metres"

@@ -89,7 +89,7 @@ def tested(gate: Gate, counts: Mapping[str, int], exit_code: int) -> GateResult:
 
 
 def planned(metric: Metric | None, sigma: float | None) -> GateResult:
-    """The built-in gate `test-plan`: an A/B test needs a metric with a smallest worthwhile effect (statistics §7)."""
+    """The built-in gate `test-plan`: an A/B test needs a metric with a smallest worthwhile effect."""
     if metric is None:
         return GateResult("test-plan", Result.FAIL, "no metric is declared: there is nothing to judge by")
     if metric.mde is None or metric.mde <= 0:

@@ -1,8 +1,7 @@
 """This file looks at live traffic and records verdicts: at every request and every matured outcome, in order.
 
 What was seen is replayed from the ledger after a restart in the same order, so a restart changes no verdict.
-Exposures and verdicts use the *assigned* arm (intention to treat). Units enter when their window has closed, once
-(statistics §7).
+Exposures and verdicts use the *assigned* arm (intention to treat). Units enter when their window has closed, once.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def test_the_same_again_changes_nothing(world: World) -> None:
 
 
 def test_a_growing_share_moves_nobody_out_and_keeps_the_salt(world: World) -> None:
-    """I26, real-parts §1: with three arms, too."""
+    """I26: with three arms, too."""
     ends = [world.living(A, "1.0.0"), world.living(B, "1.1.0"), world.living(C, "1.2.0")]
     world.router.offer("housing", ends, ONE)
     world.router.shift("housing", 1, [(A, 80), (B, 10), (C, 10)], ONE)

@@ -229,7 +229,7 @@ def test_what_cannot_happen_now_is_refused_with_three(place: Place) -> None:
 
 
 def test_conclude_waits_for_evidence_and_then_for_a_person(place: Place) -> None:
-    """Exit 5 while undecided; a won one that waits for approval is agreed to (settled §2)."""
+    """Exit 5 while undecided; a won one that waits for approval is agreed to."""
     world = place.world
     world.released(toml=APPROVED)
     assert "no open branches" in place.type("conclude", "housing").stderr
@@ -257,7 +257,7 @@ def test_conclude_waits_for_evidence_and_then_for_a_person(place: Place) -> None
 
 
 def test_sync_under_test_is_refused_and_offers_what_is_left(place: Place) -> None:
-    """settled §6."""
+    """What is judged stays what it is: keep it and merge nothing, or abort it first."""
     place.world.released()
     place.world.testing()
     place.git.write(SAM, {"housing/branchline.toml": APP})

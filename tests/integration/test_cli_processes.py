@@ -18,7 +18,7 @@ from tests.world import SAM
 
 
 def test_rollback_works_from_the_files_alone(tmp_path: Path, runtime_dir: Path) -> None:
-    """With everything else dead the command is the route writer, and the journal tells the daemon (settled §4)."""
+    """With everything else dead the command is the route writer, and the journal tells the daemon."""
     place = Place(tmp_path)
     with gateway(place.settings.state, place.settings.runtime) as real:
         old, new = real.backyard.add("a" * 40, "1.0.0"), real.backyard.add("b" * 40, "1.1.0")

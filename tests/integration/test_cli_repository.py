@@ -46,11 +46,11 @@ def service(world: RealGit, name: str = "housing", text: str = FILE) -> Path:
 
 @pytest.mark.parametrize("words", [["--help"], ["explain", "BL412"], ["start", "--help"], ["status", "--help"]])
 def test_what_starts_fast_imports_no_product(words: list[str]) -> None:
-    """Killer: import rich, pydantic, http.client or an adapter of SQLite at the top of a command's file."""
+    """Killer: import pydantic, http.client or an adapter of SQLite at the top of a command's file."""
     program = (
         "import sys\nfrom branchline.cli.main import main\n"
         f"try: main({words!r})\nexcept SystemExit as ended: assert not ended.code\n"
-        "heavy = {'pydantic', 'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'rich', 'psutil', 'asyncio', 'http'}\n"
+        "heavy = {'pydantic', 'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'psutil', 'asyncio', 'http'}\n"
         "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -126,7 +126,7 @@ def test_init_refuses_what_cannot_be_a_name(world: RealGit) -> None:
 
 
 def test_check_tells_every_problem_at_once(world: RealGit) -> None:
-    """Unknown keys with the near one, a missing function, unpinned data, no lock, no server (issue: bad input)."""
+    """Unknown keys with the near one, a missing function, unpinned data, no lock, no server."""
     folder = service(world)
     (folder / "branchline.toml").write_text(
         'kind = "model"\nserve = { predict = "serving:predikt", sample = "tests/sample.json" }\n'
@@ -241,7 +241,7 @@ def test_without_a_remote_the_repository_itself_is_the_truth(tmp_path: Path) -> 
 
 
 def test_a_fix_begins_at_the_right_base(world: RealGit) -> None:
-    """The incumbent -> the trunk; a challenger -> its branch (seed 1)."""
+    """The incumbent -> the trunk; a challenger -> its branch."""
     world.write("main", {"housing/branchline.toml": FILE})
     challenger = world.write(BRANCH, {"housing/serving.py": "x = 1\n"})
     world.git("pull", "--quiet")
@@ -306,7 +306,7 @@ def test_deploy_of_a_branch_that_means_nothing_says_what_would(world: RealGit) -
 
 
 def test_data_is_pinned_beside_the_service_file(world: RealGit) -> None:
-    """Pinned from the first day (settled §3): rows, files and the digest of what was read."""
+    """Pinned from the first day: rows, files and the digest of what was read."""
     folder = service(world, text='data = { sales = "data/*.csv", zones = "zones.txt" }\n' + FILE)
     (world.work / "data").mkdir()
     (world.work / "data" / "a.csv").write_text("x\n1\n2\n")

@@ -53,7 +53,7 @@ def clusters(real: Gateway) -> set[str]:
 def test_a_dead_challenger_is_stepped_in_for_and_the_log_says_so(
     real: Gateway, pair: tuple[Upstream, Upstream]
 ) -> None:
-    """M14, settled §4: clients see 200; assigned and answered differ, which is a bad request of the arm."""
+    """M14: clients see 200; assigned and answered differ, which is a bad request of the arm."""
     pair[1].die()
     found = real.units(200)
     assert {answer.status for answer in found.values()} == {200}
@@ -109,7 +109,7 @@ def test_an_endpoint_that_never_answers_changes_nothing(real: Gateway, pair: tup
 
 
 def test_nobody_waits_for_a_slow_start_of_another_service(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
-    """law.md: a start that hangs must not hold up another's shift."""
+    """A start that hangs must not hold up another's shift."""
     slow = real.backyard.add(C, "1.0.0")
     slow.die()
     late = real.another(warm_seconds=60.0)
@@ -220,7 +220,7 @@ def test_a_wiped_folder_comes_back_from_what_is_planned(real: Gateway, pair: tup
 
 
 def test_a_full_disk_is_met_by_the_reserve(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
-    """settled §4: an abort still works; the reserve is laid aside again when there is room."""
+    """An abort still works; the reserve is laid aside again when there is room."""
     assert (real.folder / "reserve").stat().st_size > 1 << 20
     for name in ("table.json", "rds.json", "cds.json"):
         (real.folder / f"{name}.new").symlink_to("/dev/full")
@@ -332,7 +332,7 @@ def test_a_missing_envoy_is_said(real: Gateway, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_abort_and_rollback_with_everything_else_dead(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
-    """1.52, settled §4: another process, no daemon, Envoy dead as well."""
+    """1.52: another process, no daemon, Envoy dead as well."""
     told = {"actor": "alex", "because": "prices are wrong", "at": 5.0}
     os.kill(real.writer.envoy.pid, signal.SIGKILL)
     command = real.another()

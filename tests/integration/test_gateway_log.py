@@ -104,7 +104,7 @@ def test_a_line_that_a_kill_cut_is_not_read(real: Gateway) -> None:
 
 
 def test_what_a_killed_gateway_did_not_write_is_counted(real: Gateway) -> None:
-    """settled §4: its counters minus the lines, and the numbers are in the position: they survive the reader."""
+    """Its counters minus the lines, and the numbers are in the position: they survive the reader."""
     real.units(5)
     log = GatewayLog(real.writer.envoy)
     assert wait_until(lambda: len(log.read("")[0]) == 5)

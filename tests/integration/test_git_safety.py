@@ -129,7 +129,7 @@ def test_the_mirror_borrows_no_objects(world: RealGit) -> None:
 
 
 def test_the_users_ssh_command_and_shorter_addresses_are_used(world: RealGit) -> None:
-    """Settled §3: core.sshCommand, url.*; a wrapper stands for ssh and starts what it is asked for."""
+    """core.sshCommand, url.*; a wrapper stands for ssh and starts what it is asked for."""
     wrapper = world.folder / "ssh"
     wrapper.write_text('#!/bin/sh\nfor last; do :; done\necho "$@" >> "$0.log"\neval "$last"\n')
     wrapper.chmod(0o755)

@@ -143,7 +143,7 @@ def test_what_a_step_printed_last_is_its_summary_and_small_values_are_in_the_ans
 
 
 def test_every_step_is_a_fresh_fork_of_a_worker_that_knows_the_packages_only(bench: Bench) -> None:
-    """settled §7: locked packages are imported once, the service's own code anew in each fork."""
+    """Locked packages are imported once, the service's own code anew in each fork."""
     told = bench.run(bench.order("preloaded"), bench.order("preloaded"))
     assert [answer["value"] for answer in told] == [True, True]
 

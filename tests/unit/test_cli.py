@@ -114,7 +114,7 @@ def test_what_click_complains_of_becomes_problem_details() -> None:
 
 
 def test_explain_knows_every_code() -> None:
-    """Offline, without a repository (experience 2.2)."""
+    """Offline, without a repository."""
     listed = typed("explain").stdout
     assert all(f"{code}  " in listed for code in codes.leaves())
     assert "{" not in listed
@@ -155,7 +155,7 @@ def test_a_time_that_has_passed(seconds: float, wanted: str) -> None:
 
 
 def test_an_error_has_cause_log_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
-    """The last lines of the process that failed are shown (issue: bad input)."""
+    """The last lines of the process that failed are shown."""
     log = "\n".join(f"line {n}" for n in range(30))
     show.problem({"code": "BL412", "title": "it failed", "detail": "why\nreally", "log": log, "hint": "do this"})
     told = capsys.readouterr().err.splitlines()
@@ -223,7 +223,7 @@ RESTS: list[tuple[list[dict[str, Any]], tuple[int, str] | None]] = [
 
 @pytest.mark.parametrize(("rows", "wanted"), RESTS)
 def test_deploy_follows_to_the_next_rest(rows: list[dict[str, Any]], wanted: tuple[int, str] | None) -> None:
-    """Exit 0: promoted, or waiting for a person; 1: a gate said no (settled §2)."""
+    """Exit 0: promoted, or waiting for a person; 1: a gate said no."""
     found = rest(rows, "housing", BRANCH, "c1")
     assert (found and (found.code, found.word)) == wanted
 

@@ -159,7 +159,7 @@ def test_the_listener_does_not_change_with_what_is_served() -> None:
 
 
 def test_a_statistic_has_no_dots_and_a_socket_only_its_owner() -> None:
-    """real-parts §1: a dot in a name cuts the labels."""
+    """A dot in a name cuts the labels."""
     stats = [cluster["alt_stat_name"] for cluster in clusters(Gateway(1, 1, {"housing": KNOWN}), PLACES)]
     assert not any("." in name for name in stats)
     assert bootstrap(PLACES)["admin"]["address"]["pipe"]["mode"] == 0o600
