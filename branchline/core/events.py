@@ -32,6 +32,7 @@ class Opened(BranchEvent):
     base: str | None = None  # the branch of the challenger to fix; None: the trunk
     line: int = 1
     synced: bool = False  # its code contains what that challenger holds now
+    outdated: bool = False  # its code was made from something else than the incumbent: it begins behind
 
 
 @dataclass(frozen=True, slots=True)

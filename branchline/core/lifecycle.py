@@ -157,7 +157,7 @@ def opened(service: Service, event: Opened) -> Service:
         if arm is None or event.method is not Method.PATCH:
             raise illegal(service, event, "only a patch can take over an arm, and only while that arm is under test")
         fresh = replace(fresh, line=arm.line, holds=arm.holds)
-    if event.base is None or event.synced:
+    if event.synced or (event.base is None and not event.outdated):
         fresh = caught_up(service, fresh)
     others = (each for each in service.candidates if each.branch != event.branch)
     return replace(service, candidates=(*others, fresh))

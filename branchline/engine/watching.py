@@ -127,7 +127,18 @@ class Watcher:
         line = max((line.major for line in service.lines), default=1)
         fixed = next((c.revision for c in service.candidates if c.branch == branch.on), None)
         synced = fixed is not None and self._contains(tip, fixed)
-        return Opened(branch.name, tip=tip, method=method, base=branch.on or None, line=line, synced=synced)
+        outdated = not branch.on and self._outdated(service, line, tip)
+        base = branch.on or None
+        return Opened(branch.name, tip=tip, method=method, base=base, line=line, synced=synced, outdated=outdated)
+
+    def _outdated(self, service: Service, line: int, tip: str) -> bool:
+        """Whether a new branch was made from something else than what serves: an incumbent that has gone since."""
+        incumbent, trunk = service.line(line).incumbent, self._trunk(service)
+        if incumbent is None or self._contains(tip, incumbent):
+            return False
+        base = self.ports.repository.base(trunk, tip) if trunk else ""
+        closure = spec_at(self.ports, service.name, incumbent).closure
+        return not base or self.ports.repository.tree(base, closure) != self.ports.repository.tree(incumbent, closure)
 
     def _method(self, service: Service, tip: str) -> Method:
         try:

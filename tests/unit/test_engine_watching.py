@@ -299,3 +299,17 @@ def test_a_skipped_ab_test_is_recorded_with_its_reason(world: World) -> None:
     world.settle()
     assert world.service().on(SAM).method is Method.CANARY
     assert world.last("Opened").because == "seen in git; no A/B test: no traffic yet"
+
+
+def test_a_branch_made_from_an_incumbent_that_has_gone_begins_behind(world: World) -> None:
+    """1.23: it was off a trunk of before; nothing of what serves now may get lost by it unseen."""
+    world.released()
+    before = world.git.tip("main")
+    world.testing(SAM)
+    world.record(law.Won(SAM))
+    world.settle()
+    assert world.service().line(1).incumbent == world.service().on(SAM).revision
+    world.git.write(KIM, {"README.md": "kim\n"}, start=before)
+    world.push(KIM)
+    world.settle()
+    assert law.waits_for(world.service(), world.service().on(KIM)) == "behind"
