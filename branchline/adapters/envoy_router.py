@@ -139,8 +139,11 @@ class RouteWriter:
         """The gateway's statistics in the Prometheus text format."""
         return self.envoy.ask("/stats/prometheus?usedonly")
 
-    def roll_back(self, service: str, line: int = 0, *, actor: str, because: str, at: float) -> Mapping[str, Any]:
-        """Without a daemon: end what is under test, or else go back to the previous holder; write the journal.
+    def roll_back(
+        self, service: str, line: int = 0, *, actor: str, because: str, at: float, abort: bool = False
+    ) -> Mapping[str, Any]:
+        """Without a daemon: end what is under test, or else (not to `abort`) go back to the previous holder; write the
+        journal.
 
         Returns the journal's line: kind `abort` or `rollback`, line, `before` and `after` shares, actor, because, at.
         Raises Unserved when there is nothing to go back to, NotWarm when that does not run.
@@ -151,9 +154,10 @@ class RouteWriter:
             routes = gateway.of(service)
             number = line or max((n for n, _ in routes.lines), default=0)
             now = routes.line(number)
-            target = now and (now.holder if len(now.shares) > 1 else now.previous)
+            target = now and (now.holder if len(now.shares) > 1 else "" if abort else now.previous)
             if not now or not target:
-                raise Unserved(f"{service} has nothing to go back to", address=f"{service}@v{number}")
+                what = "nothing under test" if abort else "nothing to go back to"
+                raise Unserved(f"{service} has {what}", address=f"{service}@v{number}")
             healthy = self.envoy.healthy()
             if not any(healthy.get(cluster_of(service, e)) for e in routes.group(target)):
                 raise NotWarm(f"{target} does not run", cluster=f"{service}@{target[:7]}")

@@ -159,7 +159,7 @@ def abort(session: Session, reference: str, **options: Any) -> None:
     Its branch stays. Works without the daemon, the remote and the builder.
     """
     if session.running() is None:
-        offline(session, names.reference(reference).service, 0, **options)
+        offline(session, "abort", names.reference(reference).service, 0, **options)
         return
     change(session, "abort", reference, {}, **options)
 
@@ -175,7 +175,7 @@ def rollback(session: Session, service: str, line: int | None, **options: Any) -
     Git follows. Works without the daemon. Data and outcomes are not undone.
     """
     if session.running() is None:
-        offline(session, names.reference(service).service, line or 0, **options)
+        offline(session, "rollback", names.reference(service).service, line or 0, **options)
         return
     change(session, "rollback", service, {"line": line} if line else {}, **options)
 
@@ -334,23 +334,37 @@ def shifted(client: Client, service: str) -> bool:
 
 
 def offline(
-    session: Session, service: str, line: int, *, because: str, dry_run: bool, yes: bool, no_input: bool
+    session: Session, command: str, service: str, line: int, *, because: str, dry_run: bool, yes: bool, no_input: bool
 ) -> None:
-    """Change the routes from the files alone: end what is under test, or go back to what served before."""
+    """Change the routes from the files alone: end what is under test, or go back to what served before.
+
+    The files know revisions and shares, but no branches: an abort ends the whole test of the line.
+    """
     from branchline.adapters.envoy_router import RouteWriter
 
     folder = session.settings.state / "gateway"
     if not service or not (folder / "table.json").is_file():
         raise DaemonDown("without it only a service that has a route can be rolled back, by its name")
     show.say("the daemon does not answer; working from the gateway's own files")
+    ends = f"every challenger of {'its line' if line else 'its newest line'} leaves traffic, whoever was named"
+    if command == "abort":
+        show.say(f"note     {ends}")
     if dry_run:
-        steps = [("traffic", f"end the test of {service}, or go back to what served before; written to the journal")]
+        back = "" if command == "abort" else "; when none is under test, go back to what served before"
+        steps = [("traffic", f"end the test of {service}: {ends}{back}"), ("traffic", "write it to the journal")]
         finish_plan(session, {"schema": "branchline.plan/1", "service": service, "event": "offline", "steps": steps})
         return
-    agreed(service, "rollback", yes=yes, no_input=no_input)
+    agreed(service, command, yes=yes, no_input=no_input)
     writer = RouteWriter(folder, session.settings.runtime, ingest=session.settings.ingest)
-    entry = writer.roll_back(service, line, actor=session.actor, because=because or "done offline", at=time.time())
+    entry = writer.roll_back(
+        service, line, abort=command == "abort", actor=session.actor, because=because or "done offline", at=time.time()
+    )
     if session.json:
         show.document({"schema": "branchline.offline/1", **entry})
-    shares = ", ".join(f"{revision[:7]} {share}%" for revision, share in entry["after"])
-    show.say(f"done     {entry['kind']} of {service}: {shares}; git follows when the daemon is back: branchline up")
+    after = dict(entry["after"])
+    left = ", ".join(revision[:7] for revision, _ in entry["before"] if revision not in after)
+    shares = ", ".join(f"{revision[:7]} {share}%" for revision, share in after.items())
+    show.say(f"done     {entry['kind']} of {service}: {shares}; out of traffic: {left}")
+    if entry["kind"] != command:
+        show.say(f"note     the test was ended; what served before: branchline rollback {service}, once more")
+    show.say("next     branchline up; git follows when the daemon is back")

@@ -26,14 +26,42 @@ def test_rollback_works_from_the_files_alone(tmp_path: Path, runtime_dir: Path) 
         planned = place.type("rollback", "housing", "--dry-run")
         assert planned.exit_code == 0, planned.stderr
         assert place.type("abort", SAM).exit_code == 2
-        told = place.type("abort", "housing", "--yes", "--because", "it hurts")
+        assert "every challenger of its newest line leaves traffic" in planned.stdout
+        told = place.type("abort", SAM, "--yes", "--because", "it hurts")
         assert told.exit_code == 0, told.stderr
         assert "the daemon does not answer" in told.stderr
+        assert "every challenger of its newest line leaves traffic, whoever was named" in told.stderr
+        assert f"done     abort of housing: {old.revision[:7]} 100%; out of traffic: {new.revision[:7]}" in told.stderr
         assert {answer.revision for answer in real.units(20).values()} == {old.revision}
         (entry,) = real.another().offline()
         assert (entry["because"], entry["actor"]) == ("it hurts", "Test <test@example.invalid>")
         nothing = place.type("rollback", "housing", "--yes")
         assert nothing.exit_code == 69
+
+
+def test_an_abort_without_the_daemon_never_takes_the_incumbent_out(tmp_path: Path, runtime_dir: Path) -> None:
+    """Killer: let an abort of nothing go back to the one before, as a rollback does."""
+    place = Place(tmp_path)
+    with gateway(place.settings.state, place.settings.runtime) as real:
+        old, new = real.backyard.add("a" * 40, "1.0.0"), real.backyard.add("b" * 40, "1.1.0")
+        real.serve((old, 100))
+        real.serve((old, 0), (new, 100))
+        told = place.type("abort", SAM, "--yes")
+        assert (told.exit_code, "housing has nothing under test" in told.stderr) == (69, True)
+        assert {answer.revision for answer in real.units(20).values()} == {new.revision}
+        told = place.type("rollback", "housing", "--yes")
+        assert told.exit_code == 0, told.stderr
+        assert {answer.revision for answer in real.units(20).values()} == {old.revision}
+
+
+def test_a_rollback_without_the_daemon_first_ends_the_test_and_says_so(tmp_path: Path, runtime_dir: Path) -> None:
+    place = Place(tmp_path)
+    with gateway(place.settings.state, place.settings.runtime) as real:
+        old, new = real.backyard.add("a" * 40, "1.0.0"), real.backyard.add("b" * 40, "1.1.0")
+        real.serve((old, 50), (new, 50))
+        told = place.type("rollback", "housing", "--yes")
+        assert "done     abort of housing" in told.stderr
+        assert "note     the test was ended; what served before: branchline rollback housing" in told.stderr
 
 
 def test_without_daemon_and_gateway_nothing_can_be_rolled_back(tmp_path: Path) -> None:
