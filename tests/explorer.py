@@ -9,7 +9,7 @@ Rules that make it fast, and where each is checked:
 - services, and worlds in two parts (the branches; all the rest), are numbered; what depends on a part or on what is
   wanted is worked out once: of the steps only deletions look at the branches (checked wherever a branch must go);
 - staging groups, for which nothing waits and which wait for nothing, are left out of the larger scenarios;
-- worlds travel in sets: an event that leaves the world alone moves a whole set at once.
+- worlds travel in sets, the bits of one large number: an event that leaves the world alone moves a set at once.
 Ready steps may be done in any order or at once: doing one keeps the others ready, except that a Route may have become a
 better Route of its line, and then the old one is still harmless (checked for every pair).
 """
@@ -36,7 +36,7 @@ from tests.invariants import (
     act,
     check_delete,
     check_event,
-    check_exits,
+    check_refusal,
     check_rest,
     check_service,
     check_step,
@@ -93,6 +93,14 @@ class Happening:
     leaving: str  # the revision that must leave traffic at once
 
 
+def bits(rests: int) -> Iterator[int]:
+    """The numbers in a set that is kept as the bits of one."""
+    while rests:
+        lowest = rests & -rests
+        yield lowest.bit_length() - 1
+        rests ^= lowest
+
+
 class Near:
     """What is worked out once for all services of which the same is wanted but for deletions."""
 
@@ -100,10 +108,11 @@ class Near:
         self.world = wanted
         self.judged = judged
         self.steps: dict[int, dict[int, int]] = {}  # of the rest of a world: each ready step and where it leads
-        self.next: dict[int, tuple[int, ...]] = {}  # the same, and the deaths
+        self.next: dict[int, int] = {}  # where these and the deaths lead, as a set of bits
         self.merges: dict[int, set[int]] = {}  # the ready steps that change branches too
-        self.still: set[int] = set()  # rests with neither
-        self.gone: dict[str, set[int]] = {}  # by revision: whence it was seen to leave traffic
+        self.merging = 0  # rests with some of these
+        self.still = 0  # rests with no step at all
+        self.gone: dict[str, int] = {}  # by revision: whence it was seen to leave traffic
 
 
 class Wanted:
@@ -127,14 +136,13 @@ class Explorer:
         self.branches = Numbers[Branches]()
         self.rests = Numbers[World]()
         self.trunks = Numbers[object]()
-        self.trunks_of: dict[int, int] = {}  # by rest
         self.steps = Numbers[Step]()
         self.wanted: list[Wanted] = []  # by service
-        self.shown: dict[int, set[int]] = {}  # by trunks: the rests that show them
+        self.shown: dict[int, int] = {}  # by trunks: the rests that show them
         self._wanted: dict[object, Wanted] = {}
         self._near: dict[object, Near] = {}
         self._acted: dict[tuple[int, int], int] = {}
-        self._deaths: dict[int, tuple[int, ...]] = {}
+        self._deaths: dict[int, int] = {}
         self._moved: dict[tuple[object, ...], dict[int, int]] = {}
 
     def explore(self, limit: int = 0) -> Found:
@@ -143,47 +151,59 @@ class Explorer:
         start = self.scenario.start
         names = frozenset((each.branch, each.tip) for each in start.candidates)
         first = self.number(start), self.branches.of(names)
-        fresh = {first: {self.rest(replace(self.desired(start), doomed=frozenset()))}}
-        reached: dict[tuple[int, int], set[int]] = {}
+        fresh = {first: 1 << self.rest(replace(self.desired(start), doomed=frozenset()))}
+        reached: dict[tuple[int, int], int] = {}
         happenings: dict[int, list[Happening]] = {}
         while fresh and not (limit and states >= limit):
             place = next(iter(fresh))
-            rests = fresh.pop(place)
-            reached.setdefault(place, set()).update(rests)
-            states += len(rests)
+            known = reached.get(place, 0)
             if place[0] not in happenings:
                 happenings[place[0]] = list(self.happenings(place[0]))
-            for *then, those in self.followers(*place, rests, happenings[place[0]]):
-                there = then[0], then[1]
-                if new := those - reached[there] if there in reached else those:
-                    fresh.setdefault(there, set()).update(new)
+            rests = self.closed(self.wanted[place[0]].near, fresh.pop(place), known)
+            reached[place] = known | rests
+            states += rests.bit_count()
+            for number, low, those in self.followers(*place, rests, happenings[place[0]]):
+                if new := those & ~reached.get((number, low), 0):
+                    fresh[number, low] = fresh.get((number, low), 0) | new
         self.check_concurrency()
         repair = self.longest_repair()
         seconds = time.process_time() - began
         return Found(states, len(self.services.things), repair, frozenset(self.edges), seconds, not fresh)
 
+    def closed(self, near: Near, rests: int, known: int) -> int:
+        """The rests that are not known, with all that steps and deaths lead to from there."""
+        todo = rests = rests & ~known
+        while todo:
+            then = 0
+            for rest in bits(todo):
+                if rest not in near.next:
+                    self.work_out(near, rest)
+                then |= near.next[rest]
+            todo = then & ~(rests | known)
+            rests |= todo
+        return rests
+
     def followers(
-        self, number: int, low: int, rests: set[int], happenings: Iterable[Happening]
-    ) -> Iterator[tuple[int, int, set[int]]]:
-        """Where the worlds around one service go: by a step, a death, something unseen, or an event."""
+        self, number: int, low: int, rests: int, happenings: Iterable[Happening]
+    ) -> Iterator[tuple[int, int, int]]:
+        """Where the worlds around one service go: by a merge, a deletion, something unseen, or an event."""
         service, wanted = self.services.things[number], self.wanted[number]
         near = wanted.near
-        for rest in rests - near.next.keys():
-            self.work_out(near, rest)
-        yield number, low, set().union(*map(near.next.__getitem__, rests))
-        for rest in rests & near.merges.keys():
+        for rest in bits(rests & near.merging):
             for step in near.merges[rest]:
                 now = act(self.world(rest, low), self.steps.things[step], near.judged)
-                yield number, self.branches.of(now.branches), {self.rest(now)}
+                yield number, self.branches.of(now.branches), 1 << self.rest(now)
         still = rests & near.still
         if any(branch in wanted.names for branch, _ in self.branches.things[low]):
-            for trunks in set(map(self.trunks_of.__getitem__, rests)):
-                for step, then in self.deletes(wanted, trunks, low, rests).items():
-                    those = rests & self.shown[trunks]
-                    check_delete(service, self.steps.things[step], self.world(min(those), low), wanted.world)
+            for trunks, shown in self.shown.items():
+                those = rests & shown
+                for step, then in self.deletes(wanted, trunks, low, those).items() if those else ():
+                    check_delete(
+                        service, self.steps.things[step], self.world(those.bit_length() - 1, low), wanted.world
+                    )
                     yield number, then, those
-                    still -= those
-        for rest in still:
+                    still &= ~those
+        for rest in bits(still):
             check_rest(service, self.world(rest, low), wanted.world)
         for around in unseen(self.scenario, service):
             yield number, *self.moved(around, low, rests)
@@ -197,23 +217,23 @@ class Explorer:
         """Every event that the law accepts for a service, with all that does not depend on the world checked."""
         service = self.services.things[number]
         check_service(service, self.law.desired(service))
-        check_exits(service, self.law.move)
         for event in events_of(self.scenario, service):
             try:
                 result = self.law.move(service, event)
             except IllegalMove:
+                check_refusal(service, event)
                 continue
             check_event(service, event, result)
             self.note(service, event, result)
             for around in arounds(self.scenario, service, event):
                 yield Happening(self.number(result), around, leaves_traffic(service, event, result))
 
-    def check_leaving(self, it: Happening, rests: set[int]) -> None:
+    def check_leaving(self, it: Happening, rests: int) -> None:
         """After an abort no route is left, by shifts alone and at most the start of the trunk's holder of that line."""
         near = self.wanted[it.after].near
-        good = near.gone.setdefault(it.leaving, set())
-        for rest in rests - good:
-            good.add(rest)
+        good = near.gone.get(it.leaving, 0)
+        near.gone[it.leaving] = good | rests
+        for rest in bits(rests & ~good):
             while lines := [major for major, shares in self.rests.things[rest].routes if it.leaving in dict(shares)]:
                 heads = {shares[0][0] for major, shares in near.world.routes if major in lines}
                 if rest not in near.next:
@@ -260,12 +280,15 @@ class Explorer:
             number = self.steps.of(step)
             if isinstance(step, Absorb):
                 near.merges.setdefault(rest, set()).add(number)
+                near.merging |= 1 << rest
             else:
                 steps[number] = self.acted(rest, number)
         if not steps and rest not in near.merges:
-            near.still.add(rest)
+            near.still |= 1 << rest
         near.steps[rest] = steps
-        near.next[rest] = (*steps.values(), *self.deaths(rest))
+        near.next[rest] = self.deaths(rest)
+        for then in steps.values():
+            near.next[rest] |= 1 << then
 
     def acted(self, rest: int, step: int) -> int:
         then = self._acted.get((rest, step))
@@ -273,22 +296,22 @@ class Explorer:
             then = self._acted[rest, step] = self.rest(act(self.rests.things[rest], self.steps.things[step], {}))
         return then
 
-    def deaths(self, rest: int) -> tuple[int, ...]:
+    def deaths(self, rest: int) -> int:
         if rest not in self._deaths:
-            now = self.rests.things[rest]
-            self.trunks_of[rest] = self.trunks.of(now.trunks)
-            self.shown.setdefault(self.trunks_of[rest], set()).add(rest)
-            dead = [replace(now, running=now.running - {each}) for each in now.running if self.scenario.deaths]
-            self._deaths[rest] = tuple(map(self.rests.of, dead))
+            now, dead = self.rests.things[rest], 0
+            trunks = self.trunks.of(now.trunks)
+            self.shown[trunks] = self.shown.get(trunks, 0) | 1 << rest
+            for each in now.running if self.scenario.deaths else ():
+                dead |= 1 << self.rests.of(replace(now, running=now.running - {each}))
+            self._deaths[rest] = dead
         return self._deaths[rest]
 
-    def deletes(self, wanted: Wanted, trunks: int, low: int, rests: set[int]) -> dict[int, int]:
+    def deletes(self, wanted: Wanted, trunks: int, low: int, those: int) -> dict[int, int]:
         """The deletions that are ready while the trunks show this, and a proof that no other step looks at branches."""
         found = wanted.deletes.get((trunks, low))
         if found is None:
             found = wanted.deletes[trunks, low] = {}
-            those = rests & self.shown[trunks]
-            for rest in {min(those), max(those)}:
+            for rest in {next(bits(those)), those.bit_length() - 1}:
                 now, steps = self.world(rest, low), set[int]()
                 for step in self.law.ready(now, wanted.world):
                     steps.add(number := self.steps.of(step))
@@ -299,7 +322,7 @@ class Explorer:
                 need(steps == known, "a deletion looks at more than trunks, or another step at branches")
         return found
 
-    def moved(self, around: Around, low: int, rests: set[int]) -> tuple[int, set[int]]:
+    def moved(self, around: Around, low: int, rests: int) -> tuple[int, int]:
         """The worlds after a happening, without those in which it cannot be observed."""
         if around.branches:
             table = self._moved.setdefault((*around.key, "branches"), {})
@@ -309,11 +332,14 @@ class Explorer:
             low = table[low]
         if low >= 0 and around.rest:
             table = self._moved.setdefault((*around.key, "rest"), {})
-            for rest in rests - table.keys():
-                now = around.rest(self.rests.things[rest])
-                table[rest] = -1 if now is None else self.rest(now)
-            rests = set(map(table.__getitem__, rests)) - {-1}
-        return (low, rests) if low >= 0 else (0, set())
+            then = 0
+            for rest in bits(rests):
+                if rest not in table:
+                    now = around.rest(self.rests.things[rest])
+                    table[rest] = 0 if now is None else 1 << self.rest(now)
+                then |= table[rest]
+            rests = then
+        return (low, rests) if low >= 0 else (0, 0)
 
     def note(self, before: Service, event: Event, after: Service) -> None:
         """Remember the edges that this event took, for the table of `docs/lifecycle.md`."""
@@ -341,13 +367,16 @@ class Explorer:
                         second = self.steps.things[number]
                         need(isinstance(second, Route), f"{self.steps.things[first]} makes {second} wait")
                         check_step(self.rests.things[then], second, near.world)
-            shown = [self.trunks.of(rest.trunks) for rest in self.rests.things]
-            turns = {(shown[rest], shown[then]) for rest in near.next for then in near.steps[rest].values()}
-            for wanted in self._wanted.values():
-                for (trunks, low), deletes in wanted.deletes.items() if wanted.near is near else ():
-                    for later in {after for before, after in turns if before == trunks}:
-                        left = wanted.deletes.get((later, low), deletes)
-                        need(deletes.keys() <= left.keys(), "a step makes a deletion wait")
+        shown = [self.trunks.of(rest.trunks) for rest in self.rests.things]
+        turns = {
+            near: {(shown[rest], shown[then]) for rest in near.next for then in near.steps[rest].values()}
+            for near in self._near.values()
+        }
+        for wanted in self._wanted.values():
+            for (trunks, low), deletes in wanted.deletes.items():
+                for before, later in turns[wanted.near] if deletes else ():
+                    left = wanted.deletes.get((later, low), deletes)
+                    need(before != trunks or deletes.keys() <= left.keys(), "a step makes a deletion wait")
 
     def longest_repair(self) -> int:
         """The longest way to rest when nothing else happens; raises Broken when one of them never ends."""

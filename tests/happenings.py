@@ -64,8 +64,8 @@ def projected(service: Service) -> Service:
 
 
 def _projected(each: Candidate) -> Candidate:
-    if each.phase in ENDED:
-        return Candidate(each.branch, each.revision, each.tip, line=each.line, phase=each.phase)
+    if each.phase in ENDED and each.share:
+        return Candidate(each.branch, each.revision, each.tip, line=each.line, phase=each.phase, share=0)
     return replace(each, segment=0, trouble="") if each.segment or each.trouble else each
 
 

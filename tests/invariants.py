@@ -7,7 +7,7 @@ killers of `tests/killers.py` prove it). Nothing here asks the law whether it is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,7 +22,6 @@ from branchline.core.lifecycle import (
     Event,
     Extended,
     GatesPassed,
-    IllegalMove,
     Method,
     Opened,
     Phase,
@@ -103,16 +102,11 @@ def check_candidate(service: Service, each: Candidate, shares: Mapping[str, int]
         need(arm.phase in SERVING, "a fix of nothing")
 
 
-def check_exits(service: Service, move: Callable[[Service, Event], Service]) -> None:
-    """A way out that a person can take, always: close what is open, abort what is not recorded yet."""
-    for each in service.candidates:
-        exits: list[Event] = [Withdrew(each.branch)] if each.phase in OPEN else []
-        exits += [Aborted(each.branch)] if each.phase in PREPARING | SERVING else []
-        for event in exits:
-            try:
-                move(service, event)
-            except IllegalMove:
-                raise Broken("there is no way out") from None
+def check_refusal(service: Service, event: Event) -> None:
+    """There is a way out, always: a person can close what is open, and abort what git does not have yet."""
+    if isinstance(event, Withdrew | Aborted):
+        phase = service.on(event.branch).phase
+        need(phase not in (OPEN if isinstance(event, Withdrew) else PREPARING | SERVING), "there is no way out")
 
 
 # ── an event ───────────────────────────────────────────────────────────────────────────────────────────────────────
