@@ -11,6 +11,8 @@ from branchline.errors import (
     BadName,
     BranchExists,
     DirtyWorkTree,
+    GitError,
+    MergeConflict,
     NotARepository,
     NothingToDo,
     PushRefused,
@@ -178,6 +180,101 @@ def test_a_snapshot_is_the_work_tree_and_leaves_it_alone(world: RealGit) -> None
     assert tree.is_dirty()
     assert tree.is_dirty(["housing"])
     assert not tree.is_dirty(["other"])
+
+
+def test_files_of_a_name_are_those_that_are_committed_or_could_be(world: RealGit) -> None:
+    """Killer: leave out `--others`, `--exclude-standard`, the `**/`, or whether the file is still there."""
+    texts = {"branchline.toml": "", "a/branchline.toml": "", "a/b/branchline.toml": "", "gone/branchline.toml": ""}
+    others = {".gitignore": "ignored/\n", "a/other-branchline.toml": "", "no/branchline.toml/x": ""}
+    world.write("main", {**texts, **others})
+    world.git("pull", "--quiet")
+    (world.work / "gone" / "branchline.toml").unlink()
+    for folder in ("new", "ignored", "ä ö\tü"):
+        (world.work / folder).mkdir()
+        (world.work / folder / "branchline.toml").write_text("")
+    wanted = ("a/b/branchline.toml", "a/branchline.toml", "branchline.toml", "new/branchline.toml")
+    assert WorkTree(world.work).files("branchline.toml") == (*wanted, "ä ö\tü/branchline.toml")
+    assert WorkTree(world.work / "a").files("branchline.toml") == (*wanted, "ä ö\tü/branchline.toml")
+    assert WorkTree(world.work).files("nothing") == ()
+
+
+def test_a_record_is_a_commit_of_one_file_and_of_nothing_else(world: RealGit) -> None:
+    """1.27: the log is committed even where it is ignored; what is staged or edited besides stays as it is (F13)."""
+    tree = WorkTree(world.work)
+    hook = world.work / ".git" / "hooks" / "pre-commit"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    (world.work / ".git" / "info" / "exclude").write_text("*.md\n")
+    (world.work / "README.md").write_text("edited\n")
+    (world.work / "staged.txt").write_text("staged\n")
+    world.git("add", "staged.txt")
+    (world.work / "EXPERIMENT[1].md").write_text("why\n")
+    (world.work / "EXPERIMENT1.md").write_text("another\n")
+    before = tree.head
+    commit = tree.record("EXPERIMENT[1].md", "-m is no option here")
+    assert commit == tree.head
+    assert world.git("rev-parse", f"{commit}^") == before
+    assert world.git("show", "--name-status", "--format=%s", commit).split("\n") == [
+        "-m is no option here", "", "A\tEXPERIMENT[1].md",
+    ]  # fmt: skip
+    assert world.git("status", "--porcelain").splitlines() == ["M README.md", "A  staged.txt"]
+    (world.work / "EXPERIMENT[1].md").write_text("more\n")
+    assert world.git("rev-parse", f"{tree.record('EXPERIMENT[1].md', 'Go on')}^") == commit
+    with pytest.raises(GitError):
+        tree.record("EXPERIMENT[1].md", "nothing is new")
+
+
+def test_a_merge_brings_what_is_known_of_a_branch(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    tree.start(BRANCH, "main")
+    assert tree.merge("main") is False
+    trunk = world.write("main", {"docs/new.md": "new\n"})
+    assert tree.merge("main") is False  # as known here
+    tree.fetch()
+    world.git("commit", "--quiet", "--allow-empty", "-m", "mine")
+    mine = tree.head
+    assert tree.merge("main") is True
+    assert world.git("show", "-s", "--format=%P|%s", "HEAD") == f"{mine} {trunk}|Merge main"
+    with pytest.raises(UnknownReference):
+        tree.merge("nothing")
+
+
+def test_a_conflict_is_told_by_its_paths_and_left_to_be_finished(world: RealGit) -> None:
+    """Killer: call every failed merge a conflict, or abort it."""
+    tree = WorkTree(world.work)
+    tree.start(BRANCH, "main")
+    (world.work / "README.md").write_text("mine\n")
+    world.git("commit", "--quiet", "-am", "mine")
+    mine = tree.head
+    world.write("main", {"README.md": "theirs\n", "docs/new.md": "new\n"})
+    tree.fetch()
+    (world.work / "docs").mkdir()
+    (world.work / "docs" / "new.md").write_text("in the way\n")
+    with pytest.raises(DirtyWorkTree):
+        tree.merge("main")
+    assert (tree.head, (world.work / "docs" / "new.md").read_text()) == (mine, "in the way\n")
+    (world.work / "docs" / "new.md").unlink()
+    with pytest.raises(MergeConflict) as told:
+        tree.merge("main")
+    assert (told.value.fields["branch"], told.value.fields["paths"]) == ("main", "README.md")
+    assert tree.head == mine
+    (world.work / "README.md").write_text("both\n")
+    world.git("commit", "--quiet", "-am", "both")
+    assert tree.merge("main") is False
+
+
+def test_a_branch_begins_only_where_its_file_is(world: RealGit) -> None:
+    tree = WorkTree(world.work)
+    with pytest.raises(NothingToDo):
+        tree.start(BRANCH, "main", "housing/branchline.toml")
+    tip = world.write("main", {"housing/branchline.toml": ""})
+    with pytest.raises(NothingToDo):
+        tree.beginning(BRANCH, "main", "housing/branchline.toml")  # as known here
+    assert tree.start(BRANCH, "main", "housing/branchline.toml") == tip
+    with pytest.raises(BranchExists):
+        tree.beginning(BRANCH, "main")
+    with pytest.raises(UnknownReference):
+        tree.beginning("fix--housing--sam", "nothing")
 
 
 def test_the_mirror_can_read_a_snapshot(world: RealGit, tmp_path: Path) -> None:
