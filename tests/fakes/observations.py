@@ -133,12 +133,16 @@ class FakeObservations:
         for line in self.lines:
             if (line.service, line.experiment) == (service, experiment):
                 arm = found.setdefault(line.assigned, Counter(dict.fromkeys(kinds, 0)))
-                arm.update(requests=1, bad=int(line.bad), stepped_in=int(line.answered != line.assigned))
+                arm["requests"] += 1
+                arm["bad"] += line.bad
+                arm["stepped_in"] += line.answered != line.assigned
         whole = Counter(both=0)
         for _, each in self._of(service, experiment):
             arm = found[each.first.assigned]
-            arm.update(units=1, outcomes=int(bool(each.outcomes)), late=each.late)
-            whole.update(both=int(each.both))
+            arm["units"] += 1
+            arm["outcomes"] += bool(each.outcomes)
+            arm["late"] += each.late
+            whole["both"] += each.both
         words = {word: self._words[service, experiment, word] for word in ("refused", "conflict")}
         whole.update(words | {"unknown": self._words[service, "", "unknown"]})
         full = {arm: {kind: counted[kind] for kind in kinds} for arm, counted in found.items()}
