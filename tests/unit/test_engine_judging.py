@@ -110,7 +110,7 @@ def test_the_longest_duration_ends_it_undecided_and_the_branch_stays(world: Worl
 
 
 def test_an_outcome_after_its_window_or_from_nowhere_counts_nowhere_F76_F77_I17(world: World) -> None:
-    old, new = under_test(world, CALM)
+    _, new = under_test(world, CALM)
     arms = world.visit([f"u{n}" for n in range(UNITS)])
     world.clock.advance(11)
     assert set(world.report({unit: 9.0 if arm == new else 0.0 for unit, arm in arms.items()})) == {"late"}
@@ -206,7 +206,7 @@ def test_reports_from_one_arm_alone_are_invalid_F79(world: World) -> None:
 
 def test_no_report_is_a_zero_where_that_was_said(world: World) -> None:
     """Not reporting is no missing value then, so there is nothing unequal about it."""
-    old, new = under_test(world, CALM.replace('window = "10s"', 'window = "10s", missing = "zero"'))
+    _, new = under_test(world, CALM.replace('window = "10s"', 'window = "10s", missing = "zero"'))
     world.play(UNITS, {new: around(4)})
     world.settle()
     assert world.phase(SAM) is Phase.LIVE

@@ -292,6 +292,19 @@ def test_a_gateway_that_was_started_anew_is_offered_everything_again(world: Worl
     assert len(world.router.calls) == before + 1
 
 
+def test_who_waits_for_a_slot_is_shown_in_staging_and_seated_when_it_is_free_1_25(world: World) -> None:
+    first = world.released()
+    world.testing(SAM)
+    waiting = world.push(KIM)
+    world.settle()
+    assert law.waits_for(world.service(), world.on(KIM)) == "slot"
+    assert {i.perimeter for i in world.launcher.running() if i.revision == waiting} == {"staging"}
+    world.record(law.Lost(SAM))
+    world.settle()
+    assert (world.phase(KIM), world.shares()) == (Phase.TESTING, {first: 50, waiting: 50})
+    assert {i.perimeter for i in world.launcher.running() if i.revision == waiting} == {"production"}
+
+
 def test_effects_come_in_a_safe_order_I5_I7_I8(world: World) -> None:
     """Started before routed, routed before recorded, unrouted before stopped, deleted last; at most one incumbent."""
     world.released()
