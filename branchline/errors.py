@@ -17,7 +17,7 @@ translated in the adapter that met them and nowhere else.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 class BranchlineError(Exception):

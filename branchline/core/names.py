@@ -95,8 +95,8 @@ def following(taken: list[Version], bump: str, line: int = 0, after: str = "") -
     """The version after those that are taken: `bump` is major, minor or patch, `line` the major it belongs to (0:
     newest).
 
-    The first of a service is 1.0.0. A patch follows the patches of the version `after` that it mends, or without one the
-    newest final version of its line.
+    The first of a service is 1.0.0. A patch follows the patches of the version `after` that it mends, or without one
+    the newest final version of its line.
     """
     finals = [v for v in taken if not v.pre]
     if bump == "major" or not finals:

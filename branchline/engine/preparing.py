@@ -64,7 +64,7 @@ def governed_spec(ports: Ports, service: str, commit: str, trunk: str) -> Spec:
 
 
 def code_of(ports: Ports, spec: Spec, commit: str) -> Path:
-    """The whole repository at a commit, as a folder that is never changed; what the service is made of is safe (F11)."""
+    """The whole repository at a commit, as a folder that never changes; what the service is made of is safe (F11)."""
     folder = ports.state / "trees" / spec.name / commit
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,8 @@ def test_a_patch_and_a_major_follow_their_line(catalog: Catalog) -> None:
 
 def test_a_patch_is_named_after_what_it_mends(catalog: Catalog) -> None:
     """A minor that lost keeps its number, and a fix of the incumbent is no patch of that one."""
-    for commit, bump, after in (("a", "minor", ""), ("b", "minor", ""), ("c", "patch", "1.0.0"), ("d", "patch", "1.0.1")):
+    patches = (("c", "patch", "1.0.0"), ("d", "patch", "1.0.1"))
+    for commit, bump, after in (("a", "minor", ""), ("b", "minor", ""), *patches):
         catalog.add(built(commit), bump, 1, after)
         catalog.finish("housing", commit * 40)
     versions = [each.version for each in reversed(catalog.revisions("housing"))]

@@ -110,7 +110,7 @@ def test_history_is_newest_first_and_paged(ledger: Ledger) -> None:
 
 def test_text_of_any_kind_survives(ledger: Ledger) -> None:
     service, event = opened()
-    because = "weil's \"besser\" ist; DROP TABLE event; -- \n\u202e\u00e9\U0001f600"
+    because = 'weil\'s "besser" ist; DROP TABLE event; -- \n\u202e\u00e9\U0001f600'
     ledger.record(service, event_to_json(event), actor="é", because=because, at=1)
     assert ledger.history()[0].because == because
 

@@ -45,9 +45,7 @@ class FakeLedger:
             raise DiskFull(what="the event")
         detail = {key: value for key, value in event.items() if key != "type"}
         number = len(self.entries) + 1
-        entry = Entry(
-            number, after.name, after.generation, event["type"], detail, actor, because, at, f"{number:064x}"
-        )
+        entry = Entry(number, after.name, after.generation, event["type"], detail, actor, because, at, f"{number:064x}")
         self._states[after.name] = json.dumps(to_json(after))
         self.entries.append(entry)
         return entry

@@ -62,7 +62,8 @@ class FakeRunner:
         answer = {"step": order["step"], "ok": False, "seconds": 0.01, "timed_out": False, "left": 0, "exit": 0}
         answer |= {"summary": "", "error": ""}
         try:
-            value = self.calls.get(order["call"], lambda order: order["call"])(order)
+            call = self.calls.get(order["call"])
+            value = call(order) if call else order["call"]
         except TimeoutError:
             return answer | {"timed_out": True, "error": f"stopped after {order['seconds']:g} s"}
         except Exception as error:  # noqa: BLE001 - the fake's functions raise what a step would

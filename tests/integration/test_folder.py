@@ -211,9 +211,7 @@ def test_a_source_is_a_file_a_folder_or_a_glob(
 
 
 @pytest.mark.parametrize("where", ["/etc/passwd", "../secret", "data/../../secret", "", "data/link", "data/linked/*"])
-def test_a_source_outside_of_the_project_is_refused_F45(
-    project: Path, store: Path, tmp_path: Path, where: str
-) -> None:
+def test_a_source_outside_of_the_project_is_refused_F45(project: Path, store: Path, tmp_path: Path, where: str) -> None:
     (tmp_path / "secret").write_text("x")
     (project / "data" / "link").symlink_to("/etc/passwd")
     (project / "data" / "linked").symlink_to(tmp_path)

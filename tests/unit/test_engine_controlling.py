@@ -1,7 +1,7 @@
 """This file tests one controller as a whole: killed at any boundary it ends where it would have, and then does nothing.
 
-Requirements: 1.38, 1.44 (exactly one merge), 1.51 (parity); I1, I2, I8, I22, I23 (a restart reaches a fixpoint), I24, F53
-to F58.
+Requirements: 1.38, 1.44 (exactly one merge), 1.51 (parity); I1, I2, I8, I22, I23 (a restart reaches a fixpoint), I24,
+F53 to F58.
 """
 
 from __future__ import annotations
