@@ -25,6 +25,10 @@ from typing import Any
 
 import click
 
+from branchline.cli.transport import Answered, Client
+from branchline.errors import DaemonDown
+from branchline.settings import settings_of
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "housing"
 SERVICE = "housing"
 PATIENCE = 120.0
@@ -62,12 +66,13 @@ class Stage:
         return json.loads(told([sys.executable, "-m", "branchline.cli.main", *words, "--json"], self.clone))
 
     def row(self, branch: str) -> dict[str, Any]:
-        """The status row of a branch; {} when it has none any more."""
-        for service in self.ask("status", SERVICE)["services"]:
-            for row in service["rows"]:
-                if row["branch"] == branch:
-                    return dict(row)
-        return {}
+        """The status row of a branch; {} when it has none any more, or when no daemon answers."""
+        client = Client(settings_of(self.clone, self.clone / ".git").socket)
+        try:
+            services = client.get("/v1/status", reference=SERVICE)["services"]
+        except (DaemonDown, Answered):
+            return {}
+        return next((dict(row) for service in services for row in service["rows"] if row["branch"] == branch), {})
 
     def daemon(self) -> int:
         """The daemon's process id."""
@@ -296,6 +301,7 @@ def killed(stage: Stage) -> None:
         stage.git("add", SERVICE)
         stage.git("commit", "--quiet", "-m", "Say what the service answers")
         stage.type("deploy")
+        slow_remote(stage)
         killer = threading.Thread(target=kill_while_concluding, args=(stage, branch), daemon=True)
         killer.start()
         traffic(stage, branch, {"canary"})
@@ -310,21 +316,25 @@ def killed(stage: Stage) -> None:
         stage.type("parity")
 
 
+def slow_remote(stage: Stage) -> None:
+    """Let the remote take a second for each push, as one across the world does: time to be killed in."""
+    hook = stage.home / "remote.git" / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nsleep 1\n")
+    hook.chmod(0o755)
+    say("   the remote takes a second for each push from now on")
+
+
 def kill_while_concluding(stage: Stage, branch: str) -> None:
     """Kill the daemon as soon as the branch is seen concluding."""
-    while True:
-        try:
-            state = stage.row(branch).get("state")
-        except click.ClickException:
-            return
+    while (state := stage.row(branch).get("state")) in OPEN:
         if state == "concluding":
             pid = stage.daemon()
             os.kill(pid, signal.SIGKILL)
             say(f"   kill -9 {pid}, in the middle of the conclusion")
             return
-        if state not in OPEN:
-            say("   it was too quick for the kill")
-            return
+        time.sleep(0.02)
+    say("   it was too quick for the kill")
 
 
 def ending(stage: Stage, keep: bool, seconds: float) -> None:
