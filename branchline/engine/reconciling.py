@@ -71,6 +71,7 @@ class Reconciler:
     _offered: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     _buried: set[str] = field(default_factory=set)
     _stopping: set[str] = field(default_factory=set)
+    _concluded: set[tuple[str, str]] = field(default_factory=set)  # service, revision: wholly written by us
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # ------------------------------------------------------------------------------------------ production
@@ -259,9 +260,20 @@ class Reconciler:
             world = self.observer.whole(service).world
         for candidate in service.candidates:
             if candidate.phase is Phase.CONCLUDING and self._has(candidate, world, wanted):
+                if not self._named(service, candidate, wanted, stamp):
+                    continue
                 tip = self.observer.refs.get(candidate.base or "", "")  # of the challenger that now has its fix
                 done |= self._record(name, law.Recorded(candidate.branch, tip=tip))
         return done
+
+    def _named(self, service: Service, candidate: Candidate, wanted: World, stamp: Stamp) -> bool:
+        """Whether what follows a merge is written, too: who merged it may have died before its tag, or be a forge."""
+        key, before = (service.name, candidate.revision), service.line(candidate.line).incumbent
+        for ref, revision in wanted.trunks:
+            if candidate.base is None and revision == candidate.revision and key not in self._concluded:
+                step = Write(candidate.line, ref, revision, before)
+                self._try(service.name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
+        return candidate.base is not None or key in self._concluded
 
     def _has(self, candidate: Candidate, world: World, wanted: World) -> bool:
         if candidate.base is not None:
@@ -280,6 +292,7 @@ class Reconciler:
                     if candidate:
                         self._refuse(service.name, candidate, error)
                     raise
+                self._concluded.add((service.name, step.revision))
                 for each in service.candidates:
                     if each.revision == step.revision:
                         self.progress.note(

@@ -100,6 +100,26 @@ def test_a_dead_remote_holds_up_no_shift_and_is_caught_up_with_F35(world: World)
     assert world.troubles() == []
 
 
+def test_what_follows_a_merge_is_written_by_the_next_daemon_too_F57(world: World) -> None:
+    """Killer: a daemon died between the merge and its tag; with the remote away, too, the next one still waits."""
+    world.released()
+    second = world.testing()
+    world.git.refusing = True
+    world.record(law.Won(SAM))
+    world.settle()
+    world.git.refusing = False
+    world.git.heads["main"] = second
+    controller = world.restart()
+    controller.observer.fetch()
+    world.git.reachable = False
+    controller.reconciler.git("housing")
+    assert world.phase(SAM) is Phase.CONCLUDING
+    world.git.reachable = True
+    world.settle()
+    assert (world.phase(SAM), world.git.kept()["refs/tags/housing@v1.1.0"]) == (Phase.LIVE, second)
+    assert world.merges() == ["Release housing@1.0.0"]
+
+
 def test_git_is_left_alone_until_it_was_seen(world: World) -> None:
     world.released()
     controller = world.restart()
