@@ -156,9 +156,9 @@ class UvEnvironments:
         if tried[0].returncode and not self.offline:
             tried.append(self.call(service, *words, venv=venv))
         if tried[-1].returncode:
-            raise EnvironmentFailed(
-                "\n".join(dict.fromkeys(map(told, tried))), service=service, log=told(tried[-1], 20)
-            )
+            hint = f"{typed()} lock" if lock.name == "uv.lock" else compiling()
+            cause = "\n".join(dict.fromkeys(map(told, tried)))
+            raise EnvironmentFailed(cause, service=service, log=told(tried[-1], 20), hint=hint)
 
     def call(self, service: str, *words: str, venv: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run uv; raises EnvironmentFailed when it takes too long."""
@@ -213,7 +213,7 @@ def lock_in(service: str, folder: Path) -> Path:
     for name in ("uv.lock", "requirements.lock"):
         if (folder / name).is_file():
             return folder / name
-    raise LockMissing(service=service, hint=f"uv lock, or: {compiling()}")
+    raise LockMissing(service=service, hint=f"{typed()} lock, or: {compiling()}")
 
 
 def digest_of(name: str, lock: bytes, about: str) -> str:
@@ -230,9 +230,8 @@ def disagreement(service: str, lock: Path) -> None:
             locked = {normal(dependency["name"]) for dependency in package.get("dependencies", [])}
             if asked != locked:
                 names = ", ".join(sorted(asked ^ locked))
-                raise EnvironmentFailed(
-                    f"uv.lock was made for another pyproject.toml: {names}", service=service, hint="uv lock"
-                )
+                cause = f"uv.lock was made for another pyproject.toml: {names}"
+                raise EnvironmentFailed(cause, service=service, hint=f"{typed()} lock")
 
 
 def normal(name: str) -> str:
@@ -299,10 +298,14 @@ def program() -> str:
     return str(beside) if beside.exists() else shutil.which("uv") or "uv"
 
 
+def typed() -> str:
+    """uv as it can be typed here: its name, or where it lies when it is not on the path."""
+    return "uv" if shutil.which("uv") else shlex.quote(program())
+
+
 def compiling() -> str:
     """The command that locks a service's `requirements.in`, as it can be typed in its folder here."""
-    uv = "uv" if shutil.which("uv") else shlex.quote(program())
-    return f"{uv} pip compile --generate-hashes requirements.in -o requirements.lock"
+    return f"{typed()} pip compile --generate-hashes requirements.in -o requirements.lock"
 
 
 def told(ran: subprocess.CompletedProcess[str], lines: int = 8) -> str:

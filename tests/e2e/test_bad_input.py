@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from branchline.adapters.uv import compiling, typed
 from tests.typed import SERVICE_FILE, Shell, Typed, app
 
 ENVIRON = {"UV_OFFLINE": "1"}
@@ -174,10 +175,10 @@ def test_wrong_keys_are_told_with_the_nearest_before_and_after_the_push(shop: Sh
     ("handle", "files", "code", "cause", "hint"),
     [
         ("other", {"uv.lock": UV_LOCK, "pyproject.toml": PROJECT}, "BL401", "for another pyproject.toml: iniconfig",
-         "uv lock"),
-        ("unhashed", {"requirements.lock": "iniconfig==2.1.0\n"}, "BL401", "iniconfig", "uv pip compile --generate-"),
-        ("offline", {"requirements.lock": NOWHERE}, "BL401", "nowhere-at-all", "uv pip compile --generate-hashes"),
-        ("unlocked", {"requirements.lock": None}, "BL402", "has no lock file", "uv lock, or: uv pip compile"),
+         f"{typed()} lock"),
+        ("unhashed", {"requirements.lock": "iniconfig==2.1.0\n"}, "BL401", "iniconfig", compiling()),
+        ("offline", {"requirements.lock": NOWHERE}, "BL401", "nowhere-at-all", compiling()),
+        ("unlocked", {"requirements.lock": None}, "BL402", "has no lock file", f"{typed()} lock, or: {compiling()}"),
     ],
 )  # fmt: skip
 def test_an_environment_that_cannot_be_built_is_told(

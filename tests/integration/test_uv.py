@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from branchline.adapters.uv import UvEnvironments
+from branchline.adapters.uv import UvEnvironments, typed
 from branchline.errors import EnvironmentBusy, EnvironmentFailed
 from branchline.ports import Environment
 from tests.locks import TINY, lock_of
@@ -78,7 +78,7 @@ def test_a_uv_lock_for_another_project_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed) as failed:
         UvEnvironments(tmp_path / "state").ensure("listings", folder, "")
     assert failed.value.cause == "uv.lock was made for another pyproject.toml: h11, iniconfig"
-    assert failed.value.next == "uv lock"
+    assert failed.value.next == f"{typed()} lock"
 
 
 def test_without_the_network_what_is_cached_is_enough(tmp_path: Path) -> None:
