@@ -29,7 +29,7 @@ from tests.waiting import wait_until
 SERVICES = ("east", "north", "south", "west")
 METRIC = 'metric = { name = "score", bounds = [0, 1], mde = 0.5, window = "1h" }'
 WANTED = 20  # of a challenger's requests, before it concludes
-A_ROUND = 4  # kills of one round of releases, at most
+A_ROUND = 7  # kills of one round of releases, at most
 
 
 @dataclass
@@ -109,7 +109,11 @@ def one_round(shell: Shell, number: int, branches: list[str], kills: int, dice: 
     def ended() -> bool:
         rows = shell.rows()
         states = {branch: rows.get(branch, {}).get("state", "") for branch in pushed}
-        return bool(rows) and set(states.values()) <= {"", "rolled back"} and all(shell.events(b) for b in pushed)
+        return (
+            bool(rows)
+            and set(states.values()) <= {"", "rolled back", "evaluation failed"}
+            and all(shell.events(b) for b in pushed)
+        )
 
     def concluding() -> bool:
         return any(row["state"] in ("won", "concluding") for row in shell.rows().values()) or ended()
@@ -147,12 +151,14 @@ def check(shell: Shell, branches: list[str], traffic: Traffic) -> None:
     shell.until_rest()
     assert shell.type("parity").code == 0
     bodies = shell.git("log", "--first-parent", "--reverse", "--format=%s%x1f%b%x1e", "main", at=shell.truth)
-    commits = [commit.strip().partition("\x1f") for commit in bodies.split("\x1e")]
+    commits, refs = [commit.strip().partition("\x1f") for commit in bodies.split("\x1e")], shell.refs().keys()
     for branch in branches:
         service, events = branch.split("--")[1], shell.events(branch)
         merged = [at for at, (_, _, body) in enumerate(commits) if body.startswith(f"Merges {branch} at ")]
         if "Recorded" in events:
             assert (events.count("Recorded"), len(merged)) == (1, 1), (branch, events)
+            version = commits[merged[0]][0].rpartition("@")[2]
+            assert {f"refs/tags/{service}@v{version}", f"refs/branchline/revisions/{service}/{version}"} <= refs, branch
         else:
             back = [at for at, (title, _, _) in enumerate(commits) if title.startswith(f"Roll {service} back to ")]
             assert "Aborted" in events, (branch, events)
