@@ -25,13 +25,14 @@ from branchline.core.lifecycle import (
     RolledBack,
     Service,
     Thawed,
+    advance,
 )
 from tests.happenings import Scenario
 
 
 def service(*candidates: Candidate, **fields: Any) -> Service:
-    """A service with an incumbent `r0`."""
-    return replace(Service("s", lines=(Line(1, ("r0",)),), candidates=candidates), **fields)
+    """A service with an incumbent `r0`, in which whoever waits for nothing has gone on."""
+    return advance(replace(Service("s", lines=(Line(1, ("r0",)),), candidates=candidates), **fields))
 
 
 def candidate(branch: str, **fields: Any) -> Candidate:
@@ -40,7 +41,7 @@ def candidate(branch: str, **fields: Any) -> Candidate:
 
 
 AFTER: tuple[Event, ...] = (RolledBack(), Cooled())
-QUEUED, PATCH, CANARY = Phase.QUEUED, Method.PATCH, Method.CANARY
+EVALUATING, QUEUED, PATCH, CANARY = Phase.EVALUATING, Phase.QUEUED, Method.PATCH, Method.CANARY
 SCENARIOS = (
     Scenario(
         "first revision, two at once",
@@ -78,6 +79,7 @@ SCENARIOS = (
         service(candidate("a"), candidate("f", method=PATCH)),
         also=(Refused("a", "foreign"), *AFTER),
         foreign=True,
+        staging=True,
     ),
     Scenario(
         "hotfix on the incumbent",
@@ -91,6 +93,7 @@ SCENARIOS = (
         opens=(Opened("f", "f1", PATCH, "a"),),
         pushes=("f",),
         also=AFTER,
+        staging=True,
     ),
     Scenario(
         "a push beside a hotfix on it",
@@ -104,7 +107,6 @@ SCENARIOS = (
         service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
         opens=(Opened("f", "f1", PATCH, "a"),),
         also=AFTER,
-        deaths=False,
     ),
     Scenario(
         "sync of a winner under a hotfix",
@@ -126,6 +128,7 @@ SCENARIOS = (
         "approval after, freeze, git refuses",
         service(candidate("a"), candidate("c", method=CANARY), approval="after"),
         also=(Frozen(), Thawed(), Refused("a"), *AFTER),
+        staging=True,
     ),
     Scenario(
         "a major beside the old one",
@@ -153,18 +156,17 @@ SCENARIOS = (
         "slots, slice and approval change",
         service(candidate("a", phase=QUEUED), candidate("c", method=CANARY, phase=QUEUED)),
         also=(Configured(2, 10), Configured(1, 30), Configured(2, 10, "after")),
+        staging=True,
     ),
 )
 SMALL = (
     Scenario(
         "two first revisions",
-        Service("s", candidates=(candidate("a", holds=None), candidate("b", holds=None, phase=Phase.EVALUATING))),
+        Service("s", candidates=(candidate("a", holds=None), candidate("b", holds=None, phase=EVALUATING))),
         also=AFTER,
     ),
     Scenario("an A/B test", service(candidate("a")), pushes=("a",), also=AFTER, staging=True),
-    Scenario(
-        "an approval", service(candidate("a", phase=Phase.EVALUATING), approval="before"), pushes=("a",), deaths=False
-    ),
+    Scenario("an approval", service(candidate("a", phase=EVALUATING), approval="before"), pushes=("a",), deaths=False),
     Scenario(
         "two A/B tests", service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED)), also=AFTER, deaths=False
     ),
@@ -174,29 +176,27 @@ SMALL = (
         also=(Ramped("a", 60), Ramped("a", 99), RolledBack()),
         deaths=False,
     ),
-    Scenario("a canary and a freeze", service(candidate("a", method=CANARY)), also=(Frozen(), Thawed(), *AFTER)),
     Scenario(
-        "a fix of a challenger", service(candidate("a", phase=QUEUED)), (Opened("f", "f1", PATCH, "a"),), deaths=False
+        "a canary and a freeze",
+        service(candidate("a", method=CANARY)),
+        pushes=("a",),
+        also=(Frozen(), Thawed(), Refused("a"), *AFTER),
+        deaths=False,
+    ),
+    Scenario("a benchmark", service(candidate("v", method=Method.BENCHMARK)), pushes=("v",), also=AFTER, deaths=False),
+    Scenario(
+        "a fix of a challenger",
+        service(candidate("a", phase=QUEUED)),
+        opens=(Opened("f", "f1", PATCH, "a"),),
+        deaths=False,
     ),
     Scenario("a foreign commit", service(candidate("a", phase=QUEUED)), also=AFTER, foreign=True),
+    Scenario("a major", service(candidate("m", line=2, holds=None, phase=EVALUATING)), also=(Retired(1), Retired(2))),
     Scenario(
-        "a major",
-        service(candidate("m", line=2, holds=None, phase=Phase.EVALUATING)),
-        also=(Retired(1), Retired(2)),
+        "the end of a line",
+        service(candidate("a"), lines=(Line(1, ("r0",)), Line(2, ("m0",)))),
+        pushes=("a",),
+        also=(Retired(1),),
+        deaths=False,
     ),
 )
-FIGURES = {  # states, and the longest way from any of them to rest: exact, so that no change goes unnoticed
-    "two first revisions": (2_032, 6),
-    "an A/B test": (9_366, 8),
-    "an approval": (377, 5),
-    "two A/B tests": (6_205, 7),
-    "two A/B tests at once": (9_244, 7),
-    "a canary and a freeze": (444, 5),
-    "a fix of a challenger": (3_706, 6),
-    "a foreign commit": (268, 5),
-    "a major": (184, 6),
-    "first revision, two at once": (8_129, 8),
-    "two A/B tests, one slot": (80_482, 9),
-    "two A/B tests, two slots": (84_130, 9),
-    "three A/B tests, two slots": (3_529_834, 9),
-}

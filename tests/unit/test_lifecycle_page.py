@@ -9,11 +9,11 @@ from inspect import getsource
 from branchline.core import service
 from branchline.core.lifecycle import ENDED, PREPARING, RESTING, SERVING, Phase
 from branchline.core.records import EVENTS
-from tests.explorer import edges_of
 from tests.fencing import HARM, Mode
+from tests.found import EDGES, FIGURES
 from tests.happenings import Scenario
 from tests.killers import KILLERS
-from tests.scenarios import FIGURES, SCENARIOS, SMALL
+from tests.scenarios import SCENARIOS
 
 Print = Callable[[str, str, str], None]
 PAGE = "docs/lifecycle.md"
@@ -42,7 +42,7 @@ def order(phase: str) -> int:
 
 def test_the_diagram_is_what_the_explorer_saw(printed: Print) -> None:
     drawn: dict[tuple[str, str], set[str]] = {}
-    for old, event, new in edges_of(SMALL):
+    for old, event, new in EDGES:
         if event.split()[0] not in EVERYWHERE and old != new:
             drawn.setdefault((old, new), set()).add(words(event))
     lines = [f'    state "{phase.value}" as {state(phase.value)}' for phase in Phase]
@@ -61,7 +61,7 @@ def test_every_phase_is_explained(printed: Print) -> None:
 
 def test_the_table_is_what_the_explorer_saw(printed: Print) -> None:
     rows: dict[tuple[str, str], set[str]] = {}
-    for old, event, new in edges_of(SMALL):
+    for old, event, new in EDGES:
         rows.setdefault((event, "the same" if old == new else new), set()).add(old)
     events = list(EVENTS)
 
