@@ -45,7 +45,7 @@ def test_at_rest_there_is_nothing_to_do() -> None:
 def test_evaluating_and_queued_run_in_staging() -> None:
     """Who approves has something to look at."""
     for phase in (Phase.EVALUATING, Phase.QUEUED):
-        assert Running("a1", STAGING, 1) in desired(service(candidate("a", phase=phase))).running
+        assert Running("a1", STAGING, 1) in desired(service(candidate("a", phase=phase), frozen=True)).running
 
 
 def test_a_challenger_is_started_before_it_is_routed() -> None:
