@@ -103,7 +103,11 @@ class ProcessLauncher:
             write(self.home / nonce / "group.json", {**described(group), "at": time.time()})
             for place in self.places(nonce, group.instances):
                 place.folder.mkdir()
-                start(group, nonce, place)
+                try:
+                    start(group, nonce, place)
+                except StartFailed as error:
+                    fail(self.home / nonce, error.cause)
+                    raise
         return self.instance(nonce, self.group(nonce))
 
     def instances(self) -> tuple[Instance, ...]:
@@ -178,15 +182,22 @@ class ProcessLauncher:
     def condition(self, nonce: str, group: Mapping[str, Any], places: list[Place]) -> tuple[str, str]:
         """The state of an incarnation, and why it is failed. What failed once stays failed."""
         home = self.home / nonce
-        alive = [bool(pids_of(place.document("state.json"))) for place in places]
+        states = [place.document("state.json") for place in places]
+        alive = [bool(pids_of(state)) for state in states]
         if (home / "stopped").exists():
             ask_to_end(places)  # whoever began to stop it may have died before it asked
             return "stopped", ""
         with suppress(FileNotFoundError):
             return "failed", (home / "failed").read_text()
+        if not all(states):
+            if self.is_locked():
+                return "starting", ""  # somebody is starting it at this moment
+            if all(place.document("state.json") for place in places):
+                return self.condition(nonce, group, places)  # somebody was
+            (home / "stopped").touch()  # who was starting it died over that: that is no failure of its own
+            ask_to_end(places)
+            return "stopped", ""
         if not all(alive):
-            if time.time() - group["at"] < 2 and not all(place.document("state.json") for place in places):
-                return "starting", ""  # somebody else is starting it at this moment
             return "failed", fail(home, ended(places[alive.index(False)], nonce))
         answers = [probe(place.socket, group["health"], nonce, group, self.probe_seconds) for place in places]
         if not any(answers):
@@ -211,6 +222,15 @@ class ProcessLauncher:
         with (self.home / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def is_locked(self) -> bool:
+        """Whether somebody holds the lock at this moment."""
+        with (self.home / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def refuse_late(self, service: str, stamp: Stamp) -> None:
         """Raise Fenced for a stamp older than the newest that was told."""
@@ -368,7 +388,7 @@ def ended(place: Place, nonce: str) -> str:
     if exit:
         return f"it ended by itself with exit {exit['exit']} after {exit['seconds']:.1f} s"
     sweep(place.document("state.json"), nonce)
-    return "its supervisor was killed" if place.document("state.json") else "it was never started"
+    return "its supervisor was killed"
 
 
 # ------------------------------------------------------------------------------------------------ readiness

@@ -217,6 +217,19 @@ def test_a_stop_that_was_cut_short_is_finished_by_whoever_looks(house: House) ->
     assert wait_until(lambda: house.now(nonce, house.opened()).pids == (), seconds=20)
 
 
+def test_a_start_that_was_cut_short_is_no_failure(house: House) -> None:
+    """F57: whoever started it was killed over that; while somebody may still be at it, it is starting."""
+    nonce = house.launch("well")
+    assert house.becomes(nonce, "ready")
+    (house.state / "instances" / nonce / "0" / "state.json").rename(house.state / "kept")
+    with house.launcher.locked():
+        assert house.now(nonce, house.opened()).state == "starting"
+    assert house.now(nonce, house.opened()).state == "stopped"
+    (house.state / "kept").rename(house.state / "instances" / nonce / "0" / "state.json")
+    assert wait_until(lambda: house.now(nonce, house.opened()).pids == (), seconds=20)
+    assert house.launch("well") != nonce
+
+
 def test_secrets_of_the_environment_lie_in_no_file(house: House) -> None:
     """M21."""
     house.launch("well", env={"PATH": "/usr/bin:/bin", "PASSWORD": "hunter2"})
