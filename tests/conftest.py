@@ -84,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
         "GIT_TERMINAL_PROMPT": "0",
         "XDG_RUNTIME_DIR": str(home / "run"),
+        "UV_SYSTEM_CERTS": "1",
         "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(ROOT / ".cache" / "uv")),
     }
 

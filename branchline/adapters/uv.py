@@ -60,7 +60,8 @@ class UvEnvironments:
         self.uv = uv or program()
         self.offline, self.wait, self.seconds = offline, wait, seconds
         inherited = os.environ if environ is None else environ
-        self.environ = {name: value for name, value in inherited.items() if name not in NOT_OURS}
+        # The machine's certificates are trusted, as git and pip do it: companies have their own.
+        self.environ = {"UV_SYSTEM_CERTS": "1"} | {k: value for k, value in inherited.items() if k not in NOT_OURS}
         self.environ |= {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
 
     def ensure(self, service: str, folder: Path, python: str) -> Environment:
