@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -356,6 +358,18 @@ class Shell(RealGit):
         with contextlib.suppress(OSError):
             return self.client.pid()
         return 0
+
+    def kill(self) -> None:
+        """Kill the daemon (-9), which has to be there."""
+        self.until("a daemon listens", lambda: self.pid)
+        pid = self.pid
+        assert pid > 1, "0 would be this very process group"
+        handle = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], PATIENCE)
+        finally:
+            os.close(handle)
 
     def running(self, service: str) -> list[tuple[str, str, str, tuple[int, ...]]]:
         """Incarnation, version, perimeter and processes of every instance of a service that runs, sorted."""

@@ -6,9 +6,7 @@ Each test has a service of its own in one repository, so that they run in any or
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -256,7 +254,7 @@ def test_a_rollback_needs_no_daemon_and_git_follows(shell: Shell) -> None:
     shell.until_live("dead", second)
     assert shell.history("dead")[-1]["event"] in ("Recorded", "Cooled")
     shell.until("the one before is gone", lambda: shell.history("dead")[-1]["event"] == "Cooled")
-    os.kill(shell.pid, signal.SIGKILL)
+    shell.kill()
     told = shell.refused("rollback", "dead", "--yes", ok=69)  # the one before does not run any more
     assert told["code"] == "BL503"
     shell.type("up")
@@ -268,7 +266,7 @@ def test_a_rollback_needs_no_daemon_and_git_follows(shell: Shell) -> None:
     shell.until_state("experiment--dead--warm", "canary")
     shell.ask_until_answered("dead", "1.2.0")
     shell.until_live("dead", third)
-    os.kill(shell.pid, signal.SIGKILL)
+    shell.kill()
     done = shell.type("rollback", "dead", "--yes", "--because", "it is red")
     assert "the daemon does not answer" in done.err
     assert shell.call("/dead/").revision == "dead@1.1.0"

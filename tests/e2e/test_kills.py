@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import random
-import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -137,13 +136,13 @@ def kill(shell: Shell) -> None:
     rows = shell.rows()
     before = {name: rows[f"{name}@incumbent"]["version"] for name in SERVICES if f"{name}@incumbent" in rows}
     pids = {name: shell.instances_of(name, version) for name, version in before.items()}
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(shell.pid, signal.SIGKILL)
-    shell.type("up")
+    shell.kill()
+    pid = shell.ask("up")["pid"]
     rows = shell.rows()
     for name, version in before.items():
         if rows[f"{name}@incumbent"]["version"] == version:
             assert set(pids[name]) <= set(shell.instances_of(name, version)), name
+    assert shell.pid == pid, shell.told()  # it lives until it is killed
 
 
 def check(shell: Shell, branches: list[str], traffic: Traffic) -> None:
@@ -161,7 +160,7 @@ def check(shell: Shell, branches: list[str], traffic: Traffic) -> None:
             assert {f"refs/tags/{service}@v{version}", f"refs/branchline/revisions/{service}/{version}"} <= refs, branch
         else:
             back = [at for at, (title, _, _) in enumerate(commits) if title.startswith(f"Roll {service} back to ")]
-            assert "Aborted" in events, (branch, events)
+            assert "Aborted" in events, [entry["detail"] for entry in shell.history(service)]
             assert len(merged) <= 1, branch
             assert not merged or any(at > merged[0] for at in back), branch
         assert (branch in shell.heads()) == ("Aborted" in events), (branch, events)
