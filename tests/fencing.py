@@ -56,6 +56,9 @@ HARM = {  # how many late steps of all that were tried do harm
 }
 
 
+EVENTS: tuple[Event, ...] = (Won("a"), Lost("a"), Aborted("a"), Withdrew("a"), RolledBack(), Cooled())
+
+
 @dataclass(frozen=True)
 class Controller:
     """One controller: its epoch (0: not there yet), what it read last, and the steps it still means to do."""
@@ -131,16 +134,14 @@ def acting(state: State, mode: Mode) -> Iterator[tuple[State, bool]]:
             yield with_controller(state, number, Controller(it.epoch)), False  # it died before the step
 
 
-def happening(state: State, mode: Mode) -> Iterator[State]:
+def happening(state: State, mode: Mode, events: tuple[Event, ...]) -> Iterator[State]:
     """A takeover, or an event that somebody records."""
     first, second = state.controllers
     if not second.epoch:
         taken = with_controller(state, 1, Controller(2))
         yield told(taken, stamp(mode, state.service.generation, 2)) if mode is Mode.TOLD_TWICE else taken
-    events: list[Event] = [Won("a"), Lost("a"), Aborted("a"), Withdrew("a"), RolledBack(), Cooled()]
-    if "a1" in dict(state.world.trunks).values():
-        events.append(Recorded("a"))
-    for event in events:
+    recorded = (Recorded("a"),) if "a1" in dict(state.world.trunks).values() else ()
+    for event in (*events, *recorded):
         try:
             after = replace(state, service=move(state.service, event))
         except IllegalMove:
@@ -149,7 +150,7 @@ def happening(state: State, mode: Mode) -> Iterator[State]:
         yield told(after, pair) if mode in (Mode.TOLD, Mode.TOLD_TWICE) else after
 
 
-def fence(mode: Mode, enough: int = 0) -> tuple[int, int]:
+def fence(mode: Mode, enough: int = 0, events: tuple[Event, ...] = EVENTS) -> tuple[int, int]:
     """Try everything in one mode, or until there was `enough` harm: the number of states, and of harmful late steps."""
     start = service(candidate("a", phase=Phase.TESTING), generation=1)
     wanted = desired(start)
@@ -158,7 +159,7 @@ def fence(mode: Mode, enough: int = 0) -> tuple[int, int]:
     todo, seen, harm = [first], {first}, 0
     while todo and not (enough and harm >= enough):
         state = todo.pop()
-        for after, bad in (*acting(state, mode), *((then, False) for then in happening(state, mode))):
+        for after, bad in (*acting(state, mode), *((then, False) for then in happening(state, mode, events))):
             harm += bad
             if after not in seen:
                 seen.add(after)

@@ -111,7 +111,7 @@ KILLERS = (
         waiting,
         "if behind(service, candidate):",
         "if False:",
-        "two A/B tests",
+        "a rollback under a test",
         "concluding against what it was not compared with",
     ),
     Killer(
@@ -168,7 +168,7 @@ KILLERS = (
         lifecycle,
         'approved=candidate.approved and service.approval != "after"',
         "approved=candidate.approved",
-        "approval after, freeze, git refuses",
+        "an approval too early",
         "concluded without approval",
     ),
     Killer(
@@ -200,7 +200,7 @@ KILLERS = (
         lifecycle,
         "case RolledBack() if len(line.history) > 1 and not concluding(service, line.major):",
         "case RolledBack() if len(line.history) > 1:",
-        "two A/B tests",
+        "a rollback under a test",
         "concluding against what it was not compared with",
     ),
     Killer(
@@ -232,7 +232,7 @@ KILLERS = (
         world,
         "(Phase.EVALUATING, Phase.QUEUED)",
         "(Phase.EVALUATING,)",
-        "two A/B tests, one slot",
+        "an approval",
         "staging does not run for who looks at it, or runs for nobody",
     ),
     Killer(

@@ -166,14 +166,24 @@ SMALL = (
         also=AFTER,
     ),
     Scenario("an A/B test", service(candidate("a")), pushes=("a",), also=AFTER, staging=True),
-    Scenario("an approval", service(candidate("a", phase=EVALUATING), approval="before"), pushes=("a",), deaths=False),
     Scenario(
-        "two A/B tests", service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED)), also=AFTER, deaths=False
+        "an approval too early",
+        service(candidate("a", phase=QUEUED), approval="after", frozen=True),
+        also=(Thawed(),),
+        deaths=False,
     ),
+    Scenario(
+        "a rollback under a test",
+        service(candidate("a", phase=QUEUED), lines=(Line(1, ("q0", "r0")),)),
+        also=(RolledBack(),),
+        deaths=False,
+    ),
+    Scenario("an approval", service(candidate("a", phase=EVALUATING), approval="before"), pushes=("a",), deaths=False),
+    Scenario("two A/B tests", service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED)), deaths=False),
     Scenario(
         "two A/B tests at once",
         service(candidate("a", phase=QUEUED), candidate("b", phase=QUEUED), slots=2),
-        also=(Ramped("a", 60), Ramped("a", 99), RolledBack()),
+        also=(Ramped("a", 60), Ramped("a", 99)),
         deaths=False,
     ),
     Scenario(

@@ -49,7 +49,7 @@ class Walker:
         opens = (
             Opened("f", "f1", PATCH, rng.choice("ab")),
             Opened("g", "g1", PATCH),
-            Opened("d", "d1"),
+            Opened("d", "d1", outdated=True),
             Opened("e", "e1", PATCH, "a", synced=True),
             Opened("n", "n1", line=2),
         )

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from branchline.core.lifecycle import Candidate, Event, Line, Method, Opened, Service
@@ -21,6 +21,7 @@ SERVICES = st.builds(
 )
 
 
+@settings(max_examples=25)
 @given(SERVICES)
 def test_a_service_survives(service: Service) -> None:
     assert from_json(json.loads(json.dumps(to_json(service)))) == service
