@@ -138,10 +138,11 @@ def kill(shell: Shell) -> None:
     pids = {name: shell.instances_of(name, version) for name, version in before.items()}
     shell.kill()
     pid = shell.ask("up")["pid"]
-    rows = shell.rows()
+    after = {name: shell.instances_of(name, version) for name, version in before.items()}
+    rows = shell.rows()  # read last: who is still the incumbent now was so when its processes were looked at
     for name, version in before.items():
-        if rows[f"{name}@incumbent"]["version"] == version:
-            assert set(pids[name]) <= set(shell.instances_of(name, version)), name
+        if rows.get(f"{name}@incumbent", {}).get("version") == version:
+            assert set(pids[name]) <= set(after[name]), name
     assert shell.pid == pid, shell.told()  # it lives until it is killed
 
 
