@@ -53,7 +53,7 @@ def test_kill_9_while_writing_leaves_only_whole_artifacts_I13_M10(store: Path, t
         writer.wait()
         thread.join()
         writer.stdout.close()
-        told |= {int(line.split()[0]): line.split()[1] for line in lines}
+        told |= {int(line.split()[0]): line.split()[1] for line in lines if line.endswith("\n")}
         number = max(told) + 1
     artifacts = FolderArtifacts(store)
     for number, artifact in told.items():
