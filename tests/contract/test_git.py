@@ -280,7 +280,7 @@ def test_of_equal_trees_the_newest_trailer_decides(world: World) -> None:
 
 
 def test_what_a_forge_merged_is_recorded(world: World) -> None:
-    """F31, F37: squashed, its branch deleted, no trailer; by its tree."""
+    """1.34, F31, F37: squashed, its branch deleted, no trailer; by its tree. Its release gets its tag all the same."""
     one = first(world)
     two = world.write(BRANCH, {"housing/model.py": "two\n"}, start=one)
     world.repository.fetch()
@@ -288,6 +288,7 @@ def test_what_a_forge_merged_is_recorded(world: World) -> None:
     world.remove(BRANCH)
     squashed = world.write("main", {"housing/model.py": "two\n"}, message="Two (#7)")
     assert world.writer.conclude(change(two, "1.1.0", 5, seen=one)) == squashed == world.tip("main")
+    assert world.kept()["refs/tags/housing@v1.1.0"] == two
     assert world.repository.shows("main", "housing", CLOSURE, [one, two]) == two
 
 
