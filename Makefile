@@ -10,6 +10,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PYTEST := $(BIN)/python -m pytest -q --no-header
+# Where a test belongs says CONTRIBUTING.md. What covers core and engine, or has slow tests: all but e2e and soak.
+PARTS := $(addprefix tests/,unit properties stories contract integration)
 # A `python3` on the path may be a shim for nothing, or lack venv: only one that really runs will do.
 FITS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3 python
@@ -35,16 +37,17 @@ $(READY): requirements.lock pyproject.toml
 demo: setup ## the whole story on real parts, in minutes; KEEP=1 leaves it running
 	@$(BIN)/branchline demo $(if $(KEEP),--keep)
 
-test: setup lint unit ## everything that must hold: lint, unit, then contract, integration, e2e
-	@echo '— core and engine, every branch: unit, contract, integration'
-	@$(PYTEST) -n auto -m 'not slow' tests/unit tests/contract tests/integration \
-	  --cov --cov-report= --no-cov-on-fail
+test: setup lint unit ## everything that must hold: lint, unit, then all other tests
+	@echo '— core and engine, every branch: unit, properties, stories, contract, integration'
+	@$(PYTEST) -n auto -m 'not slow' $(PARTS) --cov --cov-report= --no-cov-on-fail
 	@$(BIN)/coverage report --include='branchline/core/*,branchline/engine/*' --fail-under=100
 	@echo '— every scenario, every kill, every command'
-	@$(PYTEST) -n auto -m slow tests/unit tests/contract tests/integration
+	@$(PYTEST) -n auto -m slow $(PARTS)
 	@$(PYTEST) -n auto tests/e2e
 
-check: setup lint unit ## lint and unit tests, in seconds
+check: setup lint unit ## lint, unit tests, properties and stories, in seconds
+	@echo '— properties and stories'
+	@$(PYTEST) -n auto -m 'not slow' tests/properties tests/stories
 
 fix: setup ## repair and format what ruff can
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .

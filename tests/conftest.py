@@ -16,7 +16,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import settings
 
 from tests.waiting import wait_until
 
@@ -58,9 +57,6 @@ GIT_CONFIG = """\
     auto = false
 """
 HOME = pytest.StashKey[Path]()
-
-settings.register_profile("branchline", derandomize=True, deadline=None, print_blob=True)
-settings.load_profile("branchline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

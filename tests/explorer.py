@@ -5,7 +5,7 @@ process dying, a push or a foreign commit that nobody has told us of. A controll
 same as planning again, so it is in every run; stale controllers are in `tests.fencing`.
 
 Rules that make it fast, and where each is checked:
-- what no rule of the law reads is projected away (`tests/unit/test_explore_small.py` walks with and without);
+- what no rule of the law reads is projected away (`tests/properties/test_explore_small.py` walks with and without);
 - services, and worlds in two parts (the branches; all the rest), are numbered; what depends on a part or on what is
   wanted is worked out once: of the steps only deletions look at the branches (checked wherever a branch must go);
 - staging groups, for which nothing waits and which wait for nothing, are left out of the larger scenarios;

@@ -1,1 +1,1 @@
-"""This folder tests what is pure: no disk, no network, no clock; all of it in under three seconds."""
+"""This folder tests one thing at a time, without disk, network or clock; all of it in under three seconds."""

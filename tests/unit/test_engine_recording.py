@@ -12,12 +12,12 @@ import pytest
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.engine.recording import Recorder
-from branchline.errors import DiskFull, Fenced, IllegalMove, Stale
+from branchline.errors import DiskFull, IllegalMove, Stale
 from branchline.ports import Stamp
 from tests.fakes.clock import FakeClock
-from tests.fakes.launcher import FakeLauncher
 from tests.fakes.ledger import FakeLedger
-from tests.world import ALEX, SAM, World
+
+ALEX = "experiment--housing--alex"
 
 
 class Told:
@@ -52,21 +52,6 @@ def test_taking_over_tells_everybody_too_I21() -> None:
     told = Told(ledger)
     assert recorder(ledger, told).epoch == 2
     assert told.stamps == [("housing", Stamp(1, 2), 1)]
-
-
-def test_a_late_step_is_refused_by_who_was_told_and_done_by_who_was_not_I21(world: World) -> None:
-    """Killer: a resource that is left out still does what was planned before the abort."""
-    world.released()
-    world.testing()
-    planned = world.controller.recorder.stamp(world.service())
-    nonce = world.launcher.running()[-1].nonce
-    deaf = FakeLauncher()
-    deaf.known, deaf.marks = dict(world.launcher.known), dict(world.launcher.marks)
-    world.ask("abort", SAM)
-    with pytest.raises(Fenced):
-        world.launcher.stop(nonce, planned)
-    deaf.stop(nonce, planned)
-    assert deaf.stopped == [nonce]
 
 
 def test_what_the_law_refuses_is_neither_recorded_nor_told() -> None:

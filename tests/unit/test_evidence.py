@@ -10,8 +10,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from branchline.core.boundary import (
     critical_z,
@@ -282,64 +280,6 @@ def test_a_relative_effect_is_frozen_by_the_incumbents_mean() -> None:
 def test_rounding_is_no_variance() -> None:
     """A constant value that floats cannot hold leaves a spread that is none."""
     assert Sums.of([0.1] * 1000).spread == 0
-
-
-EFFECTS = st.floats(0.01, 10)
-ESTIMATES = st.floats(-20, 20)
-VARIANCES = st.floats(1e-4, 100)
-
-
-@given(ESTIMATES, VARIANCES, EFFECTS)
-def test_the_interval_contains_the_estimate_and_agrees_with_the_decision(d: float, v: float, effect: float) -> None:
-    seen = decision(d, v, Plan(mde=effect))
-    assert seen.low is not None
-    assert seen.high is not None
-    assert seen.low < d < seen.high
-    rounding = 1e-9 * (1 + abs(d))
-    if seen.e_for >= 40:
-        assert seen.low > -rounding
-    elif seen.e_against >= 40:
-        assert seen.high < rounding
-    else:
-        assert seen.low < rounding
-        assert seen.high > -rounding
-    assert (seen.answer is Answer.HARMFUL) == (seen.log_against >= math.log(40))
-    assert (seen.answer is Answer.PROMOTE) == (seen.log_for >= math.log(40))
-
-
-@given(ESTIMATES, VARIANCES, EFFECTS)
-def test_directions_and_arms_are_mirror_images(d: float, v: float, effect: float) -> None:
-    higher, lower = decision(d, v, Plan("higher", effect)), decision(-d, v, Plan("lower", effect))
-    assert (higher.answer, higher.log_for, higher.log_against) == (lower.answer, lower.log_for, lower.log_against)
-    other = decision(-d, v, Plan("higher", effect))
-    assert (other.log_for, other.log_against) == (higher.log_against, higher.log_for)
-
-
-@given(ESTIMATES, VARIANCES, EFFECTS, st.sampled_from([0.001, 0.5, 3.0, 1000.0]))
-def test_the_unit_of_measurement_is_nothing(d: float, v: float, effect: float, scale: float) -> None:
-    one = decision(d, v, Plan(mde=effect))
-    two = decision(d * scale, v * scale * scale, Plan(mde=effect * scale))
-    for name in ("log_for", "log_against", "log_ratio", "progress"):
-        assert getattr(one, name) == pytest.approx(getattr(two, name), rel=1e-9, abs=1e-9)
-
-
-@given(ESTIMATES, st.floats(0, 5), VARIANCES, EFFECTS)
-def test_better_data_is_never_worse_evidence(d: float, gain: float, v: float, effect: float) -> None:
-    rank = {Answer.HARMFUL: 0, Answer.FUTILE: 1, Answer.CONTINUE: 2, Answer.PROMOTE: 3}
-    worse, better = decision(d, v, Plan(mde=effect)), decision(d + gain, v, Plan(mde=effect))
-    assert better.log_for >= worse.log_for
-    assert better.log_against <= worse.log_against
-    assert rank[better.answer] >= rank[worse.answer]
-
-
-@settings(max_examples=25)
-@given(st.lists(st.integers(-50, 50), min_size=2), st.lists(st.integers(-50, 50), min_size=2))
-def test_sums_are_the_mean_and_the_variance(control: list[int], challenger: list[int]) -> None:
-    arms = [Sums.of(control), Sums.of(challenger)]
-    for arm, values in zip(arms, (control, challenger), strict=True):
-        assert arm.mean == pytest.approx(math.fsum(values) / len(values))
-        spread = math.fsum((value - arm.mean) ** 2 for value in values)
-        assert arm.spread == pytest.approx(spread, abs=1e-6)
 
 
 def test_the_evidence_mixes_the_ratio_and_the_mixture() -> None:

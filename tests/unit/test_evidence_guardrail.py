@@ -6,8 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from branchline.core.guardrail import FROM_THE_START, RATIOS, Guard, GuardAnswer, Guardrail
 from branchline.core.ratio_check import is_crossed, is_mismatch, log_mismatch, mismatch, mismatch_over
@@ -145,37 +143,6 @@ def test_a_bucket_that_cannot_be_is_refused(wrong: MINUTE) -> None:
 def test_a_guardrail_that_means_nothing_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must|at least"):
         replace(Guardrail(), **wrong)  # type: ignore[arg-type]
-
-
-@given(
-    st.floats(0.001, 0.3),
-    st.floats(0.01, 0.99),
-    st.sampled_from([0.5, 1.0, 2.0]),
-    st.sampled_from([None, 0.0005, 0.01]),
-)
-def test_a_tolerated_challenger_expects_no_evidence(
-    rate: float, share: float, tolerated: float, limit: float | None
-) -> None:
-    """Exact, not only for rare requests: over one request the expectation of the evidence is at most 1."""
-    start = Guard(Guardrail(tolerated=tolerated, limit=limit))
-    own = limit if limit is not None else min(rate * tolerated, 1.0)
-    cases = [
-        (share * own, (0, 0, 1, 1)),
-        (share * (1 - own), (0, 0, 1, 0)),
-        ((1 - share) * rate, (1, 1, 0, 0)),
-        ((1 - share) * (1 - rate), (1, 0, 0, 0)),
-    ]
-    expected = sum(chance * start.update(*counts, share=share).evidence for chance, counts in cases)
-    assert expected <= 1 + 1e-12
-
-
-@given(st.integers(1, 500), st.integers(1, 500), st.data())
-def test_more_bad_requests_are_more_evidence(control: int, challenger: int, data: st.DataObject) -> None:
-    control_bad = data.draw(st.integers(0, control))
-    bad = data.draw(st.integers(0, challenger - 1))
-    fewer, more = (Guard().update(control, control_bad, challenger, count) for count in (bad, bad + 1))
-    assert more.evidence >= fewer.evidence
-    assert more.evidence_good <= fewer.evidence_good
 
 
 def test_a_right_split_is_no_mismatch() -> None:

@@ -15,8 +15,9 @@ import pytest
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.engine.controlling import done_offline
-from branchline.errors import LedgerBusy
+from branchline.errors import Fenced, LedgerBusy
 from branchline.ports import Served
+from tests.fakes.launcher import FakeLauncher
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
 # ── killed at every boundary ───────────────────────────────────────────────────────────────────────────────────────
@@ -105,6 +106,21 @@ def test_a_settled_controller_does_nothing_I23(world: World) -> None:
     world.round()  # offers again what is offered already
     assert not world.round()
     assert world.effects == effects
+
+
+def test_a_late_step_is_refused_by_who_was_told_and_done_by_who_was_not_I21(world: World) -> None:
+    """Killer: a resource that is left out still does what was planned before the abort."""
+    world.released()
+    world.testing()
+    planned = world.controller.recorder.stamp(world.service())
+    nonce = world.launcher.running()[-1].nonce
+    deaf = FakeLauncher()
+    deaf.known, deaf.marks = dict(world.launcher.known), dict(world.launcher.marks)
+    world.ask("abort", SAM)
+    with pytest.raises(Fenced):
+        world.launcher.stop(nonce, planned)
+    deaf.stop(nonce, planned)
+    assert deaf.stopped == [nonce]
 
 
 # ── without the daemon ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,1 @@
+"""This folder plays stories: one whole controller over fakes and a state folder, until it has settled."""
