@@ -119,6 +119,9 @@ def check_event(before: Service, event: Event, after: Service) -> None:
         need(new <= max(old, after.slots), "more under test than slots")
     if isinstance(event, Breached):
         need(serving_lines(before) <= serving_lines(after), "a guardrail left nothing that serves")
+    if isinstance(event, Opened) and event.outdated:
+        now, incumbent = after.on(event.branch), after.line(event.line).incumbent
+        need(incumbent is None or now.holds != incumbent, "taken for made from what serves")
     known = {each.branch: each for each in before.candidates}
     for now in after.candidates:
         if now.branch in known and not isinstance(event, Opened):

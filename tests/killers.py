@@ -115,6 +115,14 @@ KILLERS = (
         "concluding against what it was not compared with",
     ),
     Killer(
+        "a branch made from what has gone begins behind",
+        lifecycle,
+        "(event.base is None and not event.outdated)",
+        "event.base is None",
+        "a branch made from an incumbent that has gone",
+        "taken for made from what serves",
+    ),
+    Killer(
         "an arm changes hands one at a time",
         waiting,
         "in_a_slice or candidate.phase in (Phase.CANARY, Phase.CONCLUDING)",

@@ -75,6 +75,14 @@ SCENARIOS = (
     ),
     Scenario("a branch opened again", service(candidate("a")), opens=(Opened("a", "a3"),), also=AFTER, staging=True),
     Scenario(
+        "a branch made from an incumbent that has gone",
+        service(lines=(Line(1, ("q0", "r0")),)),
+        opens=(Opened("d", "d1", outdated=True),),
+        pushes=("d",),
+        also=AFTER,
+        staging=True,
+    ),
+    Scenario(
         "a foreign commit on the trunk",
         service(candidate("a"), candidate("f", method=PATCH)),
         also=(Refused("a", "foreign"), *AFTER),
