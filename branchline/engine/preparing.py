@@ -146,6 +146,7 @@ def group_of(ports: Ports, revision: Revision, prepared: Prepared, perimeter: st
         "BRANCHLINE_SERVICE_SPEC": str(home / "serving.json"),
         "BRANCHLINE_REVISION": revision.name,
         "BRANCHLINE_PERIMETER": perimeter,
+        "BRANCHLINE_GATEWAY": ports.router.address(spec.name).removesuffix(f"/{spec.name}/"),
         **{f"BRANCHLINE_RESULT_{step.upper().replace('-', '_')}": path for step, path in results.items()},
     }
     if serving.predict:
