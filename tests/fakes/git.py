@@ -328,11 +328,11 @@ class FakeGit:
         return {path for path in closure if commit and self.tree(commit, [path])}
 
     def _line(self, tip: str) -> list[str]:
-        """A commit and all that it comes from, newest first."""
+        """A commit and all that it comes from, newest first: nobody before its children."""
         self._commit(tip)
-        found, todo = [], [tip]
+        found, todo, ages = [], [tip], {oid: age for age, oid in enumerate(self.commits)}
         while todo:
-            todo.sort(key=lambda oid: (self.commits[oid].at, list(self.commits).index(oid)))
+            todo.sort(key=lambda oid: ages[oid])
             oid = todo.pop()
             if oid not in found:
                 found.append(oid)
