@@ -169,10 +169,11 @@ def history(session: Session, service: str, limit: int, before: int) -> None:
 def history_cells(entry: Document, now: float) -> tuple[str, ...]:
     """One line of the audit."""
     detail = {k: v for k, v in entry["detail"].items() if k not in ("type", "branch") and v not in ("", None, 0, False)}
+    left = "".join(f"  {branch} is now behind" for branch in detail.pop("left_behind", ()))
     reason = str(detail.pop("reason", "") or entry["because"]).splitlines() or [""]
     rest = " ".join(f"{k}={str(v)[:12]}" for k, v in detail.items())
     subject = str(entry["detail"].get("branch") or "")
-    words = "  ".join(each for each in (subject, rest, reason[0][:100]) if each)
+    words = "  ".join(each for each in (subject, rest, reason[0][:100]) if each) + left
     return (f"{entry['number']}", show.when(entry["at"], now), entry["service"], entry["event"], words, entry["actor"])
 
 

@@ -31,8 +31,8 @@ class Opened(BranchEvent):
     method: Method = Method.AB_TEST
     base: str | None = None  # the branch of the challenger to fix; None: the trunk
     line: int = 1
-    synced: bool = False  # its code contains what that challenger holds now
-    outdated: bool = False  # its code was made from something else than the incumbent: it begins behind
+    synced: bool = False  # its code contains the judged commit of that challenger
+    outdated: bool = False  # its code was made from something else than the incumbent: it begins (or stays) behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Pushed(BranchEvent):
 
     tip: str
     synced: bool = False
+    outdated: bool = False  # a fix of a challenger contains that one, but no more of the incumbent than it does
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def opened(service: Service, event: Opened) -> Service:
             raise illegal(service, event, "only a patch can take over an arm, and only while that arm is under test")
         fresh = replace(fresh, line=arm.line, holds=arm.holds)
     if event.synced or (event.base is None and not event.outdated):
-        fresh = caught_up(service, fresh)
+        fresh = caught_up(service, fresh, event.outdated)
     others = (each for each in service.candidates if each.branch != event.branch)
     return replace(service, candidates=(*others, fresh))
 
@@ -219,7 +219,7 @@ def pushed(service: Service, candidate: Candidate, event: Pushed) -> Candidate:
         if not event.synced:  # its line has ended, and the code is still that line's
             return enter(judging(candidate, event.tip), P.SUPERSEDED)
         candidate = replace(candidate, line=newest)
-    return judging(caught_up(service, candidate) if event.synced else candidate, event.tip)
+    return judging(caught_up(service, candidate, event.outdated) if event.synced else candidate, event.tip)
 
 
 # Arms changing hands
@@ -288,10 +288,12 @@ def advance(service: Service) -> Service:
     for each in service.candidates:
         if each.phase in WAITING and not waits_for(service, each):
             if each.phase is P.WON or is_first(service, each):
-                to = P.CONCLUDING
+                gone_on = enter(each, P.CONCLUDING)
+            elif each.method is Method.AB_TEST:  # its part of the error rate stays what it was when it was first seated
+                gone_on = replace(enter(each, P.TESTING), seated=each.seated or service.slots)
             else:
-                to = P.TESTING if each.method is Method.AB_TEST else P.CANARY
-            return advance(service.with_candidate(enter(each, to)))
+                gone_on = enter(each, P.CANARY)
+            return advance(service.with_candidate(gone_on))
     return service
 
 
@@ -305,13 +307,16 @@ def enter(candidate: Candidate, phase: Phase) -> Candidate:
 
 def judging(candidate: Candidate, tip: str) -> Candidate:
     """A new commit is a new candidate: nothing that was said of the old one counts; its age stays."""
-    return replace(enter(candidate, P.BUILDING), revision=tip, tip=tip, approved=False, segment=0)
+    return replace(enter(candidate, P.BUILDING), seated=0, revision=tip, tip=tip, approved=False, segment=0)
 
 
-def caught_up(service: Service, candidate: Candidate) -> Candidate:
-    """The candidate, holding what it would replace."""
-    onto = None if candidate.base is None else service.on(candidate.base).revision
-    return replace(candidate, holds=service.line(candidate.line).incumbent, onto=onto)
+def caught_up(service: Service, candidate: Candidate, outdated: bool = False) -> Candidate:
+    """The candidate, holding what it would replace; an outdated fix holds no more of the trunk than its challenger."""
+    incumbent = service.line(candidate.line).incumbent
+    if candidate.base is None:
+        return replace(candidate, holds=incumbent, onto=None)
+    arm = service.on(candidate.base)
+    return replace(candidate, holds=arm.holds if outdated else incumbent, onto=arm.revision)
 
 
 def in_traffic(service: Service, branch: str) -> bool:

@@ -68,6 +68,7 @@ class Candidate:
     share: int = 50  # per cent of its line's traffic while it is under test
     segment: int = 0  # grows whenever either side of the comparison changes
     approved: bool = False
+    seated: int = 0  # the slots there were when it got one: into so many parts the error rate was divided
     trouble: str = ""  # why git refused, while it concludes: "remote", "permission", "foreign", ...
 
     @property

@@ -37,9 +37,15 @@ def waits_for(service: Service, candidate: Candidate) -> str:
 
 def behind(service: Service, candidate: Candidate) -> bool:
     """Whether what it would replace is no longer what it was made from."""
+    made_from = candidate.holds if candidate.base is None else candidate.onto
+    return made_from != replaced(service, candidate)
+
+
+def replaced(service: Service, candidate: Candidate) -> str | None:
+    """The revision whose arm it wants and with which it is compared: the incumbent, or that of its challenger."""
     if candidate.base is None:
-        return candidate.holds != service.line(candidate.line).incumbent
-    return candidate.onto != service.on(candidate.base).revision
+        return service.line(candidate.line).incumbent
+    return service.on(candidate.base).revision
 
 
 def is_first(service: Service, candidate: Candidate) -> bool:

@@ -18,6 +18,7 @@ from branchline.core.events import Event
 from branchline.core.revision import Revision
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.world import Absorb, Delete, Route, Start, Step, Stop, World, Write, desired, plan
+from branchline.engine.comparing import lacks
 from branchline.engine.observing import Observer
 from branchline.engine.recording import Recorder
 from branchline.errors import NothingToDo, UnknownReference, UnknownService, UsageError
@@ -26,13 +27,17 @@ from branchline.ports import Ports
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of a request: the event, the steps it leads to as (kind, text), and whether it was recorded."""
+    """What came of a request: the event, the steps it leads to as (kind, text), and whether it was recorded.
+
+    `loses` are the commits that a `keep` throws away: what came to the trunk meanwhile and is in no tree afterwards.
+    """
 
     service: str
     event: str
     steps: tuple[tuple[str, str], ...]
     recorded: bool
     generation: int
+    loses: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -52,10 +57,11 @@ class Desk:
         service, candidate = self.find(reference)
         event = MEANINGS[command](service, candidate, {**args, "because": because})
         before, after = self.recorder.preview(service.name, event)
-        steps = self.steps(before, after)
+        steps, kept = self.steps(before, after), isinstance(event, law.Kept) and candidate
+        loses = lacks(self.ports, self.observer, before, kept) if kept else ()
         if not dry_run:
             after = self.recorder.record(service.name, event, actor=actor, because=because)
-        return Asked(service.name, type(event).__name__, steps, not dry_run, after.generation)
+        return Asked(service.name, type(event).__name__, steps, not dry_run, after.generation, loses)
 
     def find(self, reference: str) -> tuple[Service, Candidate | None]:
         """The service and, where one is meant, the candidate that a reference names."""

@@ -16,6 +16,7 @@ from branchline.core.ratio_check import mismatch_over
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Guardrails, Metric, Spec
 from branchline.core.verdict import Cause, Side, Verdict, decide, decide_canary, invalidity
+from branchline.core.waiting import replaced
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
@@ -155,11 +156,12 @@ class Judge:
     def measurement(self, service: Service, candidate: Candidate, shown: Shown) -> tuple[Spec, Measurement]:
         """What was seen of a candidate in its segment; begun anew when either side of the comparison has changed."""
         spec = governed_spec(self.ports, service.name, candidate.revision, self.observer.refs.get(service.default, ""))
-        control = control_of(service, candidate)
-        identity = (candidate.revision, candidate.segment, control, shown.experiment, service.slots)
+        control = replaced(service, candidate) or ""
+        identity = (candidate.revision, candidate.segment, control, shown.experiment, candidate.seated)
         known = self.measurements.get((service.name, candidate.branch))
         if known is None or known[0] != identity:
-            found = Measurement(control, candidate.revision, plan_of(spec, service.slots), spec.metric, spec.guardrails)
+            plan = plan_of(spec, candidate.seated)
+            found = Measurement(control, candidate.revision, plan, spec.metric, spec.guardrails)
             known = self.measurements[service.name, candidate.branch] = (identity, found)
         shares = shares_now(shown)
         if control in shares and candidate.revision in shares:
@@ -246,21 +248,15 @@ def event_of(candidate: Candidate, verdict: Verdict) -> law.BranchEvent | None:
     return None
 
 
-def control_of(service: Service, candidate: Candidate) -> str:
-    """Whom a candidate is compared with: the line's incumbent, or the holder of the arm that a fix wants."""
-    if candidate.base is not None:
-        return service.on(candidate.base).revision
-    return service.line(candidate.line).incumbent or ""
+def plan_of(spec: Spec, seated: int) -> Plan | None:
+    """The plan of the test: the declared metric, and its part of the error rate among the slots of when it was seated.
 
-
-def plan_of(spec: Spec, slots: int) -> Plan | None:
-    """The plan of the test: the declared metric, its error rate divided among the declared slots (settled when
-    seated).
+    0: it has not been seated, or before this was remembered; then the rate is undivided.
     """
     metric = spec.metric
     if metric is None or metric.mde is None:
         return None
-    plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / slots)
+    plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / max(seated, 1))
     return replace(plan, max_information=3 * plan.planned_information)
 
 

@@ -17,6 +17,7 @@ from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import waits_for
 from branchline.core.world import PRODUCTION, STAGING, desired, plan
 from branchline.engine.asking import Desk, described
+from branchline.engine.comparing import behind_document, told
 from branchline.engine.judging import Judge, Measurement
 from branchline.engine.observing import Observer, Sight
 from branchline.engine.recording import Recorder
@@ -121,6 +122,7 @@ class Reader:
         perimeter = PRODUCTION if serving else STAGING if staged else ""
         version = versions.get(candidate.revision, "")
         waits = waits_for(service, candidate)
+        behind = behind_document(self.ports, service, candidate)
         return {
             "branch": candidate.branch,
             "commit": candidate.revision,
@@ -130,7 +132,8 @@ class Reader:
             "state": candidate.phase.value,
             "phase": candidate.phase.value,
             "waits_for": waits,
-            "detail": self._detail(service, candidate, waits),
+            "behind": behind,
+            "detail": "; ".join(filter(None, (self._detail(service, candidate, waits), told(behind)))),
             "healthy": healthy(sight, candidate.revision, perimeter),
             "address": self.ports.router.address(service.name, version) if perimeter and version else "",
             "line": candidate.line,

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from branchline.core.events import Event
-from branchline.core.lifecycle import move
+from branchline.core.lifecycle import OPEN, move
 from branchline.core.records import event_to_json
 from branchline.core.service import Service
+from branchline.core.waiting import behind
 from branchline.errors import IllegalMove, UnknownService
 from branchline.ports import Clock, Ledger, Stamp
 
@@ -70,7 +71,8 @@ class Recorder:
             if not only_if(before):
                 raise IllegalMove("it was about a state that has been left", event=type(event).__name__, subject=name)
             after = move(before, event)
-            self._ledger.record(after, event_to_json(event), actor=actor, because=because, at=self._clock.now())
+            told = event_to_json(event) | ({"left_behind": left} if (left := left_behind(before, after)) else {})
+            self._ledger.record(after, told, actor=actor, because=because, at=self._clock.now())
             self._tell(after)
         self._changed(name)
         return after
@@ -87,3 +89,10 @@ class Recorder:
     def _tell(self, service: Service) -> None:
         for resource in self._resources:
             resource.tell(service.name, self.stamp(service))
+
+
+def left_behind(before: Service, after: Service) -> list[str]:
+    """The branches that an event left behind, for the history: so it says which change moved their base (1.57)."""
+    level = {each.branch for each in before.candidates if each.phase in OPEN and not behind(before, each)}
+    lost = [each for each in after.candidates if each.phase in OPEN and behind(after, each)]
+    return [each.branch for each in lost if each.branch in level]

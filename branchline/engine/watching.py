@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from branchline.core import names
 from branchline.core.events import Configured, Event, Opened, Pushed, Withdrew
-from branchline.core.lifecycle import OPEN
+from branchline.core.lifecycle import OPEN, in_traffic
 from branchline.core.service import Candidate, Method, Service
 from branchline.core.spec import Spec
 from branchline.engine.observing import Observer
@@ -92,7 +92,7 @@ class Watcher:
                 ):
                     yield self._opened(service, branch, tip), self._author(tip)
             elif tip != candidate.tip:
-                yield Pushed(ref, tip=tip, synced=self._synced(service, candidate, tip)), self._author(tip)
+                yield self._pushed(service, candidate, tip), self._author(tip)
         for candidate in service.candidates:
             if candidate.phase in OPEN and candidate.branch not in refs and not self._merged(service, candidate):
                 yield Withdrew(candidate.branch, reason="its branch was deleted"), "git"
@@ -127,18 +127,28 @@ class Watcher:
         line = max((line.major for line in service.lines), default=1)
         fixed = next((c.revision for c in service.candidates if c.branch == branch.on), None)
         synced = fixed is not None and self._contains(tip, fixed)
-        outdated = not branch.on and self._outdated(service, line, tip)
+        outdated = self._outdated(service, line, tip)
         base = branch.on or None
         return Opened(branch.name, tip=tip, method=method, base=base, line=line, synced=synced, outdated=outdated)
 
     def _outdated(self, service: Service, line: int, tip: str) -> bool:
-        """Whether a new branch was made from something else than what serves: an incumbent that has gone since."""
+        """Whether a branch was made from something else than what serves: an incumbent that has gone since.
+
+        What counts is what the trunk showed where the branch left it. After a rollback every branch has the incumbent
+        among its ancestors, and with it what was rolled back: so ancestry says nothing where another revision is shown.
+        """
         incumbent, trunk = service.line(line).incumbent, self._trunk(service)
-        if incumbent is None or self._contains(tip, incumbent):
+        if incumbent is None:
             return False
-        base = self.ports.repository.base(trunk, tip) if trunk else ""
-        closure = spec_at(self.ports, service.name, incumbent).closure
-        return not base or self.ports.repository.tree(base, closure) != self.ports.repository.tree(incumbent, closure)
+        repository, closure = self.ports.repository, spec_at(self.ports, service.name, incumbent).closure
+        base = repository.base(trunk, tip) if trunk else ""
+        shown = repository.tree(base, closure) if base else ""
+        if shown == repository.tree(incumbent, closure):
+            return False
+        if not self._contains(tip, incumbent):
+            return True
+        passed = [each.commit for each in self.ports.catalog.revisions(service.name) if "-" not in each.version]
+        return shown in {repository.tree(commit, closure) for commit in passed}
 
     def _method(self, service: Service, tip: str) -> Method:
         try:
@@ -151,12 +161,20 @@ class Watcher:
         """The tip of the default branch, '' when there is none."""
         return self.observer.refs.get(service.default, "")
 
-    def _synced(self, service: Service, candidate: Candidate, tip: str) -> bool:
-        """Whether the tip contains what it would replace."""
-        target = service.line(candidate.line).incumbent
-        if candidate.base is not None:
-            target = service.on(candidate.base).revision
-        return target is not None and self._contains(tip, target)
+    def _pushed(self, service: Service, candidate: Candidate, tip: str) -> Pushed:
+        """A push, and what it contains of what it would replace.
+
+        A fix whose challenger is gone is a fix of the trunk only once it is rid of that challenger's code: else what
+        was declined would come back as a patch, untested.
+        """
+        line = service.line(candidate.line)
+        outdated = self._outdated(service, line.major, tip)
+        if candidate.base is None:
+            return Pushed(candidate.branch, tip=tip, synced=line.incumbent is not None and not outdated)
+        inside = self._contains(tip, service.on(candidate.base).revision)
+        if in_traffic(service, candidate.base):
+            return Pushed(candidate.branch, tip=tip, synced=inside, outdated=inside and outdated)
+        return Pushed(candidate.branch, tip=tip, synced=not inside and not outdated)
 
     def _contains(self, tip: str, commit: str) -> bool:
         return self.ports.repository.base(commit, tip) == commit
@@ -181,6 +199,7 @@ class Watcher:
         try:
             self.recorder.record(name, event, actor=actor, because=self._because(service, event))
         except IllegalMove as error:
-            self.troubles[name, type(event).__name__] = f"{error.code}: {error.message}"
+            why = f": {error.cause}" if error.cause else ""
+            self.troubles[name, type(event).__name__] = f"{error.code}: {error.message}{why}"
             return False
         return True

@@ -15,6 +15,7 @@ from branchline.core import lifecycle as law
 from branchline.core.revision import Result, Revision, StepRun
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import as_json
+from branchline.core.waiting import replaced
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
 from branchline.engine.observing import Observer
@@ -160,7 +161,8 @@ class Workshop:
         self._record(service, candidate, law.GatesPassed(candidate.branch, share=spec.rollout.share))
 
     def _incumbent(self, service: Service, candidate: Candidate) -> Revision | None:
-        commit = service.line(candidate.line).incumbent
+        """What it would replace: its gates are held against that, and a patch has the version after that one's."""
+        commit = replaced(service, candidate)
         try:
             return self.ports.catalog.revision(service.name, commit) if commit else None
         except UnknownReference:

@@ -17,7 +17,8 @@ from branchline.core.evidence import Plan
 from branchline.core.service import Phase
 from branchline.core.spec import Guardrails, Metric, Spec
 from branchline.core.verdict import Cause, Side, Verdict
-from branchline.engine.judging import Measurement, control_of, event_of, plan_of
+from branchline.core.waiting import replaced
+from branchline.engine.judging import Measurement, event_of, plan_of
 from branchline.ports import Seen, Tally
 from tests.world import APP, KIM, MODEL, SAM, World
 
@@ -299,9 +300,9 @@ def test_a_fix_is_compared_with_the_arm_it_wants(world: World) -> None:
     world.push("fix--housing--typo--sam", start=SAM)
     world.settle()
     service = world.service()
-    assert control_of(service, service.on("fix--housing--typo--sam")) == new
-    assert control_of(service, service.on(SAM)) == old
-    assert control_of(law.Service("x"), service.on(SAM)) == ""
+    assert replaced(service, service.on("fix--housing--typo--sam")) == new
+    assert replaced(service, service.on(SAM)) == old
+    assert replaced(law.Service("x"), service.on(SAM)) is None
 
 
 # ── measuring ──────────────────────────────────────────────────────────────────────────────────────────────────────

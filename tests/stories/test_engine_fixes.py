@@ -1,0 +1,222 @@
+"""This file plays fixes and syncs over the fakes: who is behind, who is told, what brings a branch up to date.
+
+Requirements: 1.25 (several challengers), 1.53 to 1.57 (a fix of the incumbent, a fix of a challenger, independently).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from branchline.core import lifecycle as law
+from branchline.core.service import Phase
+from branchline.engine.comparing import told, ways_out
+from tests.world import ALEX, KIM, MODEL, SAM, World
+
+PATCH, FIX, SYNC = "fix--housing--ada", "fix--housing--typo--sam", "fix--housing--sync-1--sam"
+TWO = MODEL.replace("rollout = {", "rollout = { slots = 2, share = 30,")
+
+
+def row(world: World, branch: str) -> dict[str, Any]:
+    (found,) = [row for row in world.controller.reader.service("housing")["rows"] if row["branch"] == branch]
+    return dict(found)
+
+
+def patched(world: World, text: str = "mended\n") -> str:
+    """A fix of the incumbent, released; returns its commit."""
+    commit = world.git.write(PATCH, {"housing/note.md": text}, start="main", message="Mend the note")
+    world.settle()
+    assert world.phase(PATCH) is Phase.CANARY
+    world.record(law.Won(PATCH))
+    world.settle()
+    assert world.phase(PATCH) is Phase.LIVE
+    return commit
+
+
+def synced(world: World, branch: str = SYNC, ours: str = "") -> str:
+    """A branch on which a challenger's judged commit and the trunk are merged, as `sync` makes it."""
+    ours, theirs = ours or world.on(SAM).revision, world.git.tip("main")
+    note = world.git.commits[theirs].files["housing/note.md"]
+    texts = {**world.git.commits[ours].files, "housing/note.md": note}
+    world.git.heads[branch] = world.git._keep(texts, (ours, theirs), "Merge main", "Sam <sam@x>", 1_700_000_000)
+    return world.git.tip(branch)
+
+
+def test_a_patch_leaves_a_challenger_behind_and_says_so_in_words_and_in_history_1_57(world: World) -> None:
+    first = world.released()
+    challenger = world.testing()
+    assert (row(world, SAM)["behind"], told(None)) == (None, "")
+    patch = patched(world)
+    found = row(world, SAM)
+    assert found["behind"] == {
+        "serves": {"version": "1.0.1", "commit": patch, "branch": PATCH},
+        "made_from": {"version": "1.0.0", "commit": first, "branch": ALEX},
+        "next": [f"branchline sync {SAM}", f"branchline sync --keep {SAM}"],
+    }
+    assert found["detail"].endswith(f"; behind 1.0.1 ({PATCH}): branchline sync {SAM}")
+    assert world.last("Recorded").detail["left_behind"] == [SAM]
+    assert (world.on(SAM).revision, world.on(SAM).segment) == (challenger, 1)  # measured against another one now
+
+
+def test_a_sync_under_test_is_a_fix_of_its_own_arm(world: World) -> None:
+    """1.56, settled 1: canaried in its arm, absorbed; then the challenger wins, and the patch is in the trunk."""
+    world.released()
+    world.testing()
+    patched(world)
+    world.record(law.Won(SAM))
+    world.settle()
+    assert (world.phase(SAM), law.waits_for(world.service(), world.on(SAM))) == (Phase.WON, "behind")
+    tip = synced(world)
+    world.settle()
+    assert world.phase(SYNC) is Phase.CANARY
+    assert row(world, SYNC)["version"] == "1.1.1"  # a patch of the challenger, not of the incumbent
+    world.record(law.Won(SYNC))
+    world.settle()
+    assert (world.phase(SYNC), world.phase(SAM), world.on(SAM).revision) == (Phase.ABSORBED, Phase.LIVE, tip)
+    assert world.git.commits[world.git.tip("main")].files["housing/note.md"] == "mended\n"
+    assert world.parity()
+
+
+def test_a_fix_of_a_challenger_that_is_behind_does_not_bring_it_up_to_date(world: World) -> None:
+    """Killer: a fix that contained its challenger counted as containing the incumbent, and its patch was lost."""
+    world.released()
+    world.testing()
+    patched(world)
+    world.ask("freeze", "housing")
+    world.push(FIX, start=SAM)
+    world.settle()
+    world.push(FIX)  # once more: a push says the same as the opening
+    world.settle()
+    world.ask("thaw", "housing")
+    world.record(law.Won(FIX))
+    world.record(law.Won(SAM))
+    world.settle()
+    assert (world.phase(FIX), world.phase(SAM)) == (Phase.ABSORBED, Phase.WON)
+    assert law.waits_for(world.service(), world.on(SAM)) == "behind"
+    assert world.git.commits[world.git.tip("main")].files["housing/note.md"] == "mended\n"
+
+
+def test_keeping_says_what_it_throws_away_before_it_is_done(world: World) -> None:
+    world.released()
+    judged = world.testing()
+    patch = patched(world)
+    world.record(law.Won(SAM))
+    desk = world.controller.desk
+    planned = desk.ask("keep", SAM, {}, actor="kim", because="", dry_run=True)
+    assert [(lost["commit"], lost["subject"]) for lost in planned.loses if lost["commit"] == patch] == [
+        (patch, "Mend the note")
+    ]
+    assert not planned.recorded
+    assert desk.ask("keep", SAM, {}, actor="kim", because="", dry_run=False).loses == planned.loses
+    world.settle()
+    assert (world.phase(SAM), world.service().line(1).incumbent) == (Phase.LIVE, judged)
+    assert "housing/note.md" not in world.git.commits[world.git.tip("main")].files
+    assert world.plan("freeze", "housing") == ()
+
+
+def test_keeping_a_fix_loses_what_its_challenger_has_more(world: World) -> None:
+    world.released()
+    judged = world.testing()
+    world.push(FIX, start="main")
+    world.settle()
+    desk = world.controller.desk
+    planned = desk.ask("keep", FIX, {}, actor="kim", because="", dry_run=True)
+    assert [lost["commit"] for lost in planned.loses] == [judged]
+    assert row(world, FIX)["behind"]["serves"]["commit"] == judged
+    assert row(world, FIX)["behind"]["made_from"] == {"version": "", "commit": "", "branch": ""}
+
+
+def test_without_a_trunk_nothing_of_it_is_lost(world: World) -> None:
+    world.released()
+    world.testing()
+    patched(world)
+    world.git.remove("main")
+    world.controller.watch()
+    asked = world.controller.desk.ask("keep", SAM, {}, actor="kim", because="", dry_run=True)
+    assert asked.loses == ()
+
+
+def test_what_is_inside_anothers_arm_can_only_keep(world: World) -> None:
+    world.released()
+    world.testing()
+    world.push(FIX, start=SAM)
+    world.settle()
+    assert (world.phase(FIX), ways_out(world.on(FIX))) == (Phase.CANARY, ("sync --keep",))
+    assert ways_out(world.on(SAM)) == ("sync", "sync --keep")
+
+
+def test_a_fix_of_who_was_declined_never_brings_its_code_to_the_trunk(world: World) -> None:
+    """Killer: pushed again it became a fix of the trunk, with all of the declined challenger's code, untested."""
+    world.released()
+    world.testing()
+    world.push(FIX, start=SAM)
+    world.settle()
+    world.record(law.Lost(SAM))
+    world.settle()
+    assert world.phase(FIX) is Phase.SUPERSEDED
+    world.push(FIX)
+    world.settle()
+    assert (world.phase(FIX), world.on(FIX).base) == (Phase.SUPERSEDED, SAM)
+    world.git.reset(FIX, world.git.write("work", {"housing/note.md": "mended\n"}, start="main"))
+    world.settle()
+    assert (world.phase(FIX), world.on(FIX).base) == (Phase.CANARY, None)  # rid of it: a fix of the trunk
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_after_a_rollback_only_who_has_merged_the_trunk_is_up_to_date(world: World, merged: bool) -> None:
+    """Killer: by ancestry every branch contains the older incumbent, and with it what was rolled back."""
+    world.released()
+    world.testing()
+    world.record(law.Won(SAM))
+    world.settle()
+    world.ask("freeze", "housing")
+    world.push(KIM)
+    world.settle()
+    world.ask("rollback", "housing")
+    world.settle()
+    assert world.last("RolledBack").detail["left_behind"] == [KIM]
+    if merged:
+        ours, theirs = world.git.tip(KIM), world.git.tip("main")
+        texts = {**world.git.commits[theirs].files, "housing/note.md": "kim\n"}
+        world.git.heads[KIM] = world.git._keep(texts, (ours, theirs), "Merge main", "Kim <kim@x>", 1_700_000_000)
+    else:
+        world.push(KIM)
+    world.settle()
+    world.ask("thaw", "housing")
+    world.settle()
+    assert (world.phase(KIM), law.behind(world.service(), world.on(KIM))) == (
+        (Phase.TESTING, False) if merged else (Phase.QUEUED, True)
+    )
+
+
+def test_the_error_rate_is_divided_by_the_slots_of_when_it_was_seated_1_25(world: World) -> None:
+    """Killer: whoever changed the slots later would have changed the odds of a running test."""
+    world.released(toml=TWO)
+    world.testing(SAM)
+    world.settle()
+    measured = world.controller.judge.measurements["housing", SAM][1]
+    assert (world.on(SAM).seated, measured.plan and measured.plan.alpha) == (2, 0.025)
+    world.git.write("main", {"housing/branchline.toml": TWO.replace("slots = 2", "slots = 3")})
+    world.settle()
+    assert (world.service().slots, world.on(SAM).seated) == (3, 2)
+    assert world.controller.judge.measurements["housing", SAM][1] is measured
+    world.testing(KIM)
+    assert world.on(KIM).seated == 3
+
+
+def test_when_one_wins_the_others_stay_and_are_measured_anew_1_25(world: World) -> None:
+    world.released(toml=TWO)
+    sam, kim = world.testing(SAM), world.testing(KIM)
+    held = {unit for unit in map(str, range(200)) if world.router.arm("housing", 1, unit) == kim}
+    world.record(law.Won(KIM))
+    world.record(law.Won(SAM))  # SAM is older, but KIM concludes already
+    world.settle()
+    assert world.service().line(1).incumbent == kim
+    assert (world.phase(SAM), world.on(SAM).segment) == (Phase.TESTING, 1)  # its verdict is void
+    assert world.shares() == {kim: 70, sam: 30}
+    assert held <= {unit for unit in map(str, range(200)) if world.router.arm("housing", 1, unit) == kim}
+    assert world.last("Recorded").detail["left_behind"] == [SAM]
+    world.record(law.Won(SAM))
+    world.settle()
+    assert (world.phase(SAM), law.waits_for(world.service(), world.on(SAM))) == (Phase.WON, "behind")
