@@ -79,7 +79,7 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
         python=file.python,
         serving=Serving(
             serve.predict or "", serve.load or "", tuple(serve.command or ()), serve.health, serve.sample or "",
-            serve.instances, serve.start, serve.drain, tuple(sorted(serve.env.items())),
+            serve.instances, serve.start, serve.drain, tuple(sorted(serve.env.items())), serve.schema_ or "",
         ),
         data=tuple(file.data.items()),
         parameters=tuple((key, _text(value)) for key, value in file.parameters.items()),
@@ -98,6 +98,8 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
             rollout.unit_header,
         ),
         shared=tuple(str(PurePosixPath(each)) for each in file.shared),
+        major=file.major,
+        benchmark=file.benchmark,
     )  # fmt: skip
 
 

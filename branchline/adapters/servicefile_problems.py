@@ -81,7 +81,8 @@ def _keys(model: type[Table], place: Place) -> Iterable[str]:
     }  # fmt: skip
     if place and place[0] in ("steps", "gates"):
         place = (place[0], "*")
-    return tables[place].model_fields if place in tables else ()
+    fields = tables[place].model_fields if place in tables else {}
+    return [field.alias or name for name, field in fields.items()]
 
 
 def _line(content: str, place: Place) -> int:

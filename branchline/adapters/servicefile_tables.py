@@ -107,6 +107,7 @@ class ServeTable(Table):
     command: Command | None = None
     health: Annotated[str, Field(pattern="^/")] = SERVING.health
     sample: Inside | None = None
+    schema_: Annotated[Inside | None, Field(alias="schema")] = None  # `schema` is a method of every model
     instances: Annotated[int, Field(ge=1, le=64)] = 1
     start: Duration = SERVING.start_seconds
     drain: Duration = SERVING.drain_seconds
@@ -255,6 +256,8 @@ class ServiceFile(Table):
     """A service as its `branchline.toml` declares it; the folder's name is the service's name."""
 
     kind: Literal["model", "app"]
+    major: Annotated[int, Field(ge=1, le=999)] = 1
+    benchmark: bool = False
     python: Annotated[str, Field(pattern=r"^3\.[0-9]+(\.[0-9]+)?$")] = ""
     serve: ServeTable
     data: dict[Name, Inside] = {}

@@ -196,7 +196,7 @@ def _taken(connection: Connection, service: str) -> list[names.Version]:
 
 
 def _revision(row: RowMapping) -> Revision:
-    plain = "service commit version branch tree environment sdk spec trained author built"
+    plain = "service commit version branch tree environment sdk spec schema trained author built"
     return Revision(
         **{name: row[name] for name in plain.split()},
         artifacts=_pairs(row["artifacts"]),

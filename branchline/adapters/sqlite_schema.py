@@ -53,7 +53,7 @@ def first(op: Operations) -> None:
     _table(op, "epoch")
     _table(op, "revision", *_cells(text, "service", "commit", "branch", "bump"), *_cells(whole, "line"),
            *_cells(text, "after", "tree", "environment", "sdk", "spec", "artifacts", "data", "trained", "author"),
-           *_cells(real, "built"), unique("service", "commit"))  # fmt: skip
+           *_cells(real, "built"), *_cells(text, "schema"), unique("service", "commit"))  # fmt: skip
     _table(op, "version", *_cells(text, "service", "version", "commit"), *_cells(yes, "final"),
            key("service", "version"), unique("service", "commit", "final"), numbered=False)  # fmt: skip
     _table(op, "gate_result", *_cells(text, "service", "commit"), *_cells(whole, "evaluation"),

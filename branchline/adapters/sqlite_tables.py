@@ -49,7 +49,8 @@ epoch = Table("epoch", metadata, _number(), sqlite_autoincrement=True)
 revision = Table(
     "revision", metadata, _number(), _text("service"), _text("commit"), _text("branch"), _text("bump"), _whole("line"),
     _text("after"), _text("tree"), _text("environment"), _text("sdk"), _text("spec"), _text("artifacts"), _text("data"),
-    _text("trained"), _text("author"), _real("built"), UniqueConstraint("service", "commit"), sqlite_autoincrement=True,
+    _text("trained"), _text("author"), _real("built"), _text("schema"), UniqueConstraint("service", "commit"),
+    sqlite_autoincrement=True,
 )  # fmt: skip
 version = Table(
     "version", metadata, Column("service", Text, primary_key=True), Column("version", Text, primary_key=True),

@@ -95,13 +95,14 @@ def following(taken: list[Version], bump: str, line: int = 0, after: str = "") -
     """The version after those that are taken: `bump` is major, minor or patch, `line` the major it belongs to (0:
     newest).
 
-    The first of a service is 1.0.0. A patch follows the patches of the version `after` that it mends, or without one
+    The first of a line is LINE.0.0. A patch follows the patches of the version `after` that it mends, or without one
     the newest final version of its line.
     """
     finals = [v for v in taken if not v.pre]
-    if bump == "major" or not finals:
-        return Version(max((v.major for v in finals), default=0) + 1, 0, 0)
-    mine = [v for v in finals if v.major == (line or max(v.major for v in finals))]
+    newest_line = max((v.major for v in finals), default=0)
+    if bump == "major":
+        return Version(newest_line + 1, 0, 0)
+    mine = [v for v in finals if v.major == (line or newest_line)]
     if not mine:
         return Version(line or 1, 0, 0)
     newest = max(mine)

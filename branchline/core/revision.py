@@ -55,7 +55,7 @@ class Revision:
     `commit` is the judged commit, `tree` the digest of the service's closure in it, `spec` the JSON of the frozen
     spec, `artifacts` step -> artifact id, `data` source -> manifest digest, `trained` the commit its artifacts were
     trained at, `environment` the digest of lock, Python and platform, `sdk` the digest of the `core` + `sdk` it was
-    built with.
+    built with, `schema` the document of `core.schema` that says what it accepts and answers ('': nothing is said).
     """
 
     service: str
@@ -72,6 +72,7 @@ class Revision:
     author: str = ""
     built: float = 0.0
     final: bool = False
+    schema: str = ""
 
     @property
     def name(self) -> str:

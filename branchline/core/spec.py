@@ -2,8 +2,8 @@
 
 An adapter reads the TOML and writes these; nothing here opens a file. Durations are seconds, shares are per cent.
 From the trunk come slots, approval, slice, guardrails, required gates and durations (a branch cannot widen its own
-policy, F10); from the judged commit come steps, serving, metric, wanted share and hypothesis: `governed` puts the
-two together.
+policy, F10); from the judged commit come major, steps, serving, metric, wanted share and hypothesis: `governed` puts
+the two together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Gate:
 @dataclass(frozen=True, slots=True)
 class Serving:
     """How a revision answers: a callable `predict` (with an optional `load`), or a command that listens where it is
-    told.
+    told. `schema` is a file with the schemas of request and response; without it they come from the hints of predict.
     """
 
     predict: str = ""
@@ -61,6 +61,7 @@ class Serving:
     start_seconds: float = 60.0
     drain_seconds: float = 5.0
     env: tuple[tuple[str, str], ...] = ()
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Project:
 @dataclass(frozen=True, slots=True)
 class Spec:
     """One service as its file declares it; `folder` is its path in the repository, `shared` the other paths it is
-    made of.
+    made of. `major` is the line it is for, and a `benchmark` is measured and never promoted.
     """
 
     name: str
@@ -140,6 +141,8 @@ class Spec:
     guardrails: Guardrails = field(default_factory=Guardrails)
     rollout: Rollout = field(default_factory=Rollout)
     shared: tuple[str, ...] = ()
+    major: int = 1
+    benchmark: bool = False
 
     @property
     def closure(self) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ and gets a line of JSON in the file ANSWERS (or, without it, on standard output)
     {"step", "ok", "seconds", "timed_out", "left", "exit", "summary", "error", "value"?}
 
 An order with `"gate": true` is a gate's: its function may also ask for `incumbent` (results of the incumbent by step,
-or None) and `staging` (an address), and what it returned is the answer's `value`, judged elsewhere. The worker stops
+or None) and `staging` (an address), and what it returned is the answer's `value`, judged elsewhere. With
+`"describe": true` besides, the function is not called but described: the value is its schema. The worker stops
 after the first step that failed, never after a gate. Rules: the worker itself imports only locked packages (those that
 the function's module and its neighbours import at their top), never the service's code, so each fork starts clean; it
 is `shim.supervise` that ends a fork's whole tree at its time limit.
@@ -31,7 +32,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from branchline.sdk import binding, shim, values
+from branchline.sdk import binding, describe, shim, values
 
 LAST_LINES = 6
 
@@ -128,6 +129,8 @@ def kept(order: Mapping[str, Any]) -> dict[str, Any]:
 
 def looked(order: Mapping[str, Any]) -> dict[str, Any]:
     """Call a gate and tell what it returned; raises TypeError or ValueError when JSON has no form for it."""
+    if order.get("describe"):
+        return {"ok": True, "value": describe.described(order["call"], order.get("known", ()))}
     incumbent = order.get("incumbent")
     found = None if incumbent is None else values.Results(incumbent)
     value = call(order, {"incumbent": found, "staging": order.get("staging", "")})

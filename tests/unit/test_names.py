@@ -82,6 +82,8 @@ def test_versions_are_semantic_and_ordered() -> None:
         ("1.3.2 2.0.0", "patch", 1, "1.3.3"),
         ("1.3.2 2.0.0", "minor", 0, "2.1.0"),
         ("1.3.2", "minor", 3, "3.0.0"),
+        ("", "minor", 3, "3.0.0"),
+        ("", "major", 0, "1.0.0"),
     ],
 )
 def test_the_next_version_is_never_one_that_was_given(taken: str, bump: str, line: int, following: str) -> None:

@@ -22,8 +22,10 @@ PATH = "services/housing/branchline.toml"
 SMALL = 'kind = "app"\nserve = { command = ["node", "server.js"], health = "/healthz" }\n'
 WHOLE = """\
 kind = "model"
+major = 2
+benchmark = true
 python = "3.11"
-serve = { predict = "serving:predict", load = "serving:load", sample = "tests/sample.json", instances = 2 }
+serve = { predict = "s:predict", load = "s:load", sample = "tests/sample.json", schema = "schema.json", instances = 2 }
 data = { sales = "data/sales/*.csv" }
 parameters = { months = "2006-01..2007-12", depth = 3, fast = true }
 shared = ["lib/common/"]
@@ -78,7 +80,8 @@ def test_all_that_can_be_said_arrives() -> None:
     spec = read(WHOLE)
     assert (spec.name, spec.folder, spec.kind, spec.python) == ("housing", "services/housing", "model", "3.11")
     assert spec.closure == ("services/housing", "lib/common")
-    assert spec.serving == Serving("serving:predict", "serving:load", sample="tests/sample.json", instances=2)
+    assert spec.serving == Serving("s:predict", "s:load", sample="tests/sample.json", instances=2, schema="schema.json")
+    assert (spec.major, spec.benchmark) == (2, True)
     assert spec.data == (("sales", "data/sales/*.csv"),)
     assert spec.parameters == (("months", "2006-01..2007-12"), ("depth", "3"), ("fast", "true"))
     assert spec.steps == (
