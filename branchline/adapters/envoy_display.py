@@ -58,6 +58,20 @@ class Display:
             self._start(gateway, wanted)
         self._shown = (gateway.serial, self._boot, *self._traces())
 
+    def strayed(self, gateway: Gateway) -> tuple[str, ...]:
+        """The files that are not what they should be, or that a running Envoy has not accepted so; changes nothing."""
+        running = self._envoy.pid
+        if running and self._shown == (gateway.serial, self._envoy.boot, *self._traces()):
+            return ()
+        beginning, listener = _fixed(self._places, gateway.port)
+        wanted = {"cds": _text(clusters(gateway, self._places)), "lds": listener, "rds": _text(routes(gateway))}
+        found = ["bootstrap.json"] if self._files.read("bootstrap.json") != beginning else []
+        for kind, body in wanted.items():
+            version, text = self._rendered(gateway, kind, body)
+            if self._files.read(f"{kind}.json") != text or (running and self._envoy.accepted(kind)[0] != version):
+                found.append(f"{kind}.json")
+        return tuple(found)
+
     def _change(self, gateway: Gateway, wanted: Mapping[str, str], both: str) -> None:
         self._write_and_wait(gateway, "cds", both)
         for kind in ("rds", "cds", "lds"):

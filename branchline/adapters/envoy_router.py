@@ -33,7 +33,7 @@ from branchline.adapters.envoy_table import (
     without_cold,
 )
 from branchline.errors import BranchlineError, Fenced, GatewayDown, NotWarm, PortTaken, Unserved
-from branchline.ports import Endpoint, Shown, Stamp
+from branchline.ports import Endpoint, Shown, Stamp, Survey
 
 
 class RouteWriter:
@@ -101,6 +101,21 @@ class RouteWriter:
             gateway = self._load()
             self._display.show(gateway)
         return {number: line.shown for number, line in gateway.of(service).lines}
+
+    def told(self) -> Mapping[str, Stamp]:
+        """The newest stamp of each service that was ever told."""
+        with self._files.locked():
+            return {name: routes.told for name, routes in self._remembered().services.items()}
+
+    def survey(self) -> Survey:
+        """Look at files and process as they are; starts nothing and puts nothing right."""
+        with self._files.locked():
+            gateway = self._remembered()
+            running = bool(self.envoy.pid)
+            taken = "" if running or not gateway.port or is_free(self._host, gateway.port) else gateway.port
+            edited = self._display.strayed(gateway) if gateway.port else ()
+        routes = {name: {n: line.shown for n, line in each.lines} for name, each in gateway.services.items()}
+        return Survey(running, f"{self._host}:{taken}" if taken else "", edited, routes)
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
         """What commands did to routes while no daemon lived, oldest first."""
@@ -207,9 +222,12 @@ class RouteWriter:
                     self._display.show(before)
             raise
 
-    def _load(self) -> Gateway:
+    def _remembered(self) -> Gateway:
         text = self._files.read("table.json")
-        gateway = from_json(json.loads(text)) if text else Gateway()
+        return from_json(json.loads(text)) if text else Gateway()
+
+    def _load(self) -> Gateway:
+        gateway = self._remembered()
         port = self._port or gateway.port or _free_port(self._host)
         if port != gateway.port:
             gateway = Gateway(port, gateway.serial + 1, gateway.services)

@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from branchline.adapters.git import commit_id, ref_name, tree_path
 from branchline.adapters.git_clone import Clone
 from branchline.adapters.git_graft import Conflict, commit, grafted_merge, merge
-from branchline.adapters.git_mirror import Mirror, Trailer
+from branchline.adapters.git_mirror import KEPT, Mirror, Trailer
 from branchline.core import names
 from branchline.errors import BadName, Fenced, ForeignCommit, MergeConflict, PushRefused, RefMoved
 from branchline.ports import Change, Stamp
 
-KEPT = "refs/branchline/revisions"
 ARCHIVE = "refs/branchline/archive"
 _MAJOR = re.compile(r"major--(.+)--[1-9][0-9]*")
 _log = logging.getLogger("branchline.git")

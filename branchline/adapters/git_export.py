@@ -8,6 +8,7 @@ content is expected (F12). The folder appears whole, by one rename, or not at al
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -128,6 +129,40 @@ def _write_one(
     if entry.mode == _PROGRAM:
         os.chmod(path, 0o755)
     return None
+
+
+def differing(wanted: Sequence[Entry], folder: Path) -> list[Entry]:
+    """Those entries that a folder does not hold as they are in git; submodules are not looked at."""
+    return [entry for entry in wanted if entry.mode != _SUBMODULE and not _is_there(entry, folder / entry.path)]
+
+
+def put_back(git: Git, commit: str, wanted: Sequence[Entry], folder: Path) -> None:
+    """Write entries again, each by one rename: the folder itself stays, for a process may live in it."""
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(git, commit, wanted, draft, ())
+        for entry in wanted:
+            path = folder / entry.path
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (draft / entry.path).replace(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_there(entry: Entry, path: Path) -> bool:
+    if path.is_symlink() or entry.mode == _LINK:
+        return path.is_symlink() and entry.mode == _LINK and _blob(os.fsencode(path.readlink()), entry) == entry.oid
+    if not path.is_file() or (entry.mode == _PROGRAM) != bool(path.stat().st_mode & 0o100):
+        return False
+    return _blob(path.read_bytes(), entry) == entry.oid
+
+
+def _blob(content: bytes, entry: Entry) -> str:
+    """The object id of a content, by the kind of hash that the entry's has."""
+    kind = hashlib.sha256 if len(entry.oid) == 64 else hashlib.sha1
+    return kind(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _within(path: str, closure: Sequence[str]) -> bool:

@@ -28,11 +28,13 @@ from branchline.adapters.git import (
     tree_path,
     words,
 )
-from branchline.adapters.git_export import Entry, entries, export
+from branchline.adapters.git_export import Entry, differing, entries, export, put_back
 from branchline.adapters.git_locks import clear_drafts, clear_locks
 from branchline.adapters.git_truth import Truth, settings_of, taken, truth_of
+from branchline.adapters.git_worktree import NOTE
 from branchline.core.names import checked
 from branchline.errors import GitError, NotARepository, RemoteUnreachable, UnknownReference
+from branchline.ports import Checkout, Marks
 
 # A push into the user's own repository runs nothing of it, and may write what is checked out (see `git_clone.py`).
 _RECEIVE = (
@@ -57,6 +59,7 @@ _OPTIONS = (
     "submodule.recurse=false",
 )
 _REMEMBERED = 20_000
+KEPT, SEEN = "refs/branchline/revisions", "refs/truth/revisions"  # what we keep, and what of it the truth has
 _TRAILER = "Branchline-Event"
 
 
@@ -100,6 +103,8 @@ class Mirror:
         self._truth: Truth | None = None
         self._known: dict[object, str] = {}
         self._trees: dict[str, tuple[Entry, ...]] = {}
+        self._parts: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+        self._recorded: tuple[str, Mapping[str, int]] = ("", {})
         self._trailers: dict[tuple[str, str], tuple[Trailer, ...]] = {}
         self._open()
 
@@ -108,7 +113,7 @@ class Mirror:
     def fetch(self) -> Mapping[str, str]:
         """Bring branches and tags up to date; returns every branch with its tip."""
         with self.lock:
-            every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+            every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", f"+{KEPT}/*:{SEEN}/*")
             self._fetch("--prune", "--end-of-options", self.truth().fetch, *every)
             return self.heads()
 
@@ -180,6 +185,45 @@ class Mirror:
             said = (trailer.revision for trailer in self.trailers(tip, service))
             return next((revision for revision in said if revision in same), same[0])
         return same[0] if same else "?" + digest
+
+    def marks(self) -> Marks:
+        """Tags as they were fetched; keep-refs as the truth has them, and as we hold them."""
+        form = "--format=%(refname) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+        rows = [row.split(" ") for row in self.git.line("for-each-ref", form, "refs/tags/", KEPT, SEEN).splitlines()]
+        truth = {name.replace(SEEN, KEPT): at for name, at in rows if not name.startswith(KEPT)}
+        return Marks(self.remote, truth, {name: at for name, at in rows if name.startswith(KEPT)})
+
+    def recorded(self, ref: str) -> Mapping[str, int]:
+        """The newest trailer of each service on the first-parent line of a branch."""
+        tip = self.tip(ref)
+        if tip and self._recorded[0] != tip:
+            form = f"--format=tformat:%(trailers:key={_TRAILER},valueonly,separator=%x2C)"
+            told = self.git.line("log", "--first-parent", f"--grep=^{_TRAILER}: ", form, "--end-of-options", tip, "--")
+            rows = [row.partition("/") for row in reversed(told.splitlines())]  # of several the newest stays
+            self._recorded = tip, {service: int(at) for service, _, at in rows if at.isdigit()}
+        return self._recorded[1] if tip else {}
+
+    def altered(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
+        """The files of the closure that lie otherwise in an exported folder; see `git_export.py`."""
+        return tuple(entry.path for entry in differing(self._inside(commit, closure), folder))
+
+    def mend(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
+        """Write those again; see `git_export.py`."""
+        wanted = differing(self._inside(commit, closure), folder)
+        put_back(self.git, commit, wanted, folder)
+        return tuple(entry.path for entry in wanted)
+
+    def checkouts(self) -> tuple[Checkout, ...]:
+        """Work trees with our note in their git folder; the user's own git says what differs there."""
+        found = []
+        for note in sorted(self.common.glob(f"worktrees/*/{NOTE}")):
+            reference, _, commit = note.read_text(encoding="utf-8").strip().partition(" ")
+            folder = Path((note.parent / "gitdir").read_text(encoding="utf-8").strip()).parent
+            if folder.is_dir():
+                told = Git(folder).answer("diff", "--name-only", "-z", "--no-ext-diff", commit_id(commit), "--")
+                altered = tuple(path for path in told.text.split("\0") if path) if not told.code else (".git",)
+                found.append(Checkout(folder, reference, commit, altered))
+        return tuple(found)
 
     # ------------------------------------------------------------------------------------------------ for the writer
 
@@ -343,6 +387,15 @@ class Mirror:
         if answer.code:
             raise UnknownReference(words(answer.err), reference=commit[:12])
         return answer.text
+
+    def _inside(self, commit: str, closure: Sequence[str]) -> tuple[Entry, ...]:
+        key = (commit, *(tree_path(path) for path in closure))
+        if key not in self._parts:
+            self.borrow(commit)
+            if len(self._parts) >= 1000:
+                self._parts.clear()
+            self._parts[key] = entries(self.git, commit, [path or "." for path in key[1:]])
+        return self._parts[key]
 
     def _entries(self, commit: str) -> tuple[Entry, ...]:
         known = self._trees.get(commit)

@@ -26,6 +26,8 @@ from branchline.errors import (
     UnknownReference,
 )
 
+NOTE = "branchline-checkout"  # in a work tree's own git folder: REFERENCE COMMIT
+
 
 class WorkTree:
     """The work tree that a folder belongs to; raises NotARepository."""
@@ -222,8 +224,10 @@ class WorkTree:
             if answer.code:
                 raise push_failure(answer, branch, remote)
 
-    def checkout(self, commit: str, folder: Path, mirror: Path) -> None:
+    def checkout(self, commit: str, folder: Path, mirror: Path, reference: str = "") -> None:
         """Add a work tree with a detached HEAD at a commit, brought from our mirror when it is not here any more.
+
+        Its git folder gets a note of what it is, so that parity can say when its files differ.
 
         Raises NothingToDo when the folder is there already, UnknownReference when nobody has the commit.
         """
@@ -237,6 +241,25 @@ class WorkTree:
         answer = self._git.answer("worktree", "add", "--quiet", "--detach", "--end-of-options", str(folder), commit)
         if answer.code:
             raise GitError(words(answer.err))
+        note = Git(folder).line("rev-parse", "--path-format=absolute", "--git-path", NOTE)
+        Path(note).write_text(f"{reference or commit} {commit}\n", encoding="utf-8")
+
+    def again(self, commit: str, folder: Path) -> bool:
+        """Put a work tree back to the commit it was laid out at; what was changed there is kept as a stash.
+
+        Whether anything had to be. Raises DirtyWorkTree with git's words.
+        """
+        git = Git(folder, sheltered=False)
+        if not git.answer("diff", "--quiet", "--no-ext-diff", commit_id(commit), "--").code:
+            return False
+        steps: list[tuple[str, ...]] = [("checkout", "--quiet", "--detach", commit)]
+        if git.answer("diff", "--quiet", "HEAD", "--").code:
+            steps.insert(0, ("stash", "push", "--quiet", "-m", f"changed in {folder}"))
+        for step in steps:
+            answer = git.answer(*step)
+            if answer.code:
+                raise DirtyWorkTree(words(answer.err))
+        return True
 
     def _at(self, name: str) -> str:
         """The commit of a name; '' when it names none."""

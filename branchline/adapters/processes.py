@@ -6,7 +6,8 @@ all of it again. Rules:
 
 - a process is the one that was started when pid, start ticks and boot agree; signals go through a pidfd;
 - ready means: a health answer came over its own socket, whose name carries the nonce, and (where the server knows how)
-  the answer carries the nonce too, so that a stranger's answer is never taken for ours (F73);
+  the answer carries the nonce too, so that a stranger's answer is never taken for ours (F73); nor is the answer of a
+  process that is not of the incarnation's tree;
 - what was ready is never restarted or ended here; what did not become ready in time is ended, and stays failed;
 - newest stamps lie in a file under a lock: a controller that was asleep is refused as well (F52).
 """
@@ -27,18 +28,16 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
 
 import branchline
+from branchline.adapters.processes_probe import STRANGER, orphans, peer, probe
 from branchline.errors import Fenced, StartFailed
-from branchline.ports import Group, Instance, Stamp
+from branchline.ports import Group, Instance, Stamp, Stray
 
 SHIM = Path(branchline.__file__).parent / "sdk" / "shim.py"
 PYTHON = (sys.executable, "-S", "-I", str(SHIM))
-NONCE_HEADER = "x-envoy-upstream-healthchecked-cluster"
 LONGEST_SOCKET = 107  # sun_path, unix(7), less its zero
 KEPT = 20
 
@@ -110,9 +109,10 @@ class ProcessLauncher:
                     raise
         return self.instance(nonce, self.group(nonce))
 
-    def instances(self) -> tuple[Instance, ...]:
+    def instances(self, service: str = "") -> tuple[Instance, ...]:
         """Every incarnation, oldest first; see the port."""
         groups = [(nonce, self.group(nonce)) for nonce in self.nonces()]
+        groups = [(nonce, group) for nonce, group in groups if group and service in ("", group["service"])]
         with ThreadPoolExecutor(max_workers=8) as pool:  # one that hangs must not hold up the others
             found = list(pool.map(self.instance, *zip(*groups, strict=True))) if groups else []
         return tuple(sorted(found, key=lambda instance: instance.since))
@@ -140,6 +140,21 @@ class ProcessLauncher:
         """The last lines that it printed."""
         places = self.places(nonce, self.group(nonce).get("instances", 0))
         return "\n".join([line for place in places for line in place.log(lines)][-lines:])
+
+    def told(self) -> Mapping[str, Stamp]:
+        """The marks of all services; see the port."""
+        return {service: Stamp(*mark) for service, mark in read(self.home / "fence.json").items()}
+
+    def strays(self) -> tuple[Stray, ...]:
+        """Orphans and strangers; see the port."""
+        found = orphans(self.runtime, {*self.nonces()})
+        for nonce in self.nonces():
+            group = self.group(nonce)
+            for place in self.places(nonce, group.get("instances", 0)):
+                pid, ours = peer(place.socket, place.document("state.json").get("pid", 0))
+                if not ours:
+                    found.append(Stray("stranger", pid, group["service"], f"{group['version']} at {place.socket}"))
+        return tuple(sorted(found, key=lambda each: (each.service, each.pid)))
 
     # -------------------------------------------------------------------------------------------- what is there
 
@@ -199,12 +214,20 @@ class ProcessLauncher:
             return "stopped", ""
         if not all(alive):
             return "failed", fail(home, ended(places[alive.index(False)], nonce))
-        answers = [probe(place.socket, group["health"], nonce, group, self.probe_seconds) for place in places]
+        answers = [
+            probe(
+                place.socket, group["health"], nonce if group["nonce_aware"] else "", self.probe_seconds, state["pid"]
+            )
+            for place, state in zip(places, states, strict=True)
+        ]
         if not any(answers):
             (home / "ready").touch()
             self.silent.pop(home, None)
             return "ready", ""
         worst = next(answer for answer in answers if answer)
+        if worst.startswith(STRANGER):  # whoever that is gets no more of our requests: the next one has another address
+            ask_to_end(places)
+            return "failed", fail(home, worst)
         if (home / "ready").exists():
             if time.monotonic() - self.silent.setdefault(home, time.monotonic()) < self.silence:
                 return "ready", ""
@@ -389,40 +412,3 @@ def ended(place: Place, nonce: str) -> str:
         return f"it ended by itself with exit {exit['exit']} after {exit['seconds']:.1f} s"
     sweep(place.document("state.json"), nonce)
     return "its supervisor was killed"
-
-
-# ------------------------------------------------------------------------------------------------ readiness
-
-
-class UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        """Open the socket."""
-        self.sock = socket(AF_UNIX, SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
-
-
-def probe(path: Path, health: str, nonce: str, group: Mapping[str, Any], seconds: float) -> str:
-    """Ask a server how it is; '' when it is ready, else what is wrong."""
-    connection = UnixConnection(path, seconds)
-    try:
-        connection.request("GET", health)
-        answer = connection.getresponse()
-        answer.read()
-    except FileNotFoundError:
-        return "nothing listens on the socket that BRANCHLINE_SOCKET names"
-    except (OSError, HTTPException) as error:
-        return f"GET {health} on its socket: {str(error) or type(error).__name__}"
-    finally:
-        connection.close()
-    if not 200 <= answer.status < 300:
-        return f"GET {health} answered {answer.status}"
-    if group["nonce_aware"] and answer.headers[NONCE_HEADER] != nonce:
-        return f"GET {health} was answered by a stranger: {NONCE_HEADER} is not {nonce}"
-    return ""

@@ -7,7 +7,7 @@ each one once (I25); a revision is called by its final version as soon as it has
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +86,15 @@ class SqliteCatalog:
             number = str(names.following(_taken(connection, service), *wanted))
             _allocate(connection, found, number, final=True)
         return replace(found, version=number, final=True)
+
+    def reserve(self, service: str, versions: Mapping[str, str]) -> None:
+        """Keep these versions from being given to anybody; one that is taken already stays whose it is."""
+        with self._file.writing("the versions") as connection:
+            taken = {str(each) for each in _taken(connection, service)}
+            for number, commit in sorted(versions.items()):
+                if number not in taken:
+                    row = {"service": service, "version": number, "commit": f"{commit} {number}", "final": True}
+                    connection.execute(insert(version).values(**row))
 
     def revision(self, service: str, commit: str) -> Revision:
         """Raises UnknownReference."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -25,6 +26,8 @@ from branchline.ports import Entry
 
 # Events that may use the room kept for an emergency (F55): they only take away traffic.
 URGENT = frozenset({"Aborted", "Breached", "RolledBack", "Withdrew", "Frozen"})
+
+RESTORED = "Restored"  # not an event of the law: the record itself was put back to an older one
 
 NEW_EPOCH = insert(epoch).values(number=None)
 NAMES = select(service.c.name).order_by(service.c.name)
@@ -113,6 +116,15 @@ class SqliteLedger:
                 raise LedgerBroken(f"the state of {name} is not what was recorded last")
         return count
 
+    def restore(self, name: str, default: str, generation: int, *, actor: str, because: str, at: float) -> Entry:
+        """Let a service's generation jump and say so in the audit; raises Stale when it would not grow."""
+        try:
+            before = self.service(name)
+        except UnknownService:
+            before = Service(name, default=default)
+        after = replace(before, generation=generation)
+        return self._record(after, {"type": RESTORED, "generation": before.generation}, actor, because, at)
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
@@ -122,7 +134,7 @@ class SqliteLedger:
         state = _canonical(to_json(after))
         with self._file.writing("the event") as connection:
             recorded = connection.execute(GENERATION, {"name": after.name}).scalar_one_or_none() or 0
-            if after.generation != recorded + 1:
+            if after.generation != recorded + 1 and (happened["type"] != RESTORED or after.generation <= recorded):
                 raise Stale(f"recorded is generation {recorded}, this is {after.generation}", service=after.name)
             number, chain = _last(connection)
             row: dict[str, Any] = {

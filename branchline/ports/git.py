@@ -33,6 +33,28 @@ class Change:
     keep: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Tags and keep-refs, by full name the commit: in the `truth` as last fetched, and in our own `mirror`.
+
+    `remote` is what the truth is called in the user's repository; '' when it is that repository itself.
+    """
+
+    remote: str
+    truth: Mapping[str, str]
+    mirror: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A work tree that `checkout` laid out: where, of which revision and commit, and its files that differ now."""
+
+    folder: Path
+    reference: str
+    commit: str
+    altered: tuple[str, ...]
+
+
 class Repository(Protocol):
     """Reading git: our own bare mirror of the truth (the remote, or without one the user's repository)."""
 
@@ -69,6 +91,23 @@ class Repository(Protocol):
         """Which of the revisions the trunk shows: tree of the closure, then the newest trailer; '?' + tree when it
         is none of them, None when there is neither folder nor ref.
         """
+
+    def marks(self) -> Marks:
+        """Every tag and keep-ref; asks nothing of the network."""
+
+    def recorded(self, ref: str) -> Mapping[str, int]:
+        """Service -> the generation of its newest conclusion on a branch, as of the last fetch."""
+
+    def altered(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
+        """The paths of the closure that an exported folder does not hold as the commit does; files besides are not
+        looked at.
+        """
+
+    def mend(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
+        """Put back what `altered` names, each file whole or not at all, and return it; nothing else is touched."""
+
+    def checkouts(self) -> tuple[Checkout, ...]:
+        """Every work tree of the user's repository that `checkout` laid out and that is still there."""
 
 
 class Writer(Protocol):

@@ -54,6 +54,13 @@ class Ledger(Protocol):
     def history(self, service: str = "", *, limit: int = 50, before: int = 0) -> tuple[Entry, ...]:
         """Entries, newest first; `before` is an entry number to page on."""
 
+    def restore(self, name: str, default: str, generation: int, *, actor: str, because: str, at: float) -> Entry:
+        """Let a service's generation jump, its state stay, and write that to the audit as `Restored`.
+
+        For a ledger that is an older copy: what was recorded after it is given up. An unknown service begins empty.
+        Raises Stale unless the generation is larger than the recorded one. Not idempotent.
+        """
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -68,6 +75,9 @@ class Catalog(Protocol):
 
     def finish(self, service: str, commit: str) -> Revision:
         """Allocate the final version `X.Y.Z` (unique, never given again) and return the revision; again: as it is."""
+
+    def reserve(self, service: str, versions: Mapping[str, str]) -> None:
+        """Never give these versions (version -> commit) to another commit: git knows them, this ledger does not."""
 
     def revision(self, service: str, commit: str) -> Revision:
         """Raises UnknownReference."""

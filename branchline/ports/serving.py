@@ -49,6 +49,18 @@ class Instance:
     nonce_aware: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A process that is where no process of ours should be: forgotten by us (`orphan`), or on a socket of ours but
+    not ours (`stranger`); `what` names it.
+    """
+
+    kind: str
+    pid: int
+    service: str
+    what: str
+
+
 class Launcher(Protocol):
     """Runs instance groups as processes that outlive the daemon."""
 
@@ -58,14 +70,20 @@ class Launcher(Protocol):
     def launch(self, group: Group, stamp: Stamp) -> Instance:
         """Start the group unless an incarnation of it is starting or ready; returns at once. Raises Fenced."""
 
-    def instances(self) -> tuple[Instance, ...]:
-        """Every incarnation, re-adopted after a restart of the daemon; asks each for readiness."""
+    def instances(self, service: str = "") -> tuple[Instance, ...]:
+        """Every incarnation (of a service), re-adopted after a restart of the daemon; asks each for readiness."""
 
     def stop(self, nonce: str, stamp: Stamp) -> None:
         """Drain and stop one incarnation, its whole process tree; blocks until it is gone; gone already is fine."""
 
     def log(self, nonce: str, lines: int = 20) -> str:
         """The last lines that it printed."""
+
+    def told(self) -> Mapping[str, Stamp]:
+        """The newest stamp of each service that was ever told, also before this start."""
+
+    def strays(self) -> tuple[Stray, ...]:
+        """Orphans and strangers, by service and pid; looks at every process of this machine and touches none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +116,18 @@ class Shown:
     experiment: str
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How the gateway was found: whether it runs, `taken` an address of its that somebody else has ('' none), which of
+    its files are `edited` or not accepted, and what it was to show, by service and line.
+    """
+
+    running: bool
+    taken: str
+    edited: tuple[str, ...]
+    routes: Mapping[str, Mapping[int, Shown]]
+
+
 class Router(Protocol):
     """The only writer of routes. Every change is read back before a call returns."""
 
@@ -117,6 +147,12 @@ class Router(Protocol):
 
     def shown(self, service: str) -> Mapping[int, Shown]:
         """What the gateway has accepted, per line."""
+
+    def told(self) -> Mapping[str, Stamp]:
+        """The newest stamp of each service that was ever told, also before this start."""
+
+    def survey(self) -> Survey:
+        """Look at the gateway as it is: nothing is started and nothing put right."""
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
         """What was done to routes while no daemon lived, oldest first; forgotten once returned and `tell` was

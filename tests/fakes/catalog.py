@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from branchline.core import names
@@ -48,6 +48,12 @@ class FakeCatalog:
         self._taken[service].append(version)
         self._revisions[service, commit] = replace(kept, version=str(version), final=True)
         return self._revisions[service, commit]
+
+    def reserve(self, service: str, versions: Mapping[str, str]) -> None:
+        """Keep versions from being given."""
+        known = [names.version(text) for text in versions]
+        taken = self._taken.setdefault(service, [])
+        taken += [version for version in known if version and version not in taken]
 
     def revision(self, service: str, commit: str) -> Revision:
         """Raises UnknownReference."""

@@ -25,7 +25,7 @@ from branchline.errors import (
     TrunkCheckedOut,
     UnknownReference,
 )
-from branchline.ports import Change, Stamp
+from branchline.ports import Change, Checkout, Marks, Stamp
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class FakeGit:
         self.refusing = False
         self.answer_lost = False
         self.checked_out = ""  # a branch that a work tree with changes has checked out
+        self.remote = "origin"
+        self.marked: dict[str, str] = {}  # tags and keep-refs that somebody has moved in the truth ('': deleted)
+        self.unheld: set[str] = set()  # keep-refs that our own mirror has lost
+        self.laid: list[Checkout] = []  # work trees that `checkout` laid out
         self.writes: list[str] = []  # every ref that was written in the truth, oldest first
         self._trunk = trunk
         self._seen: dict[str, str] = {}
@@ -178,6 +182,41 @@ class FakeGit:
         if len(same) > 1:
             return next((revision for _, _, revision in self._trailers(tip, service) if revision in same), same[0])
         return same[0] if same else "?" + digest
+
+    def marks(self) -> Marks:
+        """Tags and keep-refs: as the truth had them when it was looked at, and as we hold them."""
+        ours = {ref: commit for ref, commit in self.refs.items() if "/archive/" not in ref}
+        truth = {ref: commit for ref, commit in {**ours, **self.marked}.items() if commit}
+        return Marks(self.remote, truth, {ref: ours[ref] for ref in ours.keys() - self.unheld})
+
+    def recorded(self, ref: str) -> Mapping[str, int]:
+        """The newest trailer of each service."""
+        found: dict[str, int] = {}
+        tip = self._seen.get(ref_name(ref), "")
+        for commit in self._line(tip) if tip else []:
+            for line in self.commits[commit].message.splitlines():
+                service, _, generation = line.removeprefix("Branchline-Event: ").partition("/")
+                if line.startswith("Branchline-Event: "):
+                    found.setdefault(service, int(generation))
+        return found
+
+    def altered(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
+        """Texts of the closure that the folder holds otherwise."""
+        return tuple(
+            sorted(path for path, text in self._inside(commit, closure).items() if _text(folder / path) != text)
+        )
+
+    def mend(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
+        """Write them again."""
+        altered = self.altered(commit, folder, closure)
+        for path in altered:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(self.commits[commit].files[path])
+        return altered
+
+    def checkouts(self) -> tuple[Checkout, ...]:
+        """Those that a test says there are."""
+        return tuple(self.laid)
 
     # ------------------------------------------------------------------------------------------------ Writer
 
@@ -355,6 +394,10 @@ class FakeGit:
         oid = hashlib.sha1(repr((sorted(files.items()), parents, message, author, at)).encode()).hexdigest()
         self.commits.setdefault(oid, commit)
         return oid
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
 
 
 def _within(path: str, closure: Sequence[str]) -> bool:

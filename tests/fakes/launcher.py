@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from branchline.errors import Fenced
-from branchline.ports import Group, Instance, Stamp
+from branchline.ports import Group, Instance, Stamp, Stray
 
 ENDS = {
     "dies": "it ended by itself with exit 1 after 0.1 s",
@@ -27,6 +28,7 @@ class FakeLauncher:
         self.known: dict[str, Instance] = {}
         self.marks: dict[str, Stamp] = {}
         self.printed: dict[str, list[str]] = {}
+        self.strayed: list[Stray] = []
         self.now = 0.0
 
     def tell(self, service: str, stamp: Stamp) -> None:
@@ -62,7 +64,7 @@ class FakeLauncher:
             self.end(nonce, ENDS["dies"])
         return self.known[nonce]
 
-    def instances(self) -> tuple[Instance, ...]:
+    def instances(self, service: str = "") -> tuple[Instance, ...]:
         """Every incarnation; those that behave well are ready now."""
         for nonce, instance in self.known.items():
             behaviour = self._behaviour(instance)
@@ -70,7 +72,7 @@ class FakeLauncher:
                 self.known[nonce] = replace(instance, state="ready")
             elif instance.state == "starting" and behaviour in ENDS:
                 self.end(nonce, ENDS[behaviour])
-        return tuple(self.known.values())
+        return tuple(each for each in self.known.values() if service in ("", each.service))
 
     def stop(self, nonce: str, stamp: Stamp) -> None:
         """End one incarnation."""
@@ -84,6 +86,14 @@ class FakeLauncher:
     def log(self, nonce: str, lines: int = 20) -> str:
         """What it printed."""
         return "\n".join(self.printed.get(nonce, [])[-lines:])
+
+    def told(self) -> Mapping[str, Stamp]:
+        """The marks."""
+        return dict(self.marks)
+
+    def strays(self) -> tuple[Stray, ...]:
+        """Those that a test has put there."""
+        return tuple(self.strayed)
 
     # What only a test asks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from branchline.core.records import from_json, to_json
@@ -47,6 +48,17 @@ class FakeLedger:
         number = len(self.entries) + 1
         entry = Entry(number, after.name, after.generation, event["type"], detail, actor, because, at, f"{number:064x}")
         self._states[after.name] = json.dumps(to_json(after))
+        self.entries.append(entry)
+        return entry
+
+    def restore(self, name: str, default: str, generation: int, *, actor: str, because: str, at: float) -> Entry:
+        """Let the generation jump."""
+        before = self.service(name) if name in self._states else Service(name, default=default)
+        if generation <= before.generation:
+            raise Stale(service=name)
+        self._states[name] = json.dumps(to_json(replace(before, generation=generation)))
+        number, detail = len(self.entries) + 1, {"generation": before.generation}
+        entry = Entry(number, name, generation, "Restored", detail, actor, because, at, f"{number:064x}")
         self.entries.append(entry)
         return entry
 

@@ -16,7 +16,7 @@ from branchline.adapters.envoy_table import (
 )
 from branchline.core.traffic import assigned
 from branchline.errors import EnvoyRejected, Fenced, GatewayDown, NotWarm
-from branchline.ports import Endpoint, Shown, Stamp
+from branchline.ports import Endpoint, Shown, Stamp, Survey
 
 
 class FakeRouter:
@@ -27,6 +27,8 @@ class FakeRouter:
         self.cold: set[str] = set()  # nonces of endpoints that do not answer
         self.rejects = False  # every document from now on
         self.down = False
+        self.taken = ""  # an address that somebody else has
+        self.edited: list[str] = []  # files that somebody else wrote
         self.journal: list[dict[str, Any]] = []
         self.calls: list[tuple[Any, ...]] = []
         self._read = 0
@@ -61,6 +63,15 @@ class FakeRouter:
         if self.down:
             raise GatewayDown()
         return {number: line.shown for number, line in self._of(service).lines}
+
+    def told(self) -> Mapping[str, Stamp]:
+        """The marks."""
+        return {name: routes.told for name, routes in self.services.items()}
+
+    def survey(self) -> Survey:
+        """What is remembered, and what a test says of the rest."""
+        routes = {name: {n: line.shown for n, line in each.lines} for name, each in self.services.items()}
+        return Survey(not self.down, self.taken, tuple(self.edited), routes)
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
         """What `roll_back` did."""

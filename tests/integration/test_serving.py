@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from branchline.adapters.processes import ProcessLauncher, UnixConnection
+from branchline.adapters.processes import ProcessLauncher
+from branchline.adapters.processes_probe import UnixConnection
 from branchline.adapters.uv import UvEnvironments
 from branchline.ports import Group, Instance, Stamp
 from branchline.sdk import values

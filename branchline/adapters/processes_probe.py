@@ -1,0 +1,127 @@
+"""This file looks at processes from outside: whether a server answers, whose it is, and which ones were forgotten.
+
+Rules: whoever listens on a socket is known by the kernel (SO_PEERCRED), and belongs to an incarnation when its
+supervisor is among its ancestors (the supervisor adopts orphans, so all of its tree has it there). What cannot be told
+counts as ours. A process of ours is known by the socket in its environment. Nothing is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
+
+from branchline.ports import Stray
+
+NONCE_HEADER = "x-envoy-upstream-healthchecked-cluster"
+STRANGER = "a stranger"
+
+
+class UnixConnection(HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = socket(AF_UNIX, SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+def probe(path: Path, health: str, nonce: str, seconds: float, supervisor: int) -> str:
+    """Ask a server how it is; '' when it is ready, else what is wrong. With a nonce the answer has to carry it."""
+    connection = UnixConnection(path, seconds)
+    try:
+        connection.connect()
+        listener = listener_of(connection.sock)
+        if not is_within(listener, supervisor):
+            return f"{STRANGER} (pid {listener}) listens on its socket"
+        connection.request("GET", health)
+        answer = connection.getresponse()
+        answer.read()
+    except FileNotFoundError:
+        return "nothing listens on the socket that BRANCHLINE_SOCKET names"
+    except (OSError, HTTPException) as error:
+        return f"GET {health} on its socket: {str(error) or type(error).__name__}"
+    finally:
+        connection.close()
+    if not 200 <= answer.status < 300:
+        return f"GET {health} answered {answer.status}"
+    if nonce and answer.headers[NONCE_HEADER] != nonce:
+        return f"GET {health} was answered by a stranger: {NONCE_HEADER} is not {nonce}"
+    return ""
+
+
+def peer(path: Path, supervisor: int) -> tuple[int, bool]:
+    """Who listens on a socket (0: nobody), and whether that is of the supervisor's tree, as far as can be told."""
+    with socket(AF_UNIX, SOCK_STREAM) as asking:
+        asking.settimeout(1.0)
+        try:
+            asking.connect(str(path))
+        except OSError:
+            return 0, True
+        pid = listener_of(asking)
+    return pid, is_within(pid, supervisor)
+
+
+def listener_of(connected: socket) -> int:
+    """The process that began to listen; 0 when it is in another namespace (unix(7))."""
+    pid: int = struct.unpack("3i", connected.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i")))[0]
+    return pid
+
+
+def is_within(pid: int, supervisor: int) -> bool:
+    """Whether a process is a supervisor's or that one itself; one that has ended since cannot be told, and counts."""
+    if not parent(pid):
+        return True
+    while pid > 1:
+        if pid == supervisor:
+            return True
+        pid = parent(pid)
+    return False
+
+
+def parent(pid: int) -> int:
+    """The parent of a process (proc(5), field 4); 0 when it has ended, or has none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def orphans(runtime: Path, known: set[str]) -> list[Stray]:
+    """Process trees that serve on a socket below `runtime` for an incarnation that nobody knows, each by its top."""
+    mark = f"BRANCHLINE_SOCKET={runtime}/".encode()
+    tops: dict[int, str] = {}
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        environ: list[bytes] = []
+        with suppress(OSError):  # another person's, or it has just ended
+            environ = Path(entry.path, "environ").read_bytes().split(b"\0")
+        at = next((each for each in environ if each.startswith(mark)), b"")
+        nonce = at.removeprefix(mark).partition(b".")[0].decode("ascii", "replace")
+        if at and nonce not in known:
+            top, name = top_of(int(entry.name), nonce)
+            tops[top] = name
+    return [Stray("orphan", pid, name.partition("@")[0], name) for pid, name in tops.items()]
+
+
+def top_of(pid: int, nonce: str) -> tuple[int, str]:
+    """The supervisor of a forgotten process and what it serves, as SERVICE@VERSION; the process itself without one."""
+    at = pid
+    while at > 1:
+        with suppress(OSError):
+            last = (
+                Path(f"/proc/{at}/cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2].decode("utf-8", "replace")
+            )
+            if last.endswith(f"~{nonce}"):
+                return at, last.rpartition("~")[0]
+        at = parent(at)
+    return pid, nonce
