@@ -3,8 +3,9 @@
 A schema document is `{"request": JSON Schema, "response": JSON Schema}` (draft 2020-12); a side without a word is `{}`.
 Rules: whoever called the old revision has to be able to call the new one. So a request may only grow wider (it accepts
 all that it did), a response only narrower (it is nothing that it was not); a field that was taken away or means another
-type breaks both. A new field breaks nobody, unless a request has to have it. What cannot be compared breaks if it was
-changed. Titles, descriptions, defaults and examples mean nothing here.
+type breaks both. A new field breaks nobody, unless a request has to have it. What the old one said nothing of was no
+promise, so a schema may grow more precise. What cannot be compared breaks if it was changed. Titles, descriptions,
+defaults and examples mean nothing here.
 """
 
 from __future__ import annotations
@@ -108,6 +109,8 @@ def _differences(pair: _Pair) -> Found:
         return  # a schema that holds itself was compared on the way here
     pair = replace(pair, met=pair.met | {here})
     old, new = _variants(pair.old, pair.roots[0]), _variants(pair.new, pair.roots[1])
+    if {} in old:
+        return  # nothing was said
     gone, come = _besides(old, new), _besides(new, old)
     if len(gone) == len(come) == 1:
         yield from _single(pair.at(gone[0], come[0], ""))
@@ -139,10 +142,10 @@ def _fits(pair: _Pair, old: Schema, new: Schema, allowed: Way) -> bool:
 
 
 def _single(pair: _Pair) -> Found:
-    """The differences of two schemas without alternatives."""
+    """The differences of two schemas without alternatives, of which the old one says something."""
     was, now = _type(pair.old), _type(pair.new)
     if was != now:
-        ways = {("", now): Way.NARROWER, (was, ""): Way.WIDER}
+        ways = {(was, ""): Way.WIDER}
         ways |= {("integer", "number"): Way.WIDER, ("number", "integer"): Way.NARROWER}
         yield ways.get((was, now), Way.OTHER), pair.path, f"was {was or 'anything'} and is {now or 'anything'}"
         return
@@ -190,6 +193,8 @@ def _items(pair: _Pair) -> Found:
 
 def _fields(pair: _Pair) -> Found:
     """The fields of an object: gone, new, changed, required, and what holds for those that are not named."""
+    if not any(key in pair.old for key in FIELDS):
+        return
     old, new = pair.old.get("properties", {}), pair.new.get("properties", {})
     must = set(pair.old.get("required", ())), set(pair.new.get("required", ()))
     others = pair.old.get("additionalProperties", True), pair.new.get("additionalProperties", True)
@@ -301,6 +306,8 @@ def _merged(schemas: Sequence[Schema]) -> Schema:
 
 def _type(schema: Schema) -> str:
     """The one type of a schema, said or shown; '' for any."""
+    if schema == _whole(False):
+        return "nothing"
     if isinstance(schema.get("type"), str):
         return str(schema["type"])
     values = _enumerated(schema)

@@ -55,7 +55,11 @@ REQUEST: list[tuple[Any, Any, str, str]] = [
     (HOUSE | SHUT, HOUSE, "minor", " may have other fields now"),
     (HOUSE, a_list(HOUSE), "major", " was object and is array"),
     (a_list(HOUSE), a_list(SOME), "major", "[].rooms was removed"),
-    ({}, HOUSE, "major", " was anything and is object"),
+    ({}, HOUSE, "patch", ""),
+    ({"type": "object"}, HOUSE, "patch", ""),
+    ({"title": "House"}, a_list(NUMBER), "patch", ""),
+    (a_list({}), a_list(HOUSE), "patch", ""),
+    (fields("sqm", sqm={}), SOME, "patch", ""),
     (HOUSE, {}, "minor", " was object and is anything"),
     ({"enum": ["a", "b"]}, {"enum": ["a"]}, "major", ' is not "b" any more'),
     ({"enum": ["a"]}, {"enum": ["a", "b"]}, "minor", ' may be "b", too'),
@@ -98,11 +102,12 @@ RESPONSE: list[tuple[Any, Any, str, str]] = [
     (HOUSE, fields("sqm", sqm=NUMBER, rooms=NUMBER), "major", ".rooms was integer and is number"),
     (HOUSE, fields("sqm", sqm=WHOLE, rooms=WHOLE), "minor", ".sqm was number and is integer"),
     (HOUSE, {}, "major", " was object and is anything"),
-    ({}, HOUSE, "minor", " was anything and is object"),
+    ({}, HOUSE, "patch", ""),
     (NUMBER, either(NUMBER, NULL), "major", " may be null, too"),
     (either(NUMBER, NULL), NUMBER, "minor", " is never null any more"),
     ({"enum": ["a"]}, {"enum": ["a", "b"]}, "major", ' may be "b", too'),
-    (True, False, "minor", " has another not: nothing became {}"),
+    (NUMBER, False, "major", " was number and is nothing"),
+    ({"not": NUMBER}, {"not": TEXT}, "major", ' has another not: {"type": "number"} became {"type": "string"}'),
 ]
 TABLE = [("request", *row) for row in REQUEST] + [("response", *row) for row in RESPONSE]
 
