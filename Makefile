@@ -10,6 +10,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PYTEST := $(BIN)/python -m pytest -q --no-header
+# No plugin but the one that ends what hangs: the others' start takes longer than most unit tests together.
+PLAIN := --disable-plugin-autoload -p pytest_timeout
 # Where a test belongs says CONTRIBUTING.md. What covers core and engine, or has slow tests: all but e2e and soak.
 PARTS := $(addprefix tests/,unit properties stories contract integration)
 # A `python3` on the path may be a shim for nothing, or lack venv: only one that really runs will do.
@@ -69,4 +71,4 @@ lint: setup
 
 unit: setup
 	@echo '— unit'
-	@$(PYTEST) -m 'not slow' tests/unit
+	@$(PYTEST) $(PLAIN) -m 'not slow' tests/unit

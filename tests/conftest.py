@@ -122,8 +122,11 @@ def printed(pytestconfig: pytest.Config) -> Callable[[str, str, str], None]:
 @pytest.fixture(scope="session", autouse=True)
 def no_process_left(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the session whose tests leave a process running, and end that process."""
-    homes = (str(pytestconfig.stash[HOME]), str(tmp_path_factory.getbasetemp()))
+    homes = [str(pytestconfig.stash[HOME])]
     yield
+    # Not getbasetemp(): where nobody asked for a folder it makes one, and then clears away those of older sessions.
+    if tmp_path_factory._basetemp:
+        homes.append(str(tmp_path_factory._basetemp))
     left: list[psutil.Process] = []
 
     def none_left() -> bool:
@@ -137,7 +140,7 @@ def no_process_left(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
         pytest.fail("left running:\n" + "\n".join(told), pytrace=False)
 
 
-def belongs(process: psutil.Process, homes: tuple[str, ...]) -> bool:
+def belongs(process: psutil.Process, homes: list[str]) -> bool:
     """Whether a process, however detached, was started by this session: it lives in a folder of ours."""
     if process.pid == os.getpid():
         return False

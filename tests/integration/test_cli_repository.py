@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from branchline.adapters.git_worktree import WorkTree
+from branchline.adapters.servicefile import read_service
 from branchline.cli.main import main
+from branchline.cli.scaffold import detected, files
 from branchline.settings import default_branch
 from tests.repositories import RealGit
 
@@ -372,3 +374,27 @@ def test_doctor_names_the_cure_of_what_is_missing(
     assert "1.20.0" in typed(world, "doctor").stdout
     outside = CliRunner().invoke(main, ["-C", str(tmp_path), "doctor"])
     assert "is not inside a git repository" in outside.stdout
+
+
+def test_what_init_writes_is_short_commented_and_understood(tmp_path: Path) -> None:
+    """At most 15 lines, and the reader of service files takes every one of them."""
+    for kind in ("model", "app"):
+        text = files("shop", detected(tmp_path, kind))["branchline.toml"]
+        assert len(text.splitlines()) <= 15
+        assert "#" in text
+        assert read_service(text.encode(), "shop/branchline.toml").kind == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kind", "serve"),
+    [
+        ("main.py", "from fastapi import FastAPI\napi = FastAPI(title='x')\n", "app", '"main:api", "--uds"'),
+        ("Procfile", "web: node server.js '$PORT'\n", "app", '"node", "server.js", "$PORT"'),
+        ("other.py", "x = 1\n", "model", "serving:predict"),
+    ],
+)
+def test_init_sees_what_is_there(tmp_path: Path, name: str, text: str, kind: str, serve: str) -> None:
+    (tmp_path / name).write_text(text)
+    found = detected(tmp_path)
+    assert found.kind == kind
+    assert serve in found.serve

@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from branchline.cli import show, transport
 from branchline.cli.follow import Rest, rest
 from branchline.cli.main import COMMANDS, SECTIONS, Branchline, main, misunderstood
-from branchline.cli.scaffold import detected, files
 from branchline.core import codes
 
 BRANCH = "experiment--housing--alex"
@@ -249,32 +248,3 @@ def test_a_daemon_that_did_not_come_up_is_heard() -> None:
     assert (found["detail"], found["hint"]) == ("not installed", "pip install it")
     found = transport.why_it_ended("Traceback\nValueError: x\n", 1)
     assert (found["code"], found["log"]) == ("BL701", "Traceback\nValueError: x")
-
-
-# ------------------------------------------------------------------------------------------------ first files
-
-
-def test_what_init_writes_is_short_commented_and_understood(tmp_path: Any) -> None:
-    """At most 15 lines, and the reader of service files takes every one of them."""
-    from branchline.adapters.servicefile import read_service
-
-    for kind in ("model", "app"):
-        text = files("shop", detected(tmp_path, kind))["branchline.toml"]
-        assert len(text.splitlines()) <= 15
-        assert "#" in text
-        assert read_service(text.encode(), "shop/branchline.toml").kind == kind
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "kind", "serve"),
-    [
-        ("main.py", "from fastapi import FastAPI\napi = FastAPI(title='x')\n", "app", '"main:api", "--uds"'),
-        ("Procfile", "web: node server.js '$PORT'\n", "app", '"node", "server.js", "$PORT"'),
-        ("other.py", "x = 1\n", "model", "serving:predict"),
-    ],
-)
-def test_init_sees_what_is_there(tmp_path: Any, name: str, text: str, kind: str, serve: str) -> None:
-    (tmp_path / name).write_text(text)
-    found = detected(tmp_path)
-    assert found.kind == kind
-    assert serve in found.serve

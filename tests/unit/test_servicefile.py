@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -277,10 +278,15 @@ def test_a_service_at_the_root_is_refused() -> None:
 # ---- the schema for editors
 
 
+@cache
+def schema() -> dict[str, Any]:
+    return servicefile.json_schema()
+
+
 def test_the_shipped_schema_is_in_step() -> None:
     """When this fails: python -m branchline.adapters.servicefile > branchline/adapters/branchline.schema.json."""
     shipped = Path(servicefile.__file__).with_name("branchline.schema.json")
-    assert json.loads(shipped.read_text(encoding="utf-8")) == servicefile.json_schema()
+    assert json.loads(shipped.read_text(encoding="utf-8")) == schema()
 
 
 @pytest.mark.parametrize(
@@ -298,7 +304,7 @@ def test_the_shipped_schema_is_in_step() -> None:
     ],
 )
 def test_the_schema_says_what_the_reader_says(document: dict[str, Any], fine: bool) -> None:
-    assert jsonschema.Draft202012Validator(servicefile.json_schema()).is_valid(document) is fine
+    assert jsonschema.Draft202012Validator(schema()).is_valid(document) is fine
 
 
 def test_the_schema_is_made_of_keywords_that_editors_know() -> None:
@@ -315,7 +321,7 @@ def test_the_schema_is_made_of_keywords_that_editors_know() -> None:
         return (set(schema) - known).union(*map(unknown, inner))
 
     assert unknown({"minimum": 0, "ge": 0, "properties": {"le": {"gt": 0}}}) == {"ge", "gt"}
-    assert not unknown(servicefile.json_schema())
+    assert not unknown(schema())
 
 
 # ---- data.lock
