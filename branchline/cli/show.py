@@ -101,6 +101,12 @@ def plan(steps: Iterable[Sequence[str]]) -> list[str]:
     return lines or ["plan     nothing changes in git, traffic or processes"]
 
 
+def losses(commits: Iterable[Document]) -> list[str]:
+    """What is thrown away, a commit a line."""
+    return [f"{click.style('loses', fg='red')}    {each['commit'][:7]} {each['subject']}  ({each['author']})"
+            for each in commits]  # fmt: skip
+
+
 def ran(commands: Iterable[str]) -> list[str]:
     """Commands that were run, or would be, one under the other."""
     return [("ran      " if not number else "         ") + each for number, each in enumerate(commands)]
