@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from branchline.adapters.git import ANY_COMMIT, NETWORK, Git, commit_id, push_failure, ref_name, words
+from branchline.adapters.git_graft import Conflict, merge
 from branchline.core.names import handle_from
 from branchline.errors import (
     BranchExists,
@@ -22,6 +23,7 @@ from branchline.errors import (
     MergeConflict,
     NotARepository,
     NothingToDo,
+    RefMoved,
     RemoteUnreachable,
     UnknownReference,
 )
@@ -224,6 +226,38 @@ class WorkTree:
             if answer.code:
                 raise push_failure(answer, branch, remote)
 
+    def merged(self, ours: str, theirs: str, message: str) -> str:
+        """A commit of the person's that merges one commit into another, beside the work tree; raises MergeConflict."""
+        try:
+            tree = merge(self._git, ours, theirs)
+        except Conflict as conflict:
+            raise MergeConflict(branch=ours[:12], paths=str(conflict)) from conflict
+        return self._git.line("commit-tree", tree, "-p", ours, "-p", theirs, "-m", message)
+
+    def publish(self, branch: str, commit: str) -> None:
+        """Create a branch at a commit: in the remote, without one here; nothing is checked out.
+
+        Raises RefMoved when it is there already, PushRefused, RemoteUnreachable.
+        """
+        remote, ref = self.remote, f"refs/heads/{ref_name(branch)}"
+        if not remote:
+            answer = self._git.answer("update-ref", ref, commit_id(commit), "0" * len(commit))
+            if answer.code:
+                raise RefMoved(words(answer.err), ref=branch)
+            return
+        asked = ("push", "--porcelain", "--no-verify", f"--force-with-lease={ref}:", "--end-of-options", remote)
+        answer = self._git.answer(*asked, f"{commit_id(commit)}:{ref}", seconds=NETWORK)
+        if answer.code:
+            raise push_failure(answer, branch, remote)
+
+    def bring(self, commit: str, mirror: Path) -> None:
+        """Have a commit here, from our mirror when nobody else has it any more; raises UnknownReference."""
+        if not self._at(commit_id(commit)):
+            asked = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", ANY_COMMIT, "--end-of-options")
+            answer = self._git.answer("fetch", "--quiet", *asked, str(mirror), commit, seconds=NETWORK)
+            if answer.code:
+                raise UnknownReference(words(answer.err), reference=commit[:12])
+
     def checkout(self, commit: str, folder: Path, mirror: Path, reference: str = "") -> None:
         """Add a work tree with a detached HEAD at a commit, brought from our mirror when it is not here any more.
 
@@ -233,11 +267,7 @@ class WorkTree:
         """
         if folder.exists():
             raise NothingToDo(what=f"{folder} is there already")
-        if not self._at(commit_id(commit)):
-            asked = ("--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", ANY_COMMIT, "--end-of-options")
-            answer = self._git.answer("fetch", "--quiet", *asked, str(mirror), commit, seconds=NETWORK)
-            if answer.code:
-                raise UnknownReference(words(answer.err), reference=commit[:12])
+        self.bring(commit, mirror)
         answer = self._git.answer("worktree", "add", "--quiet", "--detach", "--end-of-options", str(folder), commit)
         if answer.code:
             raise GitError(words(answer.err))

@@ -177,12 +177,20 @@ def rows_of(client: Client, service: str) -> list[Document]:
 ENDS = {"Lost": "declined", "Withdrew": "withdrawn", "Superseded": "superseded", "Aborted": "aborted"}
 
 
+def row_of(client: Client, service: str, branch: str) -> Document | None:
+    """The row of an open branch; None when there is none."""
+    rows = rows_of(client, service)
+    return next((row for row in rows if row["branch"] == branch and row["phase"] != "live"), None)
+
+
 def ended(client: Client, rows: Sequence[Document], service: str, branch: str) -> Rest | None:
     """What became of a branch that has no row any more; None when nothing ended it (yet)."""
     if any(row["branch"] == branch for row in rows):
         return None
     entries = client.get("/v1/history", service=service, limit=20)["entries"]
     newest = next((entry for entry in entries if entry["detail"].get("branch") == branch), None)
+    if newest is not None and newest["event"] == "Recorded":
+        return Rest(0, "absorbed", f"{branch} is part of what it fixed")
     if newest is None or newest["event"] not in ENDS:
         return None
     return Rest(1, ENDS[newest["event"]], f"{branch}: {newest['because'] or newest['event']}", "branchline history")

@@ -276,7 +276,7 @@ def change(
     if dry_run:
         finish_plan(session, planned)
         return
-    for line in show.plan(planned["steps"]):
+    for line in show.plan(planned["steps"]) + show.losses(planned["loses"]):
         show.say(line)
     if asking:
         agreed(planned["service"], command, yes=yes, no_input=no_input)
@@ -303,7 +303,7 @@ def finish_plan(session: Session, planned: Mapping[str, Any]) -> None:
     if session.json:
         show.document(planned)
         return
-    for line in show.plan(planned["steps"]):
+    for line in show.plan(planned["steps"]) + show.losses(planned.get("loses", ())):
         show.out(line)
 
 

@@ -15,7 +15,7 @@ from branchline.cli import follow, show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
 from branchline.core import names
 from branchline.core.codes import exit_of
-from branchline.errors import BadName, DirtyWorkTree, IllegalMove, NothingToDo, UsageError
+from branchline.errors import BadName, DirtyWorkTree, NothingToDo, UsageError
 
 LOG = "EXPERIMENT.md"
 
@@ -185,38 +185,6 @@ def written(service: str, because: str, metric: str, first: str) -> str:
 
 
 @click.command()
-@click.argument("service")
-@click.option("--on", "challenger", default="", metavar="HANDLE", help="Fix this challenger, not the incumbent.")
-@click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
-@dry_run
-@as_json
-@pass_session
-def fix(session: Session, service: str, challenger: str, handle: str, dry_run: bool) -> None:
-    """Begin a fix of what serves, or of a challenger.
-
-    The branch begins at the right base. Commit the fix, then `branchline deploy`: by a canary it replaces what it
-    fixes.
-    """
-    tree = session.tree
-    session.known(service)
-    handle = handle or handle_of(session)
-    on = names.experiment(service, challenger.rpartition("--")[2]) if challenger else ""
-    branch = names.Branch("fix", service, handle, on).name
-    if names.branch(branch) is None:
-        raise BadName(what="handle", name=handle)
-    base, file = on or session.trunk(), f"{session.services[service]}/{SERVICE_FILE}"
-    remote = tree.remote
-    commands = [f"git fetch --prune {remote}"] if remote else []
-    commands += [f"git switch --no-track -c {branch} {f'{remote}/{base}' if remote else base}"]
-    if dry_run:
-        tree.beginning(branch, base, file)
-        told(session, branch, base, "", commands)
-        return
-    told(session, branch, base, tree.start(branch, base, file), commands)
-    show.say("next     mend it, commit, then: branchline deploy")
-
-
-@click.command()
 @click.argument("service", required=False, default="")
 @click.option("--no-gates", is_flag=True, help="Only the steps.")
 @as_json
@@ -254,50 +222,6 @@ def run(session: Session, service: str, no_gates: bool) -> None:
     else:
         show.say("next     git commit, then: branchline deploy")
     raise click.exceptions.Exit(1 if failed else 0)
-
-
-@click.command()
-@click.argument("branch", required=False, default="")
-@click.option(
-    "--keep", is_flag=True, help="Let the judged code replace what came to the trunk meanwhile; merge nothing."
-)
-@click.option("--because", default="", metavar="TEXT", help="Why; it is kept in the history.")
-@dry_run
-@as_json
-@pass_session
-def sync(session: Session, branch: str, keep: bool, because: str, dry_run: bool) -> None:
-    """Bring a branch up to date with the trunk.
-
-    The result is pushed. A branch that is under test cannot be synced: agree to its judged code with --keep, or
-    abort it first.
-    """
-    from branchline.cli.ship import change
-
-    named = session.branch(branch)
-    if keep:
-        change(session, "keep", named.name, {}, because=because, dry_run=dry_run, yes=True, no_input=False)
-        return
-    tree = session.tree
-    client = session.client()
-    row = next((row for row in follow.rows_of(client, named.service) if row["branch"] == named.name), None)
-    if row and row["state"] in (*follow.SERVING, "won", "concluding"):
-        hint = f"branchline sync --keep {named.name}; or branchline abort {named.name}, sync, and deploy anew"
-        raise IllegalMove("what is being judged must stay what it is", hint=hint, event="sync", subject=named.name)
-    base = named.on or session.trunk()
-    commands = [f"git switch {named.name}"] if tree.branch != named.name else []
-    commands = [*([f"git fetch --prune {tree.remote}"] if tree.remote else []), *commands]
-    commands += [f"git merge {tree.remote}/{base}" if tree.remote else f"git merge {base}"]
-    commands += [f"git push {tree.remote} {named.name}"] if tree.remote else []
-    if dry_run:
-        told(session, named.name, base, "", commands)
-        return
-    tree.fetch()
-    if tree.branch != named.name:
-        tree.switch(named.name)
-    merged = tree.merge(base)
-    tree.push(named.name)
-    told(session, named.name, base, tree.tip(base), commands)
-    show.say(f"next     branchline deploy {named.name}" if merged else "it was up to date")
 
 
 @click.command()
