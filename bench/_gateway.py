@@ -1,6 +1,8 @@
 """This file puts up what the gateway's benches need: upstreams that cost little, a raw Envoy beside ours, and load.
 
 Rules. The upstreams and the raw proxy are the same Envoy binary, so that no other product is compared by accident.
+With two processors or more, load and upstreams have the first and the proxies the second to themselves: what is
+measured then is the proxy, not who shares a processor with it.
 Load comes from wrk where it is installed, else from a loop in Python, which is slower than what it measures: then the
 gateway's own processor time a request is the figure to look at.
 """
@@ -28,20 +30,28 @@ from branchline.adapters.envoy_router import RouteWriter
 from branchline.ports import Endpoint, Stamp
 
 A, B = "a" * 40, "b" * 40
+CPUS = sorted(os.sched_getaffinity(0))
 SCRIPT = """
 local n = 0
+local ready = {}
+init = function()
+  for unit = 1, 10000 do
+    if os.getenv("UNITS") == "yes" then wrk.headers["x-branchline-unit"] = "user-" .. unit end
+    ready[unit] = wrk.format("GET", os.getenv("TARGET"))
+  end
+end
 request = function()
-  n = n + 1
-  if os.getenv("UNITS") == "yes" then wrk.headers["x-branchline-unit"] = "user-" .. (n % 10000) end
-  return wrk.format("GET", os.getenv("TARGET"))
+  n = n % 10000 + 1
+  return ready[n]
 end
 """
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a run of load found: requests a second, the 99th percentile in ms, and failed requests."""
+    """What a run of load found: requests, how many a second, the 99th percentile in ms, and failed requests."""
 
+    count: int
     rate: float
     p99: float
     failed: int
@@ -83,6 +93,7 @@ def envoy(folder: Path, name: str, resources: dict[str, Any]) -> Iterator[int]:
     argv = [str(binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     process = subprocess.Popen(argv)
     try:
+        pin(process.pid, 1 if name == "raw" else 0)
         yield process.pid
     finally:
         process.terminate()
@@ -133,13 +144,32 @@ def bench() -> Iterator[Bench]:
         writer.shift("housing", 1, [(A, 90), (B, 10)], Stamp(1, 1))
         writer.offer("sole", ends, Stamp(1, 1))
         writer.shift("sole", 1, [(A, 100)], Stamp(1, 1))
+        pin(writer.envoy.pid, 1)
         yield Bench(writer, raw_port, raw)
 
 
 def processor(pid: int) -> float:
-    """Seconds of processor time that a process has used (proc(5))."""
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processor time that a process and its threads have used (clock_getcpuclockid(3), Linux)."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def pin(pid: int, number: int) -> None:
+    """Keep a process, with the threads it has now, on one processor; those to come inherit it."""
+    if len(CPUS) > 1:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # a thread that has just ended
+                os.sched_setaffinity(int(thread.name), {CPUS[number]})
+
+
+def beside(number: int) -> list[str]:
+    """The words before a command that keep it on one processor."""
+    return ["taskset", "-c", str(CPUS[number])] if len(CPUS) > 1 and shutil.which("taskset") else []
+
+
+def pinned() -> str:
+    """Who runs where, in words."""
+    shared = "everything shares one processor" if len(CPUS) < 2 else ""
+    return shared or f"load and upstreams on processor {CPUS[0]}, the proxy on processor {CPUS[1]}"
 
 
 def has_wrk() -> bool:
@@ -156,7 +186,7 @@ def load(
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT)
         script.flush()
-        argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", script.name]
+        argv = [*beside(0), "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--latency", "-s", script.name]
         argv += ["-H", f"Host: {host}"] if host else []
         environment = {**os.environ, "UNITS": "yes" if units else "no", "TARGET": path}
         told = subprocess.run(
@@ -167,7 +197,13 @@ def load(
     failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", told)))
     failed += sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", told)))
     scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-    return Load(float(rate[1]) if rate else 0.0, float(tail[1]) * scale[tail[2]] if tail else 0.0, failed)
+    count = re.search(r"(\d+) requests in", told)
+    return Load(
+        int(count[1]) if count else 0,
+        float(rate[1]) if rate else 0.0,
+        float(tail[1]) * scale[tail[2]] if tail else 0.0,
+        failed,
+    )
 
 
 def python_load(port: int, path: str, *, host: str, units: bool, seconds: float, connections: int) -> Load:
@@ -195,4 +231,4 @@ def python_load(port: int, path: str, *, host: str, units: bool, seconds: float,
         thread.start()
     for thread in threads:
         thread.join()
-    return Load(len(times) / seconds, sorted(times)[int(0.99 * len(times))] * 1000, len(failed))
+    return Load(len(times), len(times) / seconds, sorted(times)[int(0.99 * len(times))] * 1000, len(failed))
