@@ -126,6 +126,20 @@ class NobodyToAsk(UsageError):
     hint = "say --yes, too"
 
 
+class BadSchema(UsageError):
+    """{path} does not hold the schemas of request and response."""
+
+    code = "BL112"
+    hint = "branchline check"
+
+
+class BadMajor(UsageError):
+    """{service} cannot have major {major} here."""
+
+    code = "BL111"
+    hint = "set major = {allowed} in the service file and push"
+
+
 class GitError(BranchlineError):
     """git said no."""
 
@@ -447,3 +461,10 @@ class LedgerBusy(Transient, LedgerError):
     """Another process holds the ledger."""
 
     code = "BL708"
+
+
+class LedgerOlder(LedgerError):
+    """The ledger is an older copy than what was done of {service}."""
+
+    code = "BL709"
+    hint = "put the newest ledger back; without one: branchline up --restored"

@@ -428,6 +428,10 @@ class World:
         for step in steps:
             yield described(step, versions)
 
+    def drifts(self) -> list[str]:
+        """Where git, production and the record disagree, as every status tells it."""
+        return [drift.what for drift in self.controller.parity.drifts(self.ledger.services())]
+
     def parity(self) -> bool:
         """Whether git equals traffic."""
-        return bool(self.controller.reader.parity()["ok"])
+        return not self.drifts()

@@ -47,6 +47,14 @@ class Files:
         except FileNotFoundError:
             return ""
 
+    def trace(self, name: str) -> tuple[int, ...] | None:
+        """What tells that a file is another one than before; None when it is not there."""
+        try:
+            stat = (self.folder / name).stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
     def put(self, name: str, text: str) -> None:
         """Replace a file as a whole; what is the same already is left alone. Raises DiskFull."""
         if text and self.read(name) == text:

@@ -57,6 +57,7 @@ class RouteWriter:
         self._port = port
         self._warm_seconds = warm_seconds
         self._read: set[str] = set()
+        self._memory: tuple[object, Gateway] = (None, Gateway())
 
     # -------------------------------------------------------------------------------------------- the port
 
@@ -106,6 +107,10 @@ class RouteWriter:
         """The newest stamp of each service that was ever told."""
         with self._files.locked():
             return {name: routes.told for name, routes in self._remembered().services.items()}
+
+    def vacant(self) -> int:
+        """A port that nobody uses at this moment."""
+        return _free_port(self._host)
 
     def survey(self) -> Survey:
         """Look at files and process as they are; starts nothing and puts nothing right."""
@@ -223,8 +228,12 @@ class RouteWriter:
             raise
 
     def _remembered(self) -> Gateway:
-        text = self._files.read("table.json")
-        return from_json(json.loads(text)) if text else Gateway()
+        """The memory as it lies there; read again only when the file is another one."""
+        seen = self._files.trace("table.json")
+        if seen != self._memory[0]:
+            text = self._files.read("table.json")
+            self._memory = seen, from_json(json.loads(text)) if text else Gateway()
+        return self._memory[1]
 
     def _load(self) -> Gateway:
         gateway = self._remembered()
@@ -236,6 +245,7 @@ class RouteWriter:
 
     def _save(self, gateway: Gateway) -> None:
         self._files.put("table.json", json.dumps(to_json(gateway), separators=(",", ":")))
+        self._memory = self._files.trace("table.json"), gateway
 
     # -------------------------------------------------------------------------------------------- warm
 

@@ -191,7 +191,7 @@ class Mirror:
         form = "--format=%(refname) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
         rows = [row.split(" ") for row in self.git.line("for-each-ref", form, "refs/tags/", KEPT, SEEN).splitlines()]
         truth = {name.replace(SEEN, KEPT): at for name, at in rows if not name.startswith(KEPT)}
-        return Marks(self.remote, truth, {name: at for name, at in rows if name.startswith(KEPT)})
+        return Marks(self.remote, str(self.path), truth, {name: at for name, at in rows if name.startswith(KEPT)})
 
     def recorded(self, ref: str) -> Mapping[str, int]:
         """The newest trailer of each service on the first-parent line of a branch."""

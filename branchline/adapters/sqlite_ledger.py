@@ -30,6 +30,7 @@ URGENT = frozenset({"Aborted", "Breached", "RolledBack", "Withdrew", "Frozen"})
 RESTORED = "Restored"  # not an event of the law: the record itself was put back to an older one
 
 NEW_EPOCH = insert(epoch).values(number=None)
+EPOCH = select(func.max(epoch.c.number))
 NAMES = select(service.c.name).order_by(service.c.name)
 STATE = select(service.c.state).where(service.c.name == bindparam("name"))
 STATES = select(service.c.name, service.c.generation, service.c.state)
@@ -56,6 +57,11 @@ class SqliteLedger:
         with self._file.writing("the takeover") as connection:
             (number,) = connection.execute(NEW_EPOCH).inserted_primary_key or (0,)
         return int(number)
+
+    def epoch(self) -> int:
+        """The newest epoch; 0 before the first."""
+        with self._file.reading() as connection:
+            return connection.execute(EPOCH).scalar_one() or 0
 
     def services(self) -> tuple[str, ...]:
         """The names of all known services, sorted."""

@@ -17,6 +17,7 @@ from branchline.core.world import desired
 from branchline.engine.asking import Desk
 from branchline.engine.judging import Judge
 from branchline.engine.observing import Observer
+from branchline.engine.parity import Parity, later
 from branchline.engine.preparing import spec_at
 from branchline.engine.progress import Progress
 from branchline.engine.reading import Reader
@@ -79,6 +80,7 @@ class Controller:
         self.observer = Observer(ports)
         resources = (ports.router, ports.launcher, ports.writer)
         self.recorder = Recorder(ports.ledger, resources, ports.clock, default, lambda name: self.changed.ring())
+        self.recorder.notice(later(ports, self.recorder))
         self._adopt_offline()
         parts = (ports, self.recorder, self.observer)
         self.reconciler = Reconciler(*parts, self.progress, self.troubles)
@@ -88,7 +90,8 @@ class Controller:
         self.trials = Trials(*parts, self.reconciler, self.progress)
         self.trials.sweep()
         self.desk = Desk(*parts)
-        self.reader = Reader(*parts, self.judge, self.desk, self.troubles)
+        self.parity = Parity(*parts, self.troubles)
+        self.reader = Reader(*parts, self.judge, self.desk, self.troubles, self.parity)
 
     def passes(self) -> tuple[Pass, ...]:
         """Everything to be done again and again, each in a thread of its own."""
@@ -109,6 +112,7 @@ class Controller:
         """Fetch and record what people did in git."""
         try:
             done = self.watcher.look()
+            self.recorder.notice(later(self.ports, self.recorder))
         except BranchlineError as error:
             self.troubles["", "remote"] = f"{error.code}: {error.message}"
             return False
@@ -148,9 +152,26 @@ class Controller:
     def _warm_seconds(self, name: str, line: law.Line) -> float:
         return spec_at(self.ports, name, line.incumbent or "").rollout.warm_seconds
 
+    def restore(self, actor: str, because: str) -> tuple[str, ...]:
+        """Let an older ledger count: a person says that what was recorded after it is lost; returns the services.
+
+        Versions that git has seen meanwhile are never given again.
+        """
+        restored = tuple(sorted(self.recorder.older))
+        names = self.ports.repository.marks().truth
+        for name in restored:
+            tag = f"refs/tags/{name}@v"
+            seen = {ref.removeprefix(tag): commit for ref, commit in names.items() if ref.startswith(tag)}
+            self.ports.catalog.reserve(name, seen)
+            self.recorder.restore(name, actor=actor, because=because)
+        self.reconciler.forget()
+        return restored
+
     def _each(self, what: str, act: Callable[[str], bool]) -> bool:
         done = False
         for name in self.services():
+            if name in self.recorder.older:
+                continue  # what it would act on has been left long ago: parity says so, and a person decides
             try:
                 done |= act(name)
                 self.troubles.pop((name, what), None)
@@ -172,6 +193,8 @@ class Controller:
             name, line = str(told["service"]), int(told["line"])
             after = tuple((str(revision), int(share)) for revision, share in told["after"])
             because = str(told.get("because") or "done offline")
+            if name in self.recorder.older:
+                continue
             while event := done_offline(self.recorder.service(name), line, after, because):
                 self.recorder.record(name, event, actor=str(told["actor"]), because=because)
             if dict(desired(self.recorder.service(name)).routes).get(line) != after:

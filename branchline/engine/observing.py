@@ -1,6 +1,7 @@
 """This file looks: at processes, routes and git, and says in the law's words what they show of a service.
 
 Every answer is read from the thing itself. The last fetched branches are kept, so that a dead remote blinds nobody.
+What follows from a commit never changes and is remembered: whoever looks at 200 services asks git of what is new.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from branchline.core import names
 from branchline.core.service import Service
 from branchline.core.world import FOREIGN, PRODUCTION, STAGING, Running, World, desired
 from branchline.engine.preparing import SERVICE_FILE
 from branchline.errors import RemoteUnreachable
-from branchline.ports import Instance, Ports, Shown
+from branchline.ports import Instance, Ports, Shown, Survey
 
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+REMEMBERED = 20_000
 UNKNOWN = "?"  # how the repository marks a tree that is of no revision it was asked about
 
 
@@ -27,13 +33,25 @@ class Sight:
     shown: Mapping[int, Shown]
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """One look at everything, for whoever asks about many services: instances by service, and the gateway as it is."""
+
+    instances: Mapping[str, tuple[Instance, ...]]
+    survey: Survey
+
+
 class Observer:
     """Looks at the world through the ports."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._lock = threading.Lock()
-        self._refs: dict[str, str] = {}
+        self._refs: Mapping[str, str] = {}
+        self._branches: Mapping[str, Mapping[str, str]] = {}
+        self._fetches = [0, 0]  # begun, ended
+        self._shows: dict[tuple[object, ...], str] = {}
+        self._closures: dict[tuple[str, str], tuple[str, ...]] = {}
         self.reachable = True
         self.fetched = False
 
@@ -41,26 +59,53 @@ class Observer:
         """Bring the known branches up to date; when the remote is dead, the last known ones stay, and `reachable` is
         false.
         """
+        self._count(0)
         try:
             refs = dict(self._ports.repository.fetch())
         except RemoteUnreachable:
             self.reachable = False
             raise
+        finally:
+            self._count(1)
+        branches: dict[str, dict[str, str]] = {}
+        for ref, tip in refs.items():
+            if branch := names.branch(ref):
+                branches.setdefault(branch.service, {})[ref] = tip
         with self._lock:
-            self._refs, self.reachable, self.fetched = refs, True, True
+            self._refs, self._branches, self.reachable, self.fetched = refs, branches, True, True
         return refs
+
+    def _count(self, which: int) -> None:
+        with self._lock:
+            self._fetches[which] += 1
 
     @property
     def refs(self) -> Mapping[str, str]:
-        """The branches as they were last seen."""
-        with self._lock:
-            return dict(self._refs)
+        """The branches as they were last seen; never changed, only replaced."""
+        return self._refs
 
-    def production(self, service: Service) -> Sight:
-        """Processes and routes of a service, with git as it is wanted: for whoever acts on production alone."""
+    def branches(self, service: str) -> Mapping[str, str]:
+        """Those of them that are experiments and fixes of a service."""
+        return self._branches.get(service, {})
+
+    def view(self, service: str = "") -> View:
+        """Look once at all instances (or those of a service) and at the gateway; starts nothing."""
+        instances: dict[str, tuple[Instance, ...]] = {}
+        for each in self._ports.launcher.instances(service):
+            instances[each.service] = (*instances.get(each.service, ()), each)
+        return View(instances, self._ports.router.survey())
+
+    def production(self, service: Service, view: View | None = None) -> Sight:
+        """Processes and routes of a service, with git as it is wanted: for whoever acts on production alone.
+
+        Without a view the gateway is asked itself, and started when it is not there.
+        """
         wanted = desired(service)
-        instances = tuple(i for i in self._ports.launcher.instances() if i.service == service.name)
-        shown = self._ports.router.shown(service.name)
+        if view is None:
+            instances, shown = self._ports.launcher.instances(service.name), self._ports.router.shown(service.name)
+        else:
+            instances = view.instances.get(service.name, ())
+            shown = view.survey.routes.get(service.name, {})
         lines = line_of(service)
         ready = [i for i in instances if i.state == "ready" and i.perimeter in (PRODUCTION, STAGING)]
         running = {Running(i.revision, i.perimeter, lines.get(i.revision, 1)) for i in ready}
@@ -68,9 +113,9 @@ class Observer:
         world = World(trunks=wanted.trunks, routes=routes, running=frozenset(running), absorbed=wanted.absorbed)
         return Sight(world, instances, shown)
 
-    def whole(self, service: Service) -> Sight:
+    def whole(self, service: Service, view: View | None = None) -> Sight:
         """Everything of a service, git as it was last fetched; before it ever was, as it is wanted."""
-        sight, refs = self.production(service), self.refs
+        sight, refs = self.production(service, view), self.refs
         if not self.fetched:
             return sight
         trunks = []
@@ -95,21 +140,40 @@ class Observer:
         tip = self.refs.get(ref)
         if tip is None:
             return None
-        known = tuple(dict.fromkeys([*candidates_first(service)]))
+        known, fetches = tuple(dict.fromkeys([*candidates_first(service)])), [*self._fetches]
+        key = (service.name, ref, tip, known)
+        if key in self._shows:
+            return self._shows[key]
         shows = self._ports.repository.shows(ref, service.name, self.closure(service.name, (*known, tip)), known)
-        if shows is None or not shows.startswith(UNKNOWN):
-            return shows
-        return FOREIGN if service.lines else None
+        if shows is None or shows.startswith(UNKNOWN):
+            return FOREIGN if service.lines and shows else None
+        if fetches[0] == fetches[1] and fetches == self._fetches:  # else it may have been said of another tip
+            remember(self._shows, key, shows)
+        return shows
 
     def closure(self, service: str, commits: Iterable[str]) -> tuple[str, ...]:
         """The paths that a service is made of, as the first of the commits that has it declares them."""
-        repository = self._ports.repository
         for commit in commits:
-            for folder in repository.folders(commit, SERVICE_FILE):
-                if folder.rsplit("/", 1)[-1] == service:
-                    path = f"{folder}/{SERVICE_FILE}"
-                    return self._ports.read_spec(repository.read(commit, path) or b"", path).closure
+            if (service, commit) not in self._closures:
+                remember(self._closures, (service, commit), self._closure(service, commit))
+            if found := self._closures[service, commit]:
+                return found
         return (service,)
+
+    def _closure(self, service: str, commit: str) -> tuple[str, ...]:
+        repository = self._ports.repository
+        for folder in repository.folders(commit, SERVICE_FILE):
+            if folder.rsplit("/", 1)[-1] == service:
+                path = f"{folder}/{SERVICE_FILE}"
+                return self._ports.read_spec(repository.read(commit, path) or b"", path).closure
+        return ()
+
+
+def remember(memory: dict[Key, Value], key: Key, value: Value) -> None:
+    """Keep what can be found out again, and forget all of it when it has become too much."""
+    if len(memory) >= REMEMBERED:
+        memory.clear()
+    memory[key] = value
 
 
 def candidates_first(service: Service) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""This file answers questions: what is where, is git what production is, what happened, why did a step run.
+"""This file answers questions: what is where, what happened, why did a step run.
 
 Answers are plain JSON documents with a schema id; reading changes nothing.
 """
@@ -13,15 +13,17 @@ from typing import Any
 
 from branchline.core import lifecycle as law
 from branchline.core.revision import GateResult
+from branchline.core.schema import read as read_schema
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import waits_for
-from branchline.core.world import PRODUCTION, STAGING, desired, plan
-from branchline.engine.asking import Desk, described
+from branchline.core.world import PRODUCTION, STAGING, desired
+from branchline.engine.asking import Desk
 from branchline.engine.comparing import behind_document, told
 from branchline.engine.judging import Judge, Measurement
-from branchline.engine.observing import Observer, Sight
+from branchline.engine.observing import Observer, Sight, View
+from branchline.engine.parity import Parity
 from branchline.engine.recording import Recorder
-from branchline.errors import BranchlineError, UnknownReference
+from branchline.errors import UnknownReference
 from branchline.ports import Ports
 
 Document = dict[str, Any]
@@ -37,13 +39,15 @@ class Reader:
     judge: Judge
     desk: Desk
     troubles: Mapping[tuple[str, str], str]
+    parity: Parity
 
     def status(self, only: str = "") -> Document:
         """Revision by place, each with its branch, share and state (3.25)."""
         known = self.ports.ledger.services()
         chosen = [self.desk.find(only)[0].name] if only else list(known)
-        services = [self.service(name) for name in chosen]
-        drifts = [drift for name in chosen for drift in self.drifts(self.recorder.service(name))]
+        view = self.observer.view(chosen[0] if only else "")
+        services = [self.service(name, view) for name in chosen]
+        drifts = [asdict(drift) for drift in self.parity.drifts(chosen, view)]
         return {
             "schema": "branchline.status/1",
             "services": services,
@@ -51,10 +55,10 @@ class Reader:
             "remote": {"reachable": self.observer.reachable},
         }
 
-    def service(self, name: str) -> Document:
+    def service(self, name: str, view: View | None = None) -> Document:
         """One service: its lines, a row for every branch that is open or serves, and its troubles."""
         service = self.recorder.service(name)
-        sight = self.observer.production(service)
+        sight = self.observer.production(service, view or self.observer.view(name))
         shares = {revision: share for _, line in sight.world.routes for revision, share in line}
         versions = {r.commit: r.version for r in self.ports.catalog.revisions(name)}
         rows = [self._incumbent(service, line, shares, versions, sight) for line in service.lines]
@@ -89,7 +93,7 @@ class Reader:
             "phase": Phase.LIVE.value,
             "detail": "the one before is warm" if line.warm else "",
             "healthy": healthy(sight, commit, PRODUCTION),
-            "address": self.ports.router.address(service.name),
+            "address": self.ports.router.address(service.name, older(service, line)),
             "line": line.major,
         }
 
@@ -147,6 +151,8 @@ class Reader:
         if candidate.phase in (Phase.TESTING, Phase.CANARY):
             measured = self.measured(service.name, candidate.branch)
             return str(measured["text"]) if measured else "no traffic yet"
+        if candidate.phase is Phase.MEASURED:
+            return "; ".join(self._found(service.name, candidate.revision))
         for entry in self.ports.ledger.history(service.name, limit=100):
             if entry.detail.get("branch") == candidate.branch:
                 if entry.event in ("Opened", "Pushed"):
@@ -155,61 +161,16 @@ class Reader:
                     return str(entry.detail["reason"]).splitlines()[0]
         return ""
 
+    def _found(self, service: str, commit: str) -> Iterator[str]:
+        """The numbers that the gates of a benchmark found, in words."""
+        for gate in self.ports.catalog.gates(service, commit):
+            if gate.numbers:
+                yield f"{gate.gate}: {gate.summary}"
+
     def measured(self, service: str, branch: str) -> Document | None:
         """What the judge has seen of a candidate so far."""
         known = self.judge.measurements.get((service, branch))
         return measurement_document(known[1]) if known else None
-
-    def drifts(self, service: Service) -> list[Document]:
-        """Every place where git, production and the record disagree, with the repair (1.51)."""
-        try:
-            sight = self.observer.whole(service)
-        except BranchlineError as error:
-            return [{"service": service.name, "kind": "unseen", "what": error.message, "repair": error.next}]
-        versions = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
-        wanted = desired(service)
-        found = []
-        if not self.observer.fetched:
-            what = "git has not been seen since the daemon started"
-            found.append({"service": service.name, "kind": "unseen", "what": what, "repair": "git ls-remote origin"})
-        for step in plan(sight.world, wanted):
-            kind, text = described(step, versions)
-            found.append({"service": service.name, "kind": kind, "what": f"to do: {text}", "repair": "branchline up"})
-        for ref, shows in sight.world.trunks:
-            if ref in dict(wanted.trunks) and shows == "foreign":
-                repair = f"git log {ref} -- {service.name}"
-                found.append(
-                    {"service": service.name, "kind": "git", "what": f"{ref} shows no known revision", "repair": repair}
-                )
-        for candidate in service.candidates:
-            if candidate.phase is Phase.CONCLUDING and candidate.trouble:
-                what = f"{candidate.branch} is concluding: {candidate.trouble}"
-                found.append(
-                    {
-                        "service": service.name,
-                        "kind": "git",
-                        "what": what,
-                        "repair": f"branchline status {service.name}",
-                    }
-                )
-            known = candidate.branch in self.observer.refs or not self.observer.fetched
-            if candidate.phase in law.SERVING and not known:
-                what = f"{candidate.branch} serves but its branch is gone"
-                found.append(
-                    {
-                        "service": service.name,
-                        "kind": "git",
-                        "what": what,
-                        "repair": f"branchline abort {candidate.branch}",
-                    }
-                )
-        return found
-
-    def parity(self) -> Document:
-        """Whether git equals traffic, for every service."""
-        services = self.ports.ledger.services()
-        drifts = [drift for name in services for drift in self.drifts(self.recorder.service(name))]
-        return {"schema": "branchline.parity/1", "ok": not drifts, "services": list(services), "drifts": drifts}
 
     def history(self, service: str = "", limit: int = 50, before: int = 0) -> Document:
         """The audit, newest first (3.02, 3.09)."""
@@ -223,7 +184,8 @@ class Reader:
         runs = self.ports.catalog.run(revision.service, revision.commit)
         return {
             "schema": "branchline.revision/1",
-            **{k: v for k, v in asdict(revision).items() if k not in ("spec", "artifacts", "data")},
+            **{k: v for k, v in asdict(revision).items() if k not in ("spec", "artifacts", "data", "schema")},
+            "interface": read_schema(revision.schema),
             "name": revision.name,
             "artifacts": dict(revision.artifacts),
             "data": dict(revision.data),
@@ -281,6 +243,11 @@ class Reader:
 
     def _branch_of(self, service: str, commit: str) -> str:
         return next((c.branch for c in self.recorder.service(service).candidates if c.revision == commit), "")
+
+
+def older(service: Service, line: law.Line) -> str:
+    """The word that pins a line's address; '' for the newest, whose address is the service's own."""
+    return "" if line == service.lines[-1] else f"v{line.major}"
 
 
 def gate_documents(gates: Sequence[GateResult]) -> list[Document]:

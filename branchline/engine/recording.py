@@ -1,13 +1,14 @@
 """This file records events: the law's answer, the state and the audit row in one transaction, and then the telling.
 
 Act only on what is recorded. Whoever holds a resource is told the new stamp before anything is planned, and refuses
-what was planned before (I21); so no step can act on a state that has been left.
+what was planned before (I21); so no step can act on a state that has been left. A ledger that knows less of a service
+than others do is an older copy: until a person says that it counts, nothing is recorded there.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from branchline.core.events import Event
@@ -15,7 +16,7 @@ from branchline.core.lifecycle import OPEN, move
 from branchline.core.records import event_to_json
 from branchline.core.service import Service
 from branchline.core.waiting import behind
-from branchline.errors import IllegalMove, UnknownService
+from branchline.errors import IllegalMove, LedgerOlder, UnknownService
 from branchline.ports import Clock, Ledger, Stamp
 
 
@@ -33,10 +34,11 @@ class Recorder:
         self, ledger: Ledger, resources: Sequence[Resource], clock: Clock, default: str, changed: Callable[[str], None]
     ) -> None:
         self.epoch = ledger.take_over()
+        self.older: dict[str, Stamp] = {}  # by service, what others know of it that this ledger does not
+        self.default = default
         self._ledger = ledger
         self._resources = resources
         self._clock = clock
-        self._default = default
         self._changed = changed
         self._lock = threading.RLock()
         for name in ledger.services():
@@ -51,7 +53,7 @@ class Recorder:
         try:
             return self._ledger.service(name)
         except UnknownService:
-            return Service(name, default=self._default)
+            return Service(name, default=self.default)
 
     def record(
         self,
@@ -67,6 +69,8 @@ class Recorder:
         `only_if` is asked of the state the event would meet: what took long may be about a state that has been left.
         """
         with self._lock:
+            if name in self.older:
+                raise LedgerOlder(service=name)
             before = self.service(name)
             if not only_if(before):
                 raise IllegalMove("it was about a state that has been left", event=type(event).__name__, subject=name)
@@ -76,6 +80,22 @@ class Recorder:
             self._tell(after)
         self._changed(name)
         return after
+
+    def notice(self, told: Mapping[str, Stamp]) -> None:
+        """Take notice of stamps that others know; newer ones than the ledger can have given make it an older copy."""
+        with self._lock:
+            for name, stamp in told.items():
+                if stamp > self.stamp(self.service(name)):
+                    self.older[name] = max(stamp, self.older.get(name, stamp))
+
+    def restore(self, name: str, *, actor: str, because: str) -> None:
+        """Let the ledger count as it is, from a generation on that nobody has heard of; raises Stale."""
+        with self._lock:
+            beyond = self.older[name].generation + 1
+            self._ledger.restore(name, self.default, beyond, actor=actor, because=because, at=self._clock.now())
+            del self.older[name]
+            self.tell(name)
+        self._changed(name)
 
     def preview(self, name: str, event: Event) -> tuple[Service, Service]:
         """The state as it is and as the event would leave it; records nothing."""
@@ -89,6 +109,17 @@ class Recorder:
     def _tell(self, service: Service) -> None:
         for resource in self._resources:
             resource.tell(service.name, self.stamp(service))
+
+
+class Onlooker(Recorder):
+    """Reads the recorded state for whoever only looks: takes nothing over, tells nobody, records nothing."""
+
+    def __init__(self, ledger: Ledger, default: str) -> None:
+        self.epoch = ledger.epoch() + 1  # what a takeover would get
+        self.older = {}
+        self.default = default
+        self._ledger = ledger
+        self._lock = threading.RLock()
 
 
 def left_behind(before: Service, after: Service) -> list[str]:

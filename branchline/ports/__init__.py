@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from branchline.core.parity import Marks
 from branchline.core.spec import Spec
 from branchline.ports.building import Artifacts, DataVersion, Environment, Environments, Finished, Runner, Sources, Task
-from branchline.ports.git import Change, Checkout, Marks, Repository, Writer
+from branchline.ports.git import Change, Checkout, Repository, Writer
 from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
 from branchline.ports.observations import Observations, Outcome, Seen, Served, Tally
 from branchline.ports.serving import Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey

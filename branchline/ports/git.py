@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from branchline.core.parity import Marks
 from branchline.ports.ledger import Stamp
 
 
@@ -31,18 +32,6 @@ class Change:
     stamp: Stamp
     event: int = 0
     keep: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """Tags and keep-refs, by full name the commit: in the `truth` as last fetched, and in our own `mirror`.
-
-    `remote` is what the truth is called in the user's repository; '' when it is that repository itself.
-    """
-
-    remote: str
-    truth: Mapping[str, str]
-    mirror: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

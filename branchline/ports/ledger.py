@@ -38,6 +38,9 @@ class Ledger(Protocol):
     def take_over(self) -> int:
         """Begin a new epoch and return it; each call returns a larger one. Not idempotent."""
 
+    def epoch(self) -> int:
+        """The newest epoch; 0 before the first."""
+
     def services(self) -> tuple[str, ...]:
         """The names of all known services, sorted."""
 

@@ -151,6 +151,9 @@ class Router(Protocol):
     def told(self) -> Mapping[str, Stamp]:
         """The newest stamp of each service that was ever told, also before this start."""
 
+    def vacant(self) -> int:
+        """A port that the gateway could have."""
+
     def survey(self) -> Survey:
         """Look at the gateway as it is: nothing is started and nothing put right."""
 

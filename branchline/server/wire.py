@@ -36,6 +36,15 @@ class Ask(BaseModel):
     dry_run: bool = False
 
 
+class Because(BaseModel):
+    """Who wants something, and why."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    actor: str = "somebody"
+    because: str = ""
+
+
 class Run(BaseModel):
     """One request to run the steps and gates of a commit that the mirror can read."""
 
@@ -80,7 +89,7 @@ def reads(app: FastAPI, controller: Controller) -> None:
 
     @app.get("/v1/parity")
     def parity() -> Document:
-        return reader.parity()
+        return controller.parity.document()
 
     @app.get("/v1/history")
     def history(service: str = "", limit: int = 50, before: int = 0) -> Document:
@@ -122,6 +131,18 @@ def changes(app: FastAPI, controller: Controller) -> None:
     def look() -> Document:
         number = controller.progress.number
         return {"schema": "branchline.look/1", "changed": controller.watch(), "progress": number}
+
+    @app.post("/v1/restore")
+    def restore(body: Because) -> Document:
+        restored = controller.restore(body.actor, body.because)
+        return {"schema": "branchline.restore/1", "services": list(restored)}
+
+    @app.post("/v1/mend")
+    def mend(reference: str) -> Document:
+        return {
+            "schema": "branchline.mend/1",
+            "files": list(controller.parity.mend(controller.desk.revision(reference))),
+        }
 
     @app.post("/v1/run")
     def run(body: Run) -> Document:

@@ -187,7 +187,7 @@ class FakeGit:
         """Tags and keep-refs: as the truth had them when it was looked at, and as we hold them."""
         ours = {ref: commit for ref, commit in self.refs.items() if "/archive/" not in ref}
         truth = {ref: commit for ref, commit in {**ours, **self.marked}.items() if commit}
-        return Marks(self.remote, truth, {ref: ours[ref] for ref in ours.keys() - self.unheld})
+        return Marks(self.remote, "mirror.git", truth, {ref: ours[ref] for ref in ours.keys() - self.unheld})
 
     def recorded(self, ref: str) -> Mapping[str, int]:
         """The newest trailer of each service."""

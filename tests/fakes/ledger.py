@@ -27,6 +27,10 @@ class FakeLedger:
         self._epoch += 1
         return self._epoch
 
+    def epoch(self) -> int:
+        """The newest epoch."""
+        return self._epoch
+
     def services(self) -> tuple[str, ...]:
         """The names of all known services, sorted."""
         return tuple(sorted(self._states))

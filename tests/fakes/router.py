@@ -68,6 +68,10 @@ class FakeRouter:
         """The marks."""
         return {name: routes.told for name, routes in self.services.items()}
 
+    def vacant(self) -> int:
+        """Always the same."""
+        return 20001
+
     def survey(self) -> Survey:
         """What is remembered, and what a test says of the rest."""
         routes = {name: {n: line.shown for n, line in each.lines} for name, each in self.services.items()}

@@ -1,6 +1,6 @@
-"""This file tests the answers: what is where, whether git is what production is, what happened, and why.
+"""This file tests the answers: what is where, what happened, and why.
 
-Requirements: 1.09 and 1.16 (a revision and its evidence), 1.51 (parity), 3.02, 3.09 and 3.25 (history and status).
+Requirements: 1.09 and 1.16 (a revision and its evidence), 3.02, 3.09 and 3.25 (history and status).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from branchline.core.service import Phase
 from branchline.core.spec import Guardrails
 from branchline.engine.judging import Measurement
 from branchline.engine.reading import measurement_document
-from branchline.errors import GatewayDown, UnknownReference
+from branchline.errors import UnknownReference
 from tests.fakes.runner import printed
 from tests.world import ALEX, MODEL, SAM, World
 
@@ -36,7 +36,7 @@ def test_every_answer_is_json_with_its_schema(world: World) -> None:
     world.settle()
     answers = {
         "branchline.status/1": reader(world).status(),
-        "branchline.parity/1": reader(world).parity(),
+        "branchline.parity/1": world.controller.parity.document(),
         "branchline.history/1": reader(world).history("housing", 3),
         "branchline.revision/1": reader(world).revision(SAM),
         "branchline.why/1": reader(world).why(SAM),
@@ -183,78 +183,6 @@ def test_an_estimate_without_an_interval_or_a_reason_is_told_without(world: Worl
         "metric": "", "guardrails": {}, "verdict": None, "estimate": 0.5, "low": None, "high": None, "units": 5,
         "text": "5 outcomes, +0.50",
     }  # fmt: skip
-
-
-# ── parity ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def drifts(world: World) -> list[str]:
-    return [each["what"] for each in reader(world).parity()["drifts"]]
-
-
-def test_parity_holds_at_rest_and_names_each_step_that_is_missing_1_51(world: World) -> None:
-    world.released()
-    world.testing()
-    assert reader(world).parity() == {
-        "schema": "branchline.parity/1", "ok": True, "services": ["housing"], "drifts": [],
-    }  # fmt: skip
-    world.launcher.end(world.launcher.running()[-1].nonce)
-    assert drifts(world) == ["to do: 1.0.0 100%", "to do: start 1.1.0 in production"]
-    world.settle()
-    world.clock.advance(31)
-    world.settle()
-    assert world.parity()
-
-
-def test_parity_names_a_trunk_that_is_no_revision(world: World) -> None:
-    world.released()
-    world.git.write("main", {"housing/serving.py": "# by hand\n"})
-    world.settle()
-    drift = reader(world).parity()["drifts"][0]
-    assert (drift["what"], drift["repair"]) == ("main shows no known revision", "git log main -- housing")
-
-
-def test_a_trunk_of_another_service_in_the_same_place_is_no_drift(world: World) -> None:
-    world.released()
-    world.git.write("major--housing--7", {"housing/serving.py": "# by hand\n"})
-    world.settle()
-    assert world.parity()
-
-
-def test_parity_names_what_holds_a_conclusion_up(world: World) -> None:
-    world.released()
-    world.testing()
-    world.git.refusing = True
-    world.record(law.Won(SAM))
-    world.settle()
-    assert f"{SAM} is concluding: permission" in drifts(world)
-
-
-def test_parity_names_a_challenger_whose_branch_is_gone(world: World) -> None:
-    world.released()
-    world.testing()
-    world.git.remove(SAM)
-    world.controller.observer.fetch()
-    drift = reader(world).parity()["drifts"][0]
-    assert drift["what"] == f"{SAM} serves but its branch is gone"
-    assert drift["repair"] == f"branchline abort {SAM}"
-
-
-def test_git_that_was_not_seen_yet_is_one_drift_and_not_many(world: World) -> None:
-    world.released()
-    world.testing()
-    world.git.reachable = False
-    world.restart()
-    world.settle()
-    assert drifts(world) == ["git has not been seen since the daemon started"]
-
-
-def test_what_cannot_be_seen_is_a_drift(world: World) -> None:
-    world.released()
-    world.router.down = True
-    assert reader(world).parity()["drifts"] == [
-        {"service": "housing", "kind": "unseen", "what": GatewayDown().message, "repair": "branchline up"}
-    ]
 
 
 # ── the past ───────────────────────────────────────────────────────────────────────────────────────────────────────

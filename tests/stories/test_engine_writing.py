@@ -79,7 +79,7 @@ def test_a_foreign_version_on_the_trunk_is_never_written_over_F33(world: World) 
     world.settle()
     assert world.phase(SAM) is Phase.CONCLUDING
     assert world.git.tip("main") == strange
-    assert any("shows no known revision" in drift["what"] for drift in world.controller.reader.parity()["drifts"])
+    assert any("shows no known revision" in what for what in world.drifts())
     world.git.write(
         "main", {"housing/serving.py": world.git.commits[world.on(ALEX).revision].files["housing/serving.py"]}
     )

@@ -99,7 +99,7 @@ def standing(world: World) -> Iterator[str]:
         waits = waits_for(world.service(), row)
         version = versions.get(row.revision, "unbuilt")
         yield f"= {row.branch} {version} {row.phase.value}" + (f", waits for: {waits}" if waits else "")
-    yield from (f"= drift: {short(drift['what'])}" for drift in world.controller.reader.parity()["drifts"])
+    yield from (f"= drift: {short(what)}" for what in world.drifts())
     yield f"= parity {'holds' if world.parity() else 'does not hold'}"
 
 

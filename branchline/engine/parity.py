@@ -1,0 +1,162 @@
+"""This file looks where git, production and the record disagree, and puts it in the words of `core.parity`.
+
+Rules. Looking changes nothing: nothing is started, written, routed or recorded. `drifts` is what every status shows:
+what is recorded against processes, routes and refs. `document` looks at git anew, and at every process and laid-out
+file besides. What is asked once for all services is asked once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from branchline.core.parity import Drift, Marks, drift, of_branches, of_conclusions, of_marks, of_trunks, of_world
+from branchline.core.revision import Revision
+from branchline.core.service import Service
+from branchline.core.world import desired, plan
+from branchline.engine.asking import described
+from branchline.engine.observing import Observer, View
+from branchline.engine.recording import Recorder
+from branchline.errors import BranchlineError, RemoteUnreachable
+from branchline.ports import Ports, Stamp, Stray
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Parity:
+    """Looks, for people and programs; `troubles` are those that the watcher keeps of branches."""
+
+    ports: Ports
+    recorder: Recorder
+    observer: Observer
+    troubles: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def document(self) -> Document:
+        """Every drift of every service, git as it is now (1.51)."""
+        unseen = []
+        try:
+            self.observer.fetch()
+            self.recorder.notice(later(self.ports, self.recorder))
+        except RemoteUnreachable as error:
+            what = f"{error.message}: it is compared as it was seen last"
+            unseen.append(drift("unseen", "", what=what, command=error.next))
+        services = self.ports.ledger.services()
+        found = [*self.drifts(services), *unseen, *self.strays(), *self.laid(services)]
+        drifts = [asdict(each) for each in dict.fromkeys(found)]
+        return {"schema": "branchline.parity/1", "ok": not drifts, "services": list(services), "drifts": drifts}
+
+    def drifts(self, names: Iterable[str], view: View | None = None) -> list[Drift]:
+        """What is recorded of these services against what production and the last seen git show."""
+        names = list(names)
+        try:
+            view = view or self.observer.view()
+        except BranchlineError as error:
+            return [drift("unseen", "", what=error.message, command=error.next)] if names else []
+        marks = self.ports.repository.marks() if names else Marks("", "", {}, {})
+        found = [*self._gateway(view)] if names else []
+        for name in sorted({*names, *self.recorder.older} if len(names) != 1 else names):
+            try:
+                found += self._of(self.recorder.service(name), view, marks)
+            except BranchlineError as error:
+                found.append(drift("unseen", name, what=error.message, command=error.next))
+        return found
+
+    def _gateway(self, view: View) -> Iterator[Drift]:
+        if view.survey.taken:
+            command = f"branchline down --daemon-only; branchline up --port {self.ports.router.vacant()}"
+            what = f"{view.survey.taken}, the gateway's address,"
+            yield drift("stranger on a socket", "", what=what, pid="of somebody else", command=command)
+        elif not view.survey.running:
+            yield drift("gateway down", "")
+        for name in view.survey.edited:
+            yield drift("edited gateway file", "", what=str(self.ports.state / "gateway" / name))
+
+    def _of(self, service: Service, view: View, marks: Marks) -> Iterator[Drift]:
+        """The drifts of one service; of an older ledger nothing else is told, for nothing in it can be believed."""
+        if newer := self.recorder.older.get(service.name):
+            known = self.recorder.stamp(service)
+            what = f"it knows {service.name} up to event {known.generation}, start {known.epoch}; "
+            what += f"event {newer.generation}, start {newer.epoch} has been acted upon"
+            yield drift("older ledger", service.name, what=what)
+            return
+        sight = self.observer.whole(service, view)
+        versions = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
+        steps = [(step, described(step, versions)[1]) for step in plan(sight.world, desired(service))]
+        if not self.observer.fetched:
+            what = "git has not been seen since the daemon started"
+            yield drift("unseen", service.name, what=what, command="git ls-remote origin")
+            yield from of_world(service, sight.world, steps, ())
+            return
+        refs = self.observer.refs
+        yield from of_world(service, sight.world, steps, refs)
+        if any(of_trunks(service, sight.world, refs, (), "")):  # the paths are asked for where they are needed
+            paths = self.observer.closure(service.name, [line.incumbent or "" for line in service.lines])
+            yield from of_trunks(service, sight.world, refs, paths, marks.remote)
+        yield from of_conclusions(service)
+        quiet = {ref for name, ref in self.troubles if name == service.name}
+        refused = self.troubles.get((service.name, "Opened"), "")
+        branches = self.observer.branches(service.name)
+        yield from of_branches(service, sight.world, branches, quiet, refused, marks.remote)
+        yield from of_marks(service, versions, marks)
+
+    def strays(self) -> Iterator[Drift]:
+        """Processes that nobody knows, and those that sit where ours should."""
+        for stray in self.ports.launcher.strays():
+            yield of_stray(stray)
+
+    def laid(self, services: Iterable[str]) -> Iterator[Drift]:
+        """Files that are not as their commit has them: those that are served from, and those that were checked out."""
+        for name in services:
+            versions = {r.commit: r.version for r in self.ports.catalog.revisions(name)}
+            for commit in sorted({group.revision for group in desired(self.recorder.service(name)).running}):
+                folder = self.ports.state / "trees" / name / commit
+                closure = self.observer.closure(name, (commit,))
+                if folder.is_dir() and (altered := self.ports.repository.altered(commit, folder, closure)):
+                    command = f"branchline checkout {name}@{versions.get(commit, commit)} --again"
+                    what = f"{folder / altered[0]}{more(altered)} is not what the commit has, and is served from"
+                    yield drift("files differ", name, what=what, command=command)
+        for each in self.ports.repository.checkouts():
+            if each.altered:
+                command = f"branchline checkout {each.reference} --again --into {shlex.quote(os.fspath(each.folder))}"
+                what = f"{each.folder / each.altered[0]}{more(each.altered)} is not what {each.reference} has"
+                yield drift("files differ", each.reference.partition("@")[0], what=what, command=command)
+
+    def mend(self, revision: Revision) -> tuple[str, ...]:
+        """Put the files that a revision is served from back as its commit has them; returns those that were not."""
+        folder = self.ports.state / "trees" / revision.service / revision.commit
+        if not folder.is_dir():
+            return ()
+        closure = self.observer.closure(revision.service, (revision.commit,))
+        return self.ports.repository.mend(revision.commit, folder, closure)
+
+
+def of_stray(stray: Stray) -> Drift:
+    """What is told of a process: one of ours is ended, a stranger is left alone and loses the address."""
+    if stray.kind == "orphan":
+        what = f"process {stray.pid} serves {stray.what}, and nothing knows it"
+        return drift("orphan process", stray.service, what=what, command=f"kill {stray.pid}")
+    return drift("stranger on a socket", stray.service, what=stray.what, pid=stray.pid, command="branchline up")
+
+
+def more(paths: tuple[str, ...]) -> str:
+    """How many there are besides the first."""
+    return f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
+
+
+def later(ports: Ports, recorder: Recorder) -> dict[str, Stamp]:
+    """Service -> the newest stamp that anybody knows of: the gateway, the launcher, and conclusions on the trunk.
+
+    Git is believed only where the ledger has an incumbent: a new one beside an old repository is no older copy.
+    """
+    found = dict(ports.router.told())
+    for name, stamp in ports.launcher.told().items():
+        found[name] = max(stamp, found.get(name, stamp))
+    for name, generation in ports.repository.recorded(recorder.default).items():
+        stamp = Stamp(generation, 0)
+        if recorder.service(name).lines:
+            found[name] = max(stamp, found.get(name, stamp))
+    return found

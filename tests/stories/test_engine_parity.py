@@ -1,0 +1,480 @@
+"""This file tests parity: every way to disagree is named, with the command that repairs it; nothing is done about it.
+
+Requirement 1.51; faults F33, F54, F64, F73. The same twelve, on real parts and with their commands typed, are in
+`tests/e2e/test_parity.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from branchline.core import lifecycle as law
+from branchline.core.parity import RESTORE, SORTS, UP, Drift, drift
+from branchline.core.service import Phase
+from branchline.engine.parity import later
+from branchline.engine.recording import Onlooker
+from branchline.errors import GatewayDown, IllegalMove, LedgerOlder
+from branchline.ports import Checkout, Endpoint, Stamp, Stray
+from tests.world import ALEX, KIM, MODEL, SAM, World
+
+KEPT, TAG = "refs/branchline/revisions/housing/1.0.0", "refs/tags/housing@v1.0.0"
+
+
+def found(world: World) -> list[Drift]:
+    """What every status shows."""
+    return world.controller.parity.drifts(world.ledger.services())
+
+
+def told(world: World) -> list[tuple[str, str, str]]:
+    """What the command shows, git looked at anew: sort, text, repair."""
+    return [(each["drift"], each["what"], each["repair"]) for each in world.controller.parity.document()["drifts"]]
+
+
+def sole(world: World) -> Drift:
+    (one,) = found(world)
+    return one
+
+
+def test_every_sort_says_where_it_shows_and_what_is_typed() -> None:
+    assert {sort.kind for sort in SORTS.values()} == {"git", "traffic", "process", "ledger", "files"}
+    assert all(sort.what and sort.repair for sort in SORTS.values())
+    one = drift("missing process", "housing", step="start 1.0.0")
+    assert one == Drift("housing", "missing process", "process", "to do: start 1.0.0", UP)
+
+
+def test_parity_holds_at_rest_and_names_each_step_that_is_missing_1_51(world: World) -> None:
+    world.released()
+    world.testing()
+    assert world.controller.parity.document() == {
+        "schema": "branchline.parity/1", "ok": True, "services": ["housing"], "drifts": [],
+    }  # fmt: skip
+    world.launcher.end(world.launcher.running()[-1].nonce)
+    assert [(each.drift, each.what, each.repair) for each in found(world)] == [
+        ("shares", "to do: 1.0.0 100%", UP), ("missing process", "to do: start 1.1.0 in production", UP),
+    ]  # fmt: skip
+    world.settle()
+    world.clock.advance(31)
+    world.settle()
+    assert world.parity()
+
+
+def test_status_tells_the_same_of_one_service(world: World) -> None:
+    world.released()
+    world.launcher.end(world.launcher.running()[-1].nonce)
+    parity = world.controller.reader.status("housing")["parity"]
+    assert (parity["ok"], [each["drift"] for each in parity["drifts"]]) == (False, ["missing process"])
+    assert World(world.ports.state).controller.reader.status()["parity"] == {"ok": True, "drifts": []}
+
+
+# ── branches ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_challenger_whose_branch_is_gone_is_named_until_it_is_withdrawn(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.remove(SAM)
+    assert told(world) == [
+        ("live revision without branch", f"{SAM} serves but its branch is gone: it is to leave traffic", UP)
+    ]
+    world.settle()
+    assert (world.parity(), world.phase(SAM)) == (True, Phase.WITHDRAWN)
+
+
+def test_a_branch_that_is_not_followed_yet_or_was_moved_or_deleted_is_named(world: World) -> None:
+    world.released()
+    world.ask("freeze", "housing")
+    world.push(SAM)
+    assert [row[0] for row in told(world)] == ["branch without deployment"]
+    world.settle()
+    tip = world.push(SAM)
+    assert told(world) == [("unread push", f"{SAM} was moved to {tip[:7]}, which is not read yet", UP)]
+    world.git.remove(SAM)
+    assert [row[0] for row in told(world)] == ["branch gone"]
+    world.settle()
+    assert world.parity()
+
+
+def test_a_branch_that_is_no_candidate_for_a_reason_that_is_told_is_no_drift(world: World) -> None:
+    world.released()
+    world.git.write(SAM, {"housing/EXPERIMENT.md": "# Hypothesis\nsoon\n"})
+    world.settle()
+    assert world.parity()
+    assert "has changed nothing" in world.troubles()[0]
+
+
+@pytest.mark.parametrize("remote", ["origin", ""])
+def test_a_branch_that_cannot_be_followed_is_named_with_the_way_to_be_rid_of_it(world: World, remote: str) -> None:
+    world.git.remote = remote
+    world.released()
+    world.push("fix--housing--typo--sam", start="main")
+    world.settle()
+    one = sole(world)
+    assert (one.drift, one.what.partition(": ")[0]) == (
+        "refused branch", "fix--housing--typo--sam cannot be followed",
+    )  # fmt: skip
+    away = "git push origin --delete " if remote else "git branch -D "
+    assert one.repair == away + "fix--housing--typo--sam"
+
+
+def test_a_branch_that_a_forge_merged_and_deleted_is_no_drift(world: World) -> None:
+    world.released()
+    tip = world.testing()
+    world.git.reset("main", tip)
+    world.git.remove(SAM)
+    world.controller.observer.fetch()
+    assert "live revision without branch" not in [each.drift for each in found(world)]
+
+
+# ── trunks and conclusions ─────────────────────────────────────────────────────────────────────────────────────────
+
+WAY_BACK = (
+    "git switch main && git pull --ff-only origin main && git restore --source={} --staged --worktree -- housing"
+    " && git commit -m 'Restore {}' && git push origin main"
+)
+
+
+def test_a_trunk_that_is_no_revision_is_named_with_the_commands_that_restore_it(world: World) -> None:
+    first = world.released()
+    world.git.write("main", {"housing/serving.py": "# by hand\n"})
+    world.settle()
+    one = sole(world)
+    assert (one.drift, one.what) == ("trunk is not the incumbent", "main shows no known revision")
+    assert one.repair == WAY_BACK.format(first[:12], first[:7])
+    world.git.remote = ""
+    assert sole(world).repair == (
+        f"git switch main && git restore --source={first[:12]} --staged --worktree -- housing"
+        f" && git commit -m 'Restore {first[:7]}'"
+    )
+
+
+def test_a_trunk_that_has_lost_the_service_is_named_the_same_way(world: World) -> None:
+    first = world.released()
+    world.git.write("main", {"housing": None})
+    world.settle()
+    assert [each.repair for each in found(world)] == [WAY_BACK.format(first[:12], first[:7])]
+
+
+def test_a_foreign_trunk_under_a_conclusion_goes_back_to_what_it_showed(world: World) -> None:
+    first = world.released()
+    world.testing()
+    world.git.write("main", {"housing/serving.py": "# by hand\n"})
+    world.record(law.Won(SAM))
+    world.settle()
+    repairs = {each.drift: each.repair for each in found(world)}
+    assert f"--source={first[:12]} " in repairs["trunk is not the incumbent"]
+
+
+def test_a_first_revision_over_a_foreign_trunk_has_only_itself(world: World) -> None:
+    world.push()
+    world.settle()
+    assert world.parity()
+
+
+def test_a_trunk_of_another_service_in_the_same_place_is_no_drift(world: World) -> None:
+    world.released()
+    world.git.write("major--housing--7", {"housing/serving.py": "# by hand\n"})
+    world.settle()
+    assert world.parity()
+
+
+@pytest.mark.parametrize("trouble", ["permission", "remote", "checked out"])
+def test_what_holds_a_conclusion_up_is_named_with_a_way_out(world: World, trouble: str) -> None:
+    world.released()
+    world.testing()
+    if trouble == "permission":
+        world.git.refusing = True
+    elif trouble == "remote":
+        world.git.reachable = False
+    else:
+        world.git.checked_out = "main"
+    world.record(law.Won(SAM))
+    world.settle()
+    held = next(each for each in found(world) if each.drift == "conclusion held up")
+    ways = {"permission": f"branchline abort {SAM}", "remote": "git ls-remote origin", "checked out": "git stash"}
+    assert (held.what, held.repair) == (f"{SAM} is concluding: {trouble}", ways[trouble])
+    assert "unwritten" in [each.drift for each in found(world)]
+
+
+def test_git_that_was_not_seen_yet_is_one_drift_and_not_many(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.reachable = False
+    world.restart()
+    world.settle()
+    assert world.drifts() == ["git has not been seen since the daemon started"]
+
+
+def test_a_remote_that_cannot_be_reached_is_said_by_who_asks(world: World) -> None:
+    """What every status shows is compared with git as it was seen last; who asks for parity is told so."""
+    world.released()
+    world.git.reachable = False
+    assert world.parity()
+    what = "The remote 'origin' cannot be reached: it is compared as it was seen last"
+    assert told(world) == [("unseen", what, "git ls-remote origin")]
+
+
+# ── refs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_keep_ref_that_is_gone_is_named_with_the_command_that_sets_it(world: World) -> None:
+    first = world.released()
+    world.git.marked[KEPT] = ""
+    assert told(world) == [("keep-ref gone", f"{KEPT} is gone", f"git push origin {first}:{KEPT}")]
+    world.git.marked.clear()
+    world.git.unheld.add(KEPT)
+    assert told(world) == [("keep-ref gone", f"{KEPT} is gone", f"git push mirror.git {first}:{KEPT}")]
+
+
+def test_a_tag_that_was_moved_is_named_and_left_alone(world: World) -> None:
+    first, second = world.released(), "5" * 40
+    world.git.marked[TAG] = second
+    what = f"{TAG} is at 5555555, not at {first[:7]}"
+    assert told(world) == [("tag moved", what, f"git push --force origin {first}:{TAG}")]
+    world.git.remote = ""
+    assert sole(world).repair == f"git update-ref {TAG} {first}"
+    world.settle()
+    assert not world.parity()
+
+
+def test_a_revision_of_which_no_version_is_known_has_no_marks(world: World) -> None:
+    world.released()
+    world.catalog._revisions.clear()
+    assert found(world) == []
+
+
+# ── production ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_route_to_a_revision_that_nothing_knows_is_named(world: World) -> None:
+    world.released()
+    ghost = "f" * 40
+    ends = [*world.router.endpoints("housing"), Endpoint(ghost, "6.6.6", "n6", ("/run/n6.sock",))]
+    told_last = world.router.told()["housing"]
+    world.router.offer("housing", ends, told_last)
+    world.router.shift("housing", 1, [(ghost, 100)], told_last)
+    one = sole(world)
+    assert (one.drift, one.repair) == ("route to the unknown", UP)
+    assert one.what == "fffffff has traffic, and nothing knows it; to do: 1.0.0 100%"
+    world.settle()
+    assert world.parity()
+
+
+def test_a_process_that_nothing_wants_is_named_and_stopped_by_the_daemon(world: World) -> None:
+    world.released()
+    group = replace(world.launcher.groups[-1], revision="f" * 40)
+    world.launcher.launch(group, Stamp(99, 99))
+    world.launcher.instances()
+    assert (sole(world).drift, sole(world).repair) == ("orphan process", UP)
+    world.settle()
+    assert world.parity()
+
+
+def test_a_process_that_nothing_knows_is_named_by_its_pid(world: World) -> None:
+    world.released()
+    world.launcher.strayed = [
+        Stray("orphan", 4711, "housing", "housing@1.0.0"), Stray("stranger", 4712, "housing", "1.0.0 at /run/n.sock"),
+    ]  # fmt: skip
+    assert told(world) == [
+        ("orphan process", "process 4711 serves housing@1.0.0, and nothing knows it", "kill 4711"),
+        ("stranger on a socket", "1.0.0 at /run/n.sock is answered by process 4712, which is not ours", UP),
+    ]
+    assert world.parity()  # a status does not look at every process
+
+
+def test_a_gateway_that_is_down_or_was_edited_is_named(world: World) -> None:
+    world.released()
+    world.router.edited = ["rds.json"]
+    assert (sole(world).drift, sole(world).what) == (
+        "edited gateway file", f"{world.ports.state / 'gateway' / 'rds.json'} is not what was written there",
+    )  # fmt: skip
+    world.router.edited, world.router.down = [], True
+    assert (sole(world).drift, sole(world).repair) == ("gateway down", UP)
+    world.router.taken = "127.0.0.1:20000"
+    assert sole(world).what.startswith("127.0.0.1:20000, the gateway's address, is answered by")
+    assert sole(world).repair == "branchline down --daemon-only; branchline up --port 20001"
+
+
+def test_what_cannot_be_seen_is_a_drift(world: World) -> None:
+    world.released()
+
+    class Blind(type(world.router)):  # type: ignore[misc]
+        def survey(self) -> None:
+            raise GatewayDown
+
+    world.router.__class__ = Blind
+    assert sole(world) == Drift("", "unseen", "git", GatewayDown().message, UP)
+    assert world.controller.parity.drifts([]) == []
+
+
+def test_what_cannot_be_seen_of_one_service_hides_no_other(world: World) -> None:
+    world.released()
+    world.git.write(
+        "experiment--cars--kim", {"cars/branchline.toml": MODEL, "cars/requirements.lock": "uvicorn==1.0\n"}
+    )
+    world.settle()
+    world.git.write("main", {"housing/branchline.toml": "no = toml = at all\n"})
+    world.controller.observer.fetch()
+    world.git.commits[world.service().lines[0].incumbent or ""] = world.git.commits[world.git.tip("main")]
+    world.controller.observer._closures.clear()
+    world.controller.observer._shows.clear()
+    assert "unseen" in [each.drift for each in found(world) if each.service == "housing"]
+    assert [each.service for each in found(world)].count("cars") == 0
+
+
+# ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_served_files_that_differ_are_named_and_put_back_when_told(world: World) -> None:
+    first = world.released()
+    folder = world.ports.state / "trees" / "housing" / first
+    (folder / "housing" / "serving.py").write_text("# somebody was here\n")
+    (folder / "housing" / "gates.py").unlink()
+    (folder / "housing" / "written-by-the-server.txt").touch()
+    what = f"{folder / 'housing' / 'gates.py'} (and 1 more) is not what the commit has, and is served from"
+    assert told(world) == [("files differ", what, "branchline checkout housing@1.0.0 --again")]
+    revision = world.controller.desk.revision("housing@1.0.0")
+    assert world.controller.parity.mend(revision) == ("housing/gates.py", "housing/serving.py")
+    assert (told(world), world.controller.parity.mend(revision)) == ([], ())
+
+
+def test_a_tree_that_is_not_laid_out_has_no_files_that_differ(world: World) -> None:
+    first = world.released()
+    folder = world.ports.state / "trees" / "housing" / first
+    folder.rename(folder.with_suffix(".away"))
+    try:
+        assert told(world) == []
+        assert world.controller.parity.mend(world.controller.desk.revision("housing")) == ()
+    finally:
+        folder.with_suffix(".away").rename(folder)
+
+
+def test_checked_out_files_that_differ_are_named(world: World) -> None:
+    first, folder = world.released(), Path("/home/kim/my work")
+    world.git.laid = [Checkout(Path("/home/kim/same"), "housing@1.0.0", first, ())]
+    assert told(world) == []
+    world.git.laid.append(Checkout(folder, "housing@1.0.0", first, ("housing/steps.py",)))
+    repair = "branchline checkout housing@1.0.0 --again --into '/home/kim/my work'"
+    assert told(world) == [("files differ", "/home/kim/my work/housing/steps.py is not what housing@1.0.0 has", repair)]
+
+
+# ── an older copy of the ledger ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Rewound(World):
+    """A world whose ledger and catalog were put back to what they were."""
+
+    def keep(self) -> tuple[dict[str, str], int, dict[tuple[str, str], object]]:
+        return dict(self.ledger._states), self.ledger._epoch, dict(self.catalog._revisions)
+
+    def put_back(self, kept: tuple[dict[str, str], int, dict[tuple[str, str], object]]) -> None:
+        self.ledger._states, self.ledger._epoch = dict(kept[0]), kept[1]
+        self.catalog._revisions = dict(kept[2])  # type: ignore[arg-type]
+        self.restart()
+
+
+@pytest.fixture
+def rewound(tmp_path: Path) -> Rewound:
+    return Rewound(tmp_path)
+
+
+def test_an_older_ledger_is_named_and_nothing_is_done_by_it_F54(rewound: Rewound) -> None:
+    """Killer: without the notice the old record's plan is carried out as soon as nobody fences it."""
+    world, first = rewound, rewound.released()
+    kept = world.keep()
+    second = world.testing()
+    world.record(law.Won(SAM))
+    world.settle()
+    assert world.shares() == {second: 100}
+    world.put_back(kept)
+    effects, entries = len(world.effects), len(world.ledger.entries)
+    world.settle()
+    one = sole(world)
+    assert (one.drift, one.kind, one.repair) == ("older ledger", "ledger", RESTORE)
+    assert "it knows housing up to event 4, start 2; event 9, start 1 has been acted upon" in one.what
+    assert (world.effects[effects:], world.ledger.entries[entries:]) == ([], [])
+    assert world.shares() == {second: 100}
+    with pytest.raises(LedgerOlder):
+        world.ask("freeze", "housing")
+    world.push(KIM)
+    world.settle()
+    assert world.shares() == {second: 100}
+
+    assert world.controller.restore("kim", "the disk is gone") == ("housing",)
+    entry = world.ledger.entries[-1]
+    assert (entry.event, entry.actor, entry.generation, entry.detail) == ("Restored", "kim", 10, {"generation": 4})
+    world.settle()
+    assert world.shares() == {first: 50, world.on(KIM).revision: 50}
+    assert "older ledger" not in [each.drift for each in found(world)]
+    versions = [each.version for each in world.catalog.revisions("housing")]
+    assert "1.1.0" not in versions  # git has it for what is lost
+
+
+def test_a_ledger_of_an_earlier_start_is_older_too(rewound: Rewound) -> None:
+    """The same events, but the writers have been told of a later start: all would be fenced for ever."""
+    world = rewound
+    world.released()
+    kept = world.keep()
+    world.restart()
+    world.restart()
+    world.put_back(kept)
+    assert "start 2; event 4, start 3 has been acted upon" in sole(world).what
+
+
+def test_a_service_that_the_ledger_does_not_know_is_told_of_too(rewound: Rewound) -> None:
+    world = rewound
+    kept = world.keep()
+    first = world.released()
+    world.put_back(kept)
+    assert [row[0] for row in told(world)] == ["older ledger"]
+    world.controller.restore("kim", "")
+    world.settle()
+    assert first not in world.shares()
+    assert world.launcher.running() == ()
+
+
+def test_git_alone_can_tell_that_a_ledger_is_older(rewound: Rewound) -> None:
+    """The whole state folder was put back: only the conclusions on the trunk know better."""
+    world = rewound
+    world.released()
+    kept, tables, marks = world.keep(), dict(world.router.services), dict(world.launcher.marks)
+    world.testing()
+    world.record(law.Won(SAM))
+    world.settle()
+    world.router.services, world.launcher.marks = tables, marks
+    world.put_back(kept)
+    world.controller.watch()
+    assert [each.drift for each in found(world)] == ["older ledger"]
+
+
+def test_a_new_ledger_beside_an_old_repository_is_no_older_copy(world: World) -> None:
+    world.released()
+    fresh = World(world.ports.state)
+    fresh.git.commits, fresh.git.heads = world.git.commits, dict(world.git.heads)
+    fresh.controller.watch()
+    assert fresh.controller.recorder.older == {}
+
+
+def test_what_was_done_without_the_daemon_waits_while_the_ledger_is_older(rewound: Rewound) -> None:
+    world = rewound
+    world.released()
+    kept = world.keep()
+    world.testing()
+    world.router.roll_back("housing", 1, actor="kim", because="now", at=1.0)
+    world.put_back(kept)
+    assert [each.drift for each in found(world)] == ["older ledger"]
+    assert len(world.router.journal) == 1
+
+
+def test_an_onlooker_takes_nothing_over(world: World) -> None:
+    world.released()
+    looking = Onlooker(world.ledger, "main")
+    assert looking.stamp(looking.service("housing")) == Stamp(4, world.controller.recorder.epoch + 1)
+    looking.notice(later(world.ports, looking))
+    assert looking.older == {}
+    assert world.ledger.epoch() == world.controller.recorder.epoch
+    with pytest.raises(IllegalMove):
+        looking.preview("housing", law.Won(SAM))
+    assert ALEX in world.service().on(ALEX).branch
