@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from branchline.core.spec import Project
-
 if TYPE_CHECKING:
     from branchline.adapters.git_worktree import WorkTree
+    from branchline.core.spec import Project
 
 PROJECT_FILE = "branchline.toml"
 LONGEST_SOCKET = 107
@@ -53,10 +52,12 @@ def settings_of(top: Path, common: Path, state: str = "", environ: Mapping[str, 
 
 def project_of(top: Path) -> Project:
     """What the project's file at the root of a work tree says, if there is one; raises BadServiceFile."""
+    from branchline.core.spec import Project  # here, for both import much
+
     path = top / PROJECT_FILE
     if not path.is_file():
         return Project(top.name)
-    from branchline.adapters.servicefile import read_project  # here, for it imports much
+    from branchline.adapters.servicefile import read_project
 
     return read_project(path.read_bytes(), PROJECT_FILE)
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from branchline.cli import show
-from branchline.core import names
 from branchline.errors import BadServiceFile, NothingToDo, UnknownService
 
 if TYPE_CHECKING:
     from branchline.adapters.git_worktree import WorkTree
     from branchline.cli.transport import Client
+    from branchline.core import names
     from branchline.settings import Settings
 
 SERVICE_FILE = "branchline.toml"
@@ -62,9 +62,11 @@ class Session:
         return client if client.answers() else None
 
     def client(self) -> Client:
-        """The daemon; it is started when it does not answer."""
-        found = self.running()
-        if found is None:
+        """The daemon; it is started when nobody listens there. Whether it answers is seen when it is asked."""
+        from branchline.cli.transport import Client
+
+        found = Client(self.settings.socket)
+        if not found.listens():
             show.say("the daemon is not running; starting it (branchline down stops it)")
             found = self.started()
         return found
@@ -84,6 +86,8 @@ class Session:
     @cached_property
     def services(self) -> Mapping[str, str]:
         """The services of the work tree: name -> folder below its root; raises BadServiceFile for a name used twice."""
+        from branchline.core import names
+
         found: dict[str, str] = {}
         for path in map(PurePosixPath, self.tree.files(SERVICE_FILE)):
             folder = path.parent
@@ -98,7 +102,7 @@ class Session:
         """The service that is meant: the one that was named, the branch's, or the only one there is."""
         if given:
             return self.known(given)
-        branch = names.branch(self.tree.branch)
+        branch = branch_named(self.tree.branch)
         if branch and branch.service in self.services:
             return branch.service
         if len(self.services) == 1:
@@ -118,11 +122,18 @@ class Session:
     def branch(self, given: str) -> names.Branch:
         """The experiment or fix that is meant: the one that was named, or the one that is checked out."""
         text = given or self.tree.branch
-        found = names.branch(text)
+        found = branch_named(text)
         if found is None:
             what = f"{text!r} is neither an experiment nor a fix" if text else "no branch is checked out"
             raise NothingToDo(what=what, hint="branchline start SERVICE, or name a branch: experiment--SERVICE--HANDLE")
         return found
+
+
+def branch_named(text: str) -> names.Branch | None:
+    """What a branch's name says; None when it is neither an experiment nor a fix."""
+    from branchline.core import names
+
+    return names.branch(text)
 
 
 pass_session: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(Session)

@@ -5,7 +5,6 @@ NO_COLOR and CLICOLOR_FORCE are honoured. Widths are reckoned in plain text, col
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -119,6 +118,8 @@ def bar(share: int) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` Did you mean ...?`, or nothing when nothing is near."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), 1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

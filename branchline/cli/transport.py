@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import time
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -33,20 +32,6 @@ START_SECONDS = 60.0
 TAIL = 20
 
 
-class UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 class Client:
     """The daemon behind one socket."""
 
@@ -59,6 +44,11 @@ class Client:
             return bool(self.get("/healthz", seconds=5).get("ok"))
         except (DaemonDown, Answered):
             return False
+
+    def listens(self) -> bool:
+        """Whether somebody listens there."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.path)) == 0
 
     def get(self, path: str, seconds: float = 60.0, **query: str | int | float) -> Document:
         """Ask something; raises DaemonDown, or Answered with the daemon's own error."""
@@ -78,20 +68,35 @@ class Client:
         return 0
 
     def _speak(self, method: str, path: str, body: Document | None, seconds: float) -> Document:
-        connection = UnixConnection(self.path, seconds)
         try:
-            text = None if body is None else json.dumps(body)
-            connection.request(method, path, text, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            content, status = answer.read(), answer.status
-        except (OSError, HTTPException) as error:
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(seconds)
+                line.connect(str(self.path))
+                line.sendall(asked(method, path, body))
+                status, content = answered(b"".join(iter(lambda: line.recv(1 << 16), b"")))
+        except OSError as error:
             raise DaemonDown(f"{self.path}: {str(error) or type(error).__name__}") from error
-        finally:
-            connection.close()
         document = parsed(content)
         if status >= 400:
             raise Answered(as_problem(document, status))
         return document
+
+
+def asked(method: str, path: str, body: Document | None) -> bytes:
+    """A request after whose answer the line is closed; importing `http.client` would take as long as all else here."""
+    text = b"" if body is None else json.dumps(body).encode()
+    head = f"{method} {path} HTTP/1.0\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(text)}\r\n\r\n".encode() + text
+
+
+def answered(whole: bytes) -> tuple[int, bytes]:
+    """Status and content of an answer; raises ConnectionError when it is none, or not all of one."""
+    head, _, content = whole.partition(b"\r\n\r\n")
+    status = re.match(rb"HTTP/1\.[01] (\d{3})\b", head)
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    if status is None or length is None or len(content) != int(length[1]):
+        raise ConnectionError("it went away in the middle of an answer")
+    return int(status[1]), content
 
 
 def parsed(content: bytes) -> Document:

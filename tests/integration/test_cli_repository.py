@@ -46,17 +46,33 @@ def service(world: RealGit, name: str = "housing", text: str = FILE) -> Path:
 # ------------------------------------------------------------------------------------------------ starting is fast
 
 
+HEAVY = {"pydantic", "fastapi", "starlette", "sqlalchemy", "alembic", "psutil", "asyncio", "sqlite3"}
+HEAVY |= {"http.client", "ssl", "email", "branchline.core.spec", "branchline.adapters.servicefile"}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["explain", "BL412"], ["start", "--help"], ["status", "--help"]])
 def test_what_starts_fast_imports_no_product(words: list[str]) -> None:
     """Killer: import pydantic, http.client or an adapter of SQLite at the top of a command's file."""
-    program = (
-        "import sys\nfrom branchline.cli.main import main\n"
-        f"try: main({words!r})\nexcept SystemExit as ended: assert not ended.code\n"
-        "heavy = {'pydantic', 'fastapi', 'starlette', 'sqlalchemy', 'alembic', 'psutil', 'asyncio', 'http'}\n"
-        "print(*sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    typed = (
+        f"from branchline.cli.main import main\ntry: main({words!r})\nexcept SystemExit as ended: assert not ended.code"
     )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr.strip()) == (0, "")
+    assert imported(typed) & (HEAVY | {"difflib"}) == set()
+
+
+def test_asking_the_daemon_imports_no_product(world: RealGit) -> None:
+    """Killer: speak to it by http.client, or import the words of a service's file with the settings."""
+    typed = (
+        "from branchline.cli import see\nfrom branchline.cli.session import Session\n"
+        f"from pathlib import Path\nassert Session(Path({str(world.work)!r})).running() is None"
+    )
+    assert imported(typed) & HEAVY == set()
+
+
+def imported(program: str) -> set[str]:
+    """What a new interpreter has imported after a program."""
+    program += "\nimport sys\nprint(*sys.modules, file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(ran.stderr.split())
 
 
 def test_outside_a_repository_it_says_so(tmp_path: Path) -> None:

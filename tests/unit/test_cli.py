@@ -241,6 +241,22 @@ def test_an_answer_that_is_no_problem_becomes_one() -> None:
     assert transport.as_problem({}, 500)["code"] == "BL000"
 
 
+def test_an_answer_is_taken_whole_or_not_at_all() -> None:
+    whole = b"HTTP/1.1 404 Not Found\r\nserver: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    assert transport.answered(whole) == (404, b"{}")
+    for broken in (b"", whole[:-1], whole + b"}", b"SSH-2.0-x\r\n\r\n", whole.replace(b"Content-Length", b"x")):
+        with pytest.raises(ConnectionError):
+            transport.answered(broken)
+
+
+def test_a_question_says_how_long_it_is() -> None:
+    asked = transport.asked("POST", "/v1/ask", {"because": "é"})
+    head, _, content = asked.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/ask HTTP/1.0\r\n")
+    assert head.endswith(b"content-length: %d" % len(content))
+    assert json.loads(content) == {"because": "é"}
+
+
 def test_a_daemon_that_did_not_come_up_is_heard() -> None:
     said = "INFO begun\nerror[BL501]: No Envoy can be started here\n  cause: not installed\n  hint: pip install it\n"
     found = transport.why_it_ended(said, 69)
