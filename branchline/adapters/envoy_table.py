@@ -3,17 +3,18 @@
 Rules. A line of one arm is no experiment: it has neither salt nor hash. When it gets several arms a new experiment
 begins, with a number that was never used before (the generation, at least), so every experiment draws other people;
 while several arms stand the salt stays, and a share that grows moves nobody out. Each change of segments has a new
-table number, which is the service's own and never used again. A revision with a share keeps its endpoints, whatever
-is offered.
+table number, which is the service's own and never means other segments. Arms that leave while the trunk's holder stays
+(their processes died, or everything was stopped) and come back find their experiment again, with the same people. A
+revision with a share keeps its endpoints, whatever is offered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from branchline.core.traffic import Table, reallocate, shares_of, whole
+from branchline.core.traffic import Table, left_to, reallocate, shares_of, whole
 from branchline.errors import Fenced
 from branchline.ports import Endpoint, Shown, Stamp
 
@@ -30,15 +31,25 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line's split: the first of `shares` is the trunk's holder, `previous` who held it before."""
+class Split:
+    """Who gets which buckets in an experiment, and the number of that table."""
 
-    shares: Shares
     table: int
     segments: Table
     experiment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line(Split):
+    """One line's split: the first of `shares` is the trunk's holder, `previous` who held it before.
+
+    `whole` is the split that was, with the arms that have left since; None when nobody has.
+    """
+
+    shares: Shares = ()
     number: int = 0
     previous: str = ""
+    whole: Split | None = None
 
     @property
     def holder(self) -> str:
@@ -140,19 +151,43 @@ def shifted(routes: Routes, service: str, number: int, shares: Sequence[tuple[st
     if before and before.shares == wanted:
         return routes
     holder = wanted[0][0]
-    segments = reallocate(before.segments if before else whole(holder), dict(wanted))
-    experiment, numbers = _experiment(routes, service, number, wanted, generation)
-    same = before is not None and (before.segments, before.experiment) == (segments, experiment)
+    begun = _begun(before, holder, {arm for arm, _ in wanted}) or before
+    segments = reallocate(begun.segments if begun else whole(holder), dict(wanted))
+    experiment, numbers = _experiment(routes, service, number, begun, wanted, generation)
+    same = next((s for s in (before, begun) if s and (s.segments, s.experiment) == (segments, experiment)), None)
     tables = routes.tables if same else routes.tables + 1
     line = Line(
-        shares=wanted,
-        table=tables,
+        table=same.table if same else tables,
         segments=segments,
         experiment=experiment,
+        shares=wanted,
         number=dict(numbers).get(number, 0),
         previous=_previous(before, holder),
+        whole=_whole(before, wanted),
     )
     return replace(routes, lines=tuple(sorted((*others, (number, line)))), tables=tables, numbers=numbers)
+
+
+def _begun(before: Line | None, holder: str, arms: Set[str]) -> Split | None:
+    """The experiment that these arms return to: as it was, but for who has left it."""
+    if before is None or before.whole is None or before.holder != holder or not arms <= _arms(before.whole):
+        return None
+    if left_to(before.whole.segments, _arms(before), holder) != before.segments:
+        return None  # people were moved since
+    segments = left_to(before.whole.segments, arms, holder)
+    return before.whole if segments == before.whole.segments else replace(before.whole, table=0, segments=segments)
+
+
+def _whole(before: Line | None, wanted: Shares) -> Split | None:
+    """The split to remember while only the wanted arms are left of it."""
+    if before is None or before.holder != wanted[0][0]:
+        return None
+    was = before.whole or (Split(before.table, before.segments, before.experiment) if before.experiment else None)
+    return was if was and {arm for arm, _ in wanted} < _arms(was) else None
+
+
+def _arms(split: Split) -> set[str]:
+    return {arm for arm, _ in split.segments}
 
 
 def _previous(before: Line | None, holder: str) -> str:
@@ -163,14 +198,13 @@ def _previous(before: Line | None, holder: str) -> str:
 
 
 def _experiment(
-    routes: Routes, service: str, number: int, wanted: Shares, generation: int
+    routes: Routes, service: str, number: int, begun: Split | None, wanted: Shares, generation: int
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
     """The salt of a line with these shares, and the numbers used so far."""
-    before = routes.line(number)
     if len(wanted) == 1:
         return "", routes.numbers
-    if before and before.experiment:
-        return before.experiment, routes.numbers
+    if begun and begun.experiment:
+        return begun.experiment, routes.numbers
     used = dict(routes.numbers)
     used[number] = max(used.get(number, 0) + 1, generation)
     return f"{service}-{number}-{used[number]}", tuple(sorted(used.items()))
@@ -211,15 +245,20 @@ def from_json(document: Mapping[str, Any]) -> Gateway:
 
 
 def _routes(document: Mapping[str, Any]) -> Routes:
-    lines = {int(n): {**line, "shares": _pairs(line["shares"]), "segments": _pairs(line["segments"])}
-             for n, line in document["lines"].items()}  # fmt: skip
     return Routes(
         told=Stamp(*document["told"]),
         known=tuple(_known(dict(k)) for k in document["known"]),
-        lines=tuple(sorted((n, Line(**line)) for n, line in lines.items())),
+        lines=tuple(sorted((int(n), _line(line)) for n, line in document["lines"].items())),
         tables=document["tables"],
         numbers=tuple((line, used) for line, used in document["numbers"]),
     )
+
+
+def _line(document: Mapping[str, Any]) -> Line:
+    was = document.get("whole")
+    split = Split(**{**was, "segments": _pairs(was["segments"])}) if was else None
+    pairs = {name: _pairs(document[name]) for name in ("shares", "segments")}
+    return Line(**{**document, **pairs, "whole": split})
 
 
 def _known(document: dict[str, Any]) -> Known:

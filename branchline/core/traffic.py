@@ -9,7 +9,7 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 BUCKETS = 10_000
 PER_PERCENT = BUCKETS // 100
@@ -60,6 +60,11 @@ def reallocate(table: Table, shares: Mapping[str, int]) -> Table:
             need[arm] -= buckets
             spare[giver] -= buckets
     return tuple(segments)
+
+
+def left_to(table: Table, arms: Collection[str], heir: str) -> Table:
+    """The table when only these arms are left: the heir holds what the others held, nobody else is moved."""
+    return tuple(_merged([(arm if arm in arms else heir, buckets) for arm, buckets in table]))
 
 
 def bucket(unit: str, salt: str) -> int:

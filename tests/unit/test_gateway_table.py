@@ -19,6 +19,7 @@ from branchline.adapters.envoy_table import (
     told,
     unfenced,
 )
+from branchline.core.traffic import left_to
 from branchline.errors import Fenced
 from branchline.ports import Endpoint, Stamp
 
@@ -38,11 +39,33 @@ def test_an_experiment_number_is_never_used_twice_even_after_a_wipe() -> None:
     of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 7)
     assert of.lines[0][1].experiment == "housing-1-7"
     of = shifted(of, "housing", 1, [("a", 100)], 7)
-    of = shifted(of, "housing", 1, [("a", 90), ("b", 10)], 7)
+    of = shifted(of, "housing", 1, [("a", 90), ("c", 10)], 7)
     assert of.lines[0][1].experiment == "housing-1-8"
     of = shifted(of, "housing", 1, [], 7)
     of = shifted(of, "housing", 1, [("a", 90), ("b", 10)], 7)
     assert of.lines[0][1].experiment == "housing-1-9"
+
+
+def test_arms_that_come_back_find_their_experiment_again() -> None:
+    """1.30, I15: a process that died, or a night with everything down, costs no evidence and moves nobody."""
+    of = shifted(KNOWN, "housing", 1, [("a", 50), ("b", 30), ("c", 20)], 3)
+    begun = of.line(1)
+    for shares in ([("a", 70), ("b", 30)], [("a", 100)], [("a", 70), ("b", 30)]):
+        of = shifted(of, "housing", 1, shares, 4)
+        line = of.line(1)
+        assert line
+        assert line.experiment == ("housing-1-3" if len(shares) > 1 else "")
+        assert dict(left_to(begun.segments, dict(shares), "a")) == dict(line.segments)
+    of = shifted(of, "housing", 1, [("a", 50), ("b", 30), ("c", 20)], 5)
+    assert of.line(1) == begun
+
+
+@pytest.mark.parametrize("between", [[("b", 100)], [("a", 90), ("d", 10)]], ids=["another-holder", "another-arm"])
+def test_arms_that_come_back_to_something_else_begin_anew(between: list[tuple[str, int]]) -> None:
+    of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 3)
+    for shares in ([("a", 100)], between, [("a", 100)], [("a", 90), ("b", 10)]):
+        of = shifted(of, "housing", 1, shares, 4)
+    assert of.lines[0][1].experiment not in ("", "housing-1-3")
 
 
 def test_the_previous_holder_is_remembered_through_a_test() -> None:
