@@ -46,7 +46,11 @@ class Pushed(BranchEvent):
 
 @dataclass(frozen=True, slots=True)
 class Built(BranchEvent):
-    """The steps of the build are done."""
+    """The steps of the build are done, and what its file says of itself is known."""
+
+    line: int = 0  # the major that it is for; 0: the one it was opened for
+    method: Method | None = None  # None: as it was opened
+    synced: bool = False  # for another line than before: it contains that one's incumbent
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ import math
 from collections.abc import Mapping
 
 from branchline.core.revision import GateResult, Result
+from branchline.core.schema import changes
 from branchline.core.spec import Gate, Metric
 
 
-def compared(gate: Gate, own: float | None, incumbent: float | None) -> GateResult:
-    """Judge one number of a step's result against its limits and against the incumbent's (3.14).
+def compared(gate: Gate, own: float | None, other: float | None, whose: str = "incumbent") -> GateResult:
+    """Judge one number of a step's result against its limits and against the incumbent's (3.14), or a benchmark's.
 
     `max_worse` is in the number's own unit; `direction` says whether lower or higher is better.
     """
@@ -26,14 +27,12 @@ def compared(gate: Gate, own: float | None, incumbent: float | None) -> GateResu
         failed.append(f"> max {gate.max:g}")
     if gate.min is not None and own < gate.min:
         failed.append(f"< min {gate.min:g}")
-    if incumbent is not None:
-        numbers.append(("incumbent", incumbent))
-        words.append(
-            f"(incumbent {incumbent:.4g}" + (f", limit +{gate.max_worse:g})" if gate.max_worse is not None else ")")
-        )
-        worse = own - incumbent if gate.direction == "lower" else incumbent - own
+    if other is not None:
+        numbers.append((whose, other))
+        words.append(f"({whose} {other:.4g}" + (f", limit +{gate.max_worse:g})" if gate.max_worse is not None else ")"))
+        worse = own - other if gate.direction == "lower" else other - own
         if gate.max_worse is not None and worse > gate.max_worse:
-            failed.append(f"{worse:.3g} worse than the incumbent")
+            failed.append(f"{worse:.3g} worse than the {whose}")
     elif gate.max_worse is not None and gate.max is None and gate.min is None:
         words.append("(nothing to compare with: the first revision)")
     result = Result.FAIL if failed else Result.PASS
@@ -86,6 +85,21 @@ def tested(gate: Gate, counts: Mapping[str, int], exit_code: int) -> GateResult:
             gate.name, Result.FAIL, f"{bad} of {ran} tests failed" if bad else f"pytest exit {exit_code}", numbers
         )
     return GateResult(gate.name, Result.PASS, f"{ran} tests passed", numbers)
+
+
+def compatible(schema: str, incumbent: str, major: int, path: str) -> GateResult:
+    """The built-in gate `schema`: whoever called the incumbent can call this.
+
+    What breaks callers is a new major, and is told how to become one; `path` is the service file.
+    """
+    found = changes(incumbent, schema)
+    broken = [str(each) for each in found if each.breaking]
+    numbers = (("breaking", float(len(broken))), ("compatible", float(len(found) - len(broken))))
+    if broken:
+        text = f"{'; '.join(broken)}: a new major, so set major = {major + 1} in {path}"
+        return GateResult("schema", Result.FAIL, text, numbers)
+    text = "; ".join(str(each) for each in found) or "as the incumbent's"
+    return GateResult("schema", Result.PASS, text, numbers)
 
 
 def planned(metric: Metric | None, sigma: float | None) -> GateResult:

@@ -13,17 +13,24 @@ from graphlib import CycleError, TopologicalSorter
 from branchline.core.spec import Spec
 from branchline.errors import BadDag
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 
 def parameters_of(source: str, function: str) -> tuple[str, ...] | None:
     """The parameter names of a top-level function in a module's text; None when there is no such function.
 
     Raises SyntaxError for text that is no Python.
     """
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function:
-            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            return tuple(argument.arg for argument in every)
-    return None
+    found = _function(source, function)
+    return None if found is None else tuple(argument.arg for argument in _arguments(found))
+
+
+def _function(source: str, name: str) -> Function | None:
+    return next((node for node in ast.parse(source).body if isinstance(node, Function) and node.name == name), None)
+
+
+def _arguments(function: Function) -> list[ast.arg]:
+    return [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
 
 
 def needed_by(call: str, sources: Mapping[str, str]) -> tuple[str, ...]:
@@ -36,6 +43,16 @@ def needed_by(call: str, sources: Mapping[str, str]) -> tuple[str, ...]:
     if named is None:
         raise ValueError(f"there is no function {call}")
     return named
+
+
+def hinted(call: str, sources: Mapping[str, str]) -> bool:
+    """Whether the function `module:function` says anything of types; True where these sources do not tell."""
+    module, _, name = call.partition(":")
+    try:
+        found = _function(sources[module], name) if module in sources else None
+    except SyntaxError:
+        return False
+    return found is None or found.returns is not None or any(each.annotation for each in _arguments(found))
 
 
 def needs(spec: Spec, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -171,6 +171,8 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
         raise illegal(service, event, f"it is {candidate.phase.value}")
     after = enter(candidate, to)
     match event:
+        case Built():
+            after = declared(service, after, event)
         case GatesPassed(share=share):
             after = replace(after, share=share or 100 // (service.slots + 1))
             if candidate.method is Method.BENCHMARK:
@@ -204,6 +206,18 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
         case Recorded(tip=tip):
             return crown(service, candidate) if candidate.base is None else absorb(service, candidate, tip)
     return service.with_candidate(after)
+
+
+def declared(service: Service, candidate: Candidate, event: Built) -> Candidate:
+    """What its own file says of the commit: how it is judged, and for which line, which a push may have changed."""
+    judged = replace(candidate, method=event.method or candidate.method)
+    line = event.line or candidate.line
+    if line == candidate.line:
+        return judged
+    if candidate.base is not None or not service.may_have(line):
+        raise illegal(service, event, f"it is for line {candidate.line}, and cannot be for line {line}")
+    moved = replace(judged, line=line)
+    return caught_up(service, moved) if event.synced or is_first(service, moved) else moved
 
 
 def pushed(service: Service, candidate: Candidate, event: Pushed) -> Candidate:

@@ -45,7 +45,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
 def event_from_json(document: Mapping[str, Any]) -> Event:
     """The event of a JSON document; raises KeyError, TypeError or ValueError when it is none."""
     fields = {key: value for key, value in document.items() if key != "type"}
-    if "method" in fields:
+    if fields.get("method") is not None:
         fields["method"] = Method(fields["method"])
     return EVENTS[document["type"]](**fields)
 

@@ -116,6 +116,11 @@ class Service:
         """The line of a major, without history when nothing of it serves."""
         return next((line for line in self.lines if line.major == major), Line(major))
 
+    def may_have(self, major: int) -> bool:
+        """Whether a candidate can be for a major: it serves, it follows the newest, or nothing serves yet."""
+        majors = [line.major for line in self.lines]
+        return not majors or major in majors or major == max(majors) + 1
+
     def with_candidate(self, *changed: Candidate) -> Service:
         """This service, with candidates of known branches in the place of the old ones."""
         new = {candidate.branch: candidate for candidate in changed}

@@ -145,6 +145,12 @@ def trunk_of(service: Service, major: int, newest: int) -> str:
     return service.default if major == newest else f"major--{service.name}--{major}"
 
 
+def policy_of(service: Service, major: int) -> str:
+    """The branch whose service file is the policy of a line: its trunk, or the default branch before it has one."""
+    newest = max((line.major for line in service.lines), default=major)
+    return trunk_of(service, major, newest) if service.line(major).history else service.default
+
+
 def _heads(service: Service) -> Iterator[tuple[int, str]]:
     """Of each line, the revision that holds the trunk's arm: who is concluding there, else the incumbent."""
     takers = {each.line: each.revision for each in service.candidates if _takes_trunk(each)}

@@ -21,7 +21,7 @@ from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.core.spec import Gate
 from branchline.engine.building import modules, read_lines
-from branchline.engine.preparing import EXPERIMENT_LOG, Prepared, closed_environment, laid
+from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, Prepared, closed_environment, laid
 from branchline.engine.progress import Progress
 from branchline.ports import Finished, Ports, Task
 
@@ -30,7 +30,10 @@ Stopped = Callable[[], bool]
 
 @dataclass(slots=True)
 class Evaluation:
-    """One evaluation: what is judged, against whom, and where it runs. `staging` is the revision's own URL."""
+    """One evaluation: what is judged, against whom, and where it runs. `staging` is the revision's own URL.
+
+    `benchmark` is what its numbers are compared with while there is no incumbent.
+    """
 
     ports: Ports
     prepared: Prepared
@@ -41,6 +44,12 @@ class Evaluation:
     topic: str
     home: Path
     stopped: Stopped = lambda: False
+    benchmark: Revision | None = None
+
+    @property
+    def yardstick(self) -> Revision | None:
+        """Whose numbers its own are compared with."""
+        return self.incumbent or self.benchmark
 
 
 def evaluate(
@@ -53,13 +62,14 @@ def evaluate(
     progress: Progress,
     topic: str,
     stopped: Stopped = lambda: False,
+    benchmark: Revision | None = None,
 ) -> tuple[GateResult, ...]:
     """Run every gate, the built-in ones first, and keep what they found; later gates run although an earlier one
     failed.
     """
     home = ports.state / "runs" / uuid.uuid4().hex[:12]
     home.mkdir(parents=True)
-    this = Evaluation(ports, prepared, revision, incumbent, staging, progress, topic, home, stopped)
+    this = Evaluation(ports, prepared, revision, incumbent, staging, progress, topic, home, stopped, benchmark)
     results: list[GateResult] = []
 
     def keep(result: GateResult) -> None:
@@ -80,12 +90,16 @@ def evaluate(
 
 
 def built_in(this: Evaluation, method: Method) -> list[GateResult]:
-    """The gates that an A/B test has by itself: its plan, and its written experiment log."""
+    """The gates that nobody declares: the schema against the incumbent's; of an A/B test its plan and its log."""
+    spec, found = this.prepared.spec, []
+    if this.incumbent is not None and this.incumbent.schema:
+        path = f"{spec.folder}/{SERVICE_FILE}"
+        found.append(judged.compatible(this.revision.schema, this.incumbent.schema, spec.major, path))
     if method is not Method.AB_TEST:
-        return []
+        return found
     log = this.prepared.folder / EXPERIMENT_LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else None
-    return [judged.planned(this.prepared.spec.metric, None), judged.logged(text)]
+    return [*found, judged.planned(spec.metric, None), judged.logged(text)]
 
 
 def run_gate(this: Evaluation, gate: Gate) -> GateResult:
@@ -117,7 +131,7 @@ def run_call(this: Evaluation, gate: Gate) -> GateResult:
         "call": gate.call,
         "gate": True,
         "inputs": {name: path for name, path in mine.items() if name in needs},
-        "incumbent": results_of(this.ports, this.incumbent) if this.incumbent else None,
+        "incumbent": results_of(this.ports, this.yardstick) if this.yardstick else None,
         "staging": this.staging,
         "data": {name: str(path) for name, path in this.prepared.data.items() if name in needs},
         "parameters": {name: value for name, value in this.prepared.spec.parameters if name in needs},
@@ -182,9 +196,10 @@ def run_command(this: Evaluation, gate: Gate) -> GateResult:
 
 
 def run_compare(this: Evaluation, gate: Gate) -> GateResult:
-    """A number of a step's result against its limits and the incumbent's."""
+    """A number of a step's result against its limits and the incumbent's, or else the benchmark's."""
     own = number_at(results_of(this.ports, this.revision), gate.value)
-    return judged.compared(gate, own, number_at(results_of(this.ports, this.incumbent), gate.value))
+    other = number_at(results_of(this.ports, this.yardstick), gate.value)
+    return judged.compared(gate, own, other, "incumbent" if this.incumbent else "benchmark")
 
 
 def number_at(results: Mapping[str, str], path: str) -> float | None:

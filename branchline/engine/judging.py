@@ -17,6 +17,7 @@ from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Guardrails, Metric, Spec
 from branchline.core.verdict import Cause, Side, Verdict, decide, decide_canary, invalidity
 from branchline.core.waiting import replaced
+from branchline.core.world import policy_of
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
@@ -155,7 +156,8 @@ class Judge:
 
     def measurement(self, service: Service, candidate: Candidate, shown: Shown) -> tuple[Spec, Measurement]:
         """What was seen of a candidate in its segment; begun anew when either side of the comparison has changed."""
-        spec = governed_spec(self.ports, service.name, candidate.revision, self.observer.refs.get(service.default, ""))
+        trunk = self.observer.refs.get(policy_of(service, candidate.line), "")
+        spec = governed_spec(self.ports, service.name, candidate.revision, trunk)
         control = replaced(service, candidate) or ""
         identity = (candidate.revision, candidate.segment, control, shown.experiment, candidate.seated)
         known = self.measurements.get((service.name, candidate.branch))

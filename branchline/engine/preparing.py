@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from branchline.core.revision import Revision
+from branchline.core.service import Method
 from branchline.core.spec import Spec, governed
 from branchline.errors import BadServiceFile, DataNotPinned, UnknownService
 from branchline.ports import Environment, Group, Ports
@@ -61,6 +62,13 @@ def governed_spec(ports: Ports, service: str, commit: str, trunk: str) -> Spec:
         return governed(own, spec_at(ports, service, trunk))
     except UnknownService:
         return own
+
+
+def method_of(spec: Spec) -> Method:
+    """How a new solution is judged, as its file says: a model by an A/B test, unless a policy has a reason (1.41)."""
+    if spec.benchmark:
+        return Method.BENCHMARK
+    return Method.AB_TEST if spec.kind == "model" and not spec.rollout.skip_ab else Method.CANARY
 
 
 def code_of(ports: Ports, spec: Spec, commit: str) -> Path:
@@ -139,6 +147,7 @@ def group_of(ports: Ports, revision: Revision, prepared: Prepared, perimeter: st
         "load": serving.load,
         "sample": str(prepared.folder / serving.sample) if serving.sample else "",
         "results": results,
+        "parameters": dict(spec.parameters),
     }
     (home / "serving.json").write_text(json.dumps(order, sort_keys=True))
     environment = closed_environment(prepared, home) | dict(serving.env)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from branchline.core.codes import problem
 from branchline.core.revision import GateResult, Result, Revision
-from branchline.core.service import Method
+from branchline.core.service import Service
 from branchline.core.spec import Gate, Spec, as_json
+from branchline.core.world import policy_of
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
+from branchline.engine.describing import schema_of
 from branchline.engine.observing import Observer
-from branchline.engine.preparing import Prepared, governed_spec, group_of, prepare
+from branchline.engine.preparing import Prepared, governed_spec, group_of, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
 from branchline.engine.reconciling import TRIAL, Reconciler, in_short
 from branchline.engine.recording import Recorder
@@ -64,7 +66,8 @@ class Trials:
         ports = self.ports
         state = self.recorder.service(service)
         ports.repository.borrow(commit)
-        spec = governed_spec(ports, service, commit, self.observer.refs.get(state.default, ""))
+        major = spec_at(ports, service, commit).major
+        spec = governed_spec(ports, service, commit, self.observer.refs.get(policy_of(state, major), ""))
         prepared = prepare(ports, spec, commit)
         runs = build(ports, prepared, self.progress, topic)
         if not gates:
@@ -79,13 +82,13 @@ class Trials:
             prepared.sdk,
             as_json(spec),
             tuple((run.step, run.artifact) for run in runs),
+            schema=schema_of(ports, prepared, self.progress, topic),
         )
         instance = self._stage(prepared, revision) if needs_staging(spec) else None
         try:
             staging = ports.router.address(service, revision.version)
-            method = Method.AB_TEST if is_experiment(spec) else Method.CANARY
-            incumbent = self._incumbent(service)
-            return evaluate(ports, prepared, revision, incumbent, method, staging, self.progress, topic)
+            incumbent = self._incumbent(state, spec.major)
+            return evaluate(ports, prepared, revision, incumbent, method_of(spec), staging, self.progress, topic)
         finally:
             if instance:
                 self._unstage(service, instance.nonce)
@@ -121,10 +124,9 @@ class Trials:
         except Fenced:  # something was recorded just now, which says nothing of a run
             self._stop(service, nonce)
 
-    def _incumbent(self, service: str) -> Revision | None:
-        lines = self.recorder.service(service).lines
+    def _incumbent(self, service: Service, major: int) -> Revision | None:
         try:
-            return self.ports.catalog.revision(service, lines[-1].incumbent or "") if lines else None
+            return self.ports.catalog.revision(service.name, service.line(major).incumbent or "")
         except UnknownReference:
             return None
 
@@ -136,8 +138,3 @@ def needs_staging(spec: Spec) -> bool:
 
 def _asks(gate: Gate) -> bool:
     return gate.kind in ("load", "pytest", "call", "command")
-
-
-def is_experiment(spec: Spec) -> bool:
-    """Whether the service's new solutions are A/B-tested."""
-    return spec.kind == "model" and not spec.rollout.skip_ab

@@ -15,9 +15,9 @@ from branchline.core import names
 from branchline.core.events import Configured, Event, Opened, Pushed, Withdrew
 from branchline.core.lifecycle import OPEN, in_traffic
 from branchline.core.service import Candidate, Method, Service
-from branchline.core.spec import Spec
+from branchline.core.world import policy_of
 from branchline.engine.observing import Observer
-from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, governed_spec, spec_at
+from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, governed_spec, method_of, spec_at
 from branchline.engine.recording import Recorder
 from branchline.errors import BranchlineError, IllegalMove
 from branchline.ports import Ports
@@ -108,13 +108,13 @@ class Watcher:
 
     def _says_something(self, service: Service, ref: str, tip: str) -> bool:
         """A branch that has changed nothing of what serves but its log has not begun: nobody wants it tested yet."""
-        trunk = self.observer.refs.get(service.default)
-        if not service.lines or trunk is None:
-            return True
         try:
             spec = spec_at(self.ports, service.name, tip)
         except BranchlineError:
             return True  # building it will say what is wrong with the file
+        trunk = self._trunk(service, spec.major)
+        if not service.lines or not trunk:
+            return True
         base = self.ports.repository.base(trunk, tip)
         changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
         if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"}:
@@ -123,8 +123,8 @@ class Watcher:
         return False
 
     def _opened(self, service: Service, branch: names.Branch, tip: str) -> Opened:
-        method = Method.PATCH if branch.kind == "fix" else self._method(service, tip)
-        line = max((line.major for line in service.lines), default=1)
+        line = self._line(service, tip)
+        method = Method.PATCH if branch.kind == "fix" else self._method(service, line, tip)
         fixed = next((c.revision for c in service.candidates if c.branch == branch.on), None)
         synced = fixed is not None and self._contains(tip, fixed)
         outdated = self._outdated(service, line, tip)
@@ -137,7 +137,7 @@ class Watcher:
         What counts is what the trunk showed where the branch left it. After a rollback every branch has the incumbent
         among its ancestors, and with it what was rolled back: so ancestry says nothing where another revision is shown.
         """
-        incumbent, trunk = service.line(line).incumbent, self._trunk(service)
+        incumbent, trunk = service.line(line).incumbent, self._trunk(service, line)
         if incumbent is None:
             return False
         repository, closure = self.ports.repository, spec_at(self.ports, service.name, incumbent).closure
@@ -150,16 +150,24 @@ class Watcher:
         passed = [each.commit for each in self.ports.catalog.revisions(service.name) if "-" not in each.version]
         return shown in {repository.tree(commit, closure) for commit in passed}
 
-    def _method(self, service: Service, tip: str) -> Method:
+    def _method(self, service: Service, line: int, tip: str) -> Method:
         try:
-            spec: Spec = governed_spec(self.ports, service.name, tip, self._trunk(service))
+            return method_of(governed_spec(self.ports, service.name, tip, self._trunk(service, line)))
         except BranchlineError:
             return Method.AB_TEST  # building it will say what is wrong with the file
-        return Method.AB_TEST if spec.kind == "model" and not spec.rollout.skip_ab else Method.CANARY
 
-    def _trunk(self, service: Service) -> str:
-        """The tip of the default branch, '' when there is none."""
-        return self.observer.refs.get(service.default, "")
+    def _line(self, service: Service, tip: str) -> int:
+        """The line that a commit's file says it is for; the newest, where it cannot be: building it will say why."""
+        newest = max((line.major for line in service.lines), default=1)
+        try:
+            major = spec_at(self.ports, service.name, tip).major
+        except BranchlineError:
+            return newest
+        return major if service.may_have(major) else newest
+
+    def _trunk(self, service: Service, line: int) -> str:
+        """The tip of a line's trunk, '' when there is none."""
+        return self.observer.refs.get(policy_of(service, line), "")
 
     def _pushed(self, service: Service, candidate: Candidate, tip: str) -> Pushed:
         """A push, and what it contains of what it would replace.
@@ -167,7 +175,7 @@ class Watcher:
         A fix whose challenger is gone is a fix of the trunk only once it is rid of that challenger's code: else what
         was declined would come back as a patch, untested.
         """
-        line = service.line(candidate.line)
+        line = service.line(candidate.line if candidate.base else self._line(service, tip))
         outdated = self._outdated(service, line.major, tip)
         if candidate.base is None:
             return Pushed(candidate.branch, tip=tip, synced=line.incumbent is not None and not outdated)
@@ -181,7 +189,7 @@ class Watcher:
 
     def _merged(self, service: Service, candidate: Candidate) -> bool:
         """Forges delete the branch as they merge it: then it is the conclusion's business."""
-        return self.observer.trunk(service, service.default) == candidate.revision
+        return self.observer.trunk(service, policy_of(service, candidate.line)) == candidate.revision
 
     def _author(self, tip: str) -> str:
         commits = self.ports.repository.log("", tip, limit=1)
@@ -190,7 +198,8 @@ class Watcher:
     def _because(self, service: Service, event: Event) -> str:
         """Why it is recorded; an A/B test that is skipped is a policy with a reason (1.41)."""
         if isinstance(event, Opened) and event.method is Method.CANARY:
-            reason = governed_spec(self.ports, service.name, event.tip, self._trunk(service)).rollout.skip_ab
+            trunk = self._trunk(service, event.line)
+            reason = governed_spec(self.ports, service.name, event.tip, trunk).rollout.skip_ab
             return f"seen in git; no A/B test: {reason}" if reason else "seen in git"
         return "seen in git"
 

@@ -9,20 +9,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
 from branchline.core.revision import Result, Revision, StepRun
 from branchline.core.service import Candidate, Method, Phase, Service
-from branchline.core.spec import as_json
+from branchline.core.spec import Spec, as_json
 from branchline.core.waiting import replaced
+from branchline.core.world import policy_of
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
+from branchline.engine.describing import schema_of
 from branchline.engine.observing import Observer
-from branchline.engine.preparing import governed_spec, prepare
+from branchline.engine.preparing import governed_spec, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
-from branchline.errors import BranchlineError, IllegalMove, UnknownReference
+from branchline.errors import BadMajor, BranchlineError, IllegalMove, UnknownReference
 from branchline.ports import Ports
 
 
@@ -98,12 +100,19 @@ class Workshop:
     def _stopped(self, service: Service, candidate: Candidate) -> Callable[[], bool]:
         return lambda: self._closed.is_set() or not same_try(self.recorder.service(service.name), candidate)
 
+    def _spec(self, service: Service, candidate: Candidate) -> Spec:
+        """What the commit's own file says, under the policy of the line that it is for; raises BadMajor."""
+        own = spec_at(self.ports, service.name, candidate.revision)
+        line = line_for(service, candidate, own)
+        trunk = self.observer.refs.get(policy_of(service, line), "")
+        return governed_spec(self.ports, service.name, candidate.revision, trunk)
+
     def _build(self, service: Service, candidate: Candidate) -> None:
-        ports, topic = self.ports, candidate.branch
-        trunk = self.observer.refs.get(service.default, "")
-        spec = governed_spec(ports, service.name, candidate.revision, trunk)
+        ports, topic, stopped = self.ports, candidate.branch, self._stopped(service, candidate)
+        spec = self._spec(service, candidate)
+        line = spec.major
         prepared = prepare(ports, spec, candidate.revision)
-        runs = build(ports, prepared, self.progress, topic, self._stopped(service, candidate))
+        runs = build(ports, prepared, self.progress, topic, stopped)
         made = Revision(
             service=service.name,
             commit=candidate.revision,
@@ -118,12 +127,16 @@ class Workshop:
             trained=self._trained(service.name, candidate.revision, runs),
             author=self._author(candidate.revision),
             built=ports.clock.now(),
+            schema=schema_of(ports, prepared, self.progress, topic, stopped),
         )
-        bump = "patch" if candidate.method is Method.PATCH else "minor"
-        incumbent = self._incumbent(service, candidate)
-        revision = ports.catalog.add(made, bump, candidate.line, incumbent.version if incumbent else "")
+        fix = candidate.method is Method.PATCH
+        moved = replace(candidate, line=line)
+        incumbent = self._incumbent(service, moved)
+        revision = ports.catalog.add(made, "patch" if fix else "minor", line, incumbent.version if incumbent else "")
         self.progress.note(service.name, topic, "ok", "built", f"{revision.name}  {revision.short}")
-        self._record(service, candidate, law.Built(candidate.branch))
+        method = candidate.method if fix else method_of(spec)
+        synced = incumbent is not None and ports.repository.base(incumbent.commit, made.commit) == incumbent.commit
+        self._record(service, candidate, law.Built(candidate.branch, line=line, method=method, synced=synced))
 
     def _trained(self, service: str, commit: str, runs: tuple[StepRun, ...]) -> str:
         """The commit that the artifacts were trained at (1.09): an older one when every step was reused from it."""
@@ -139,26 +152,38 @@ class Workshop:
 
     def _evaluate(self, service: Service, candidate: Candidate) -> None:
         ports, name = self.ports, service.name
-        trunk = self.observer.refs.get(service.default, "")
-        spec = governed_spec(ports, name, candidate.revision, trunk)
+        spec = self._spec(service, candidate)
         revision = ports.catalog.revision(name, candidate.revision)
         staging = ports.router.address(name, revision.version)
         prepared = prepare(ports, spec, candidate.revision)
         stopped = self._stopped(service, candidate)
         incumbent = self._incumbent(service, candidate)
         found = evaluate(
-            ports, prepared, revision, incumbent, candidate.method, staging, self.progress, candidate.branch, stopped
-        )
+            ports, prepared, revision, incumbent, candidate.method, staging, self.progress, candidate.branch, stopped,
+            self._benchmark(service, candidate),
+        )  # fmt: skip
         bad = [f"{gate.gate}: {gate.summary}" for gate in found if gate.result is not Result.PASS]
         if stopped():
             return
         if bad:
             self._record(service, candidate, law.GatesFailed(candidate.branch, reason="; ".join(bad)))
             return
-        final = ports.catalog.finish(name, candidate.revision)
+        yardstick = candidate.method is Method.BENCHMARK  # never promoted, so it takes no final version
+        final = revision if yardstick else ports.catalog.finish(name, candidate.revision)
         ports.writer.hold(name, final.commit, final.version)
         self.progress.note(name, candidate.branch, "ok", "passed", f"{final.name}  {len(found)} gates")
+        if candidate.line > 1 and service.lines and law.is_first(service, candidate):
+            text = f"{ports.router.address(name)} will be major {candidate.line}; what serves now stays at "
+            text += ", ".join(ports.router.address(name, f"v{line.major}") for line in service.lines)
+            self.progress.note(name, candidate.branch, "..", "address", text)
         self._record(service, candidate, law.GatesPassed(candidate.branch, share=spec.rollout.share))
+
+    def _benchmark(self, service: Service, candidate: Candidate) -> Revision | None:
+        """The newest benchmark of its line: its numbers are the yardstick while nothing serves."""
+        measured = [each.revision for each in service.candidates if each.phase is Phase.MEASURED]
+        line = [each.revision for each in service.candidates if each.line == candidate.line]
+        built = self.ports.catalog.revisions(service.name)
+        return next((each for each in built if each.commit in measured and each.commit in line), None)
 
     def _incumbent(self, service: Service, candidate: Candidate) -> Revision | None:
         """What it would replace: its gates are held against that, and a patch has the version after that one's."""
@@ -167,6 +192,23 @@ class Workshop:
             return self.ports.catalog.revision(service.name, commit) if commit else None
         except UnknownReference:
             return None
+
+
+def line_for(service: Service, candidate: Candidate, spec: Spec) -> int:
+    """The line that a candidate is for, as its file says; raises BadMajor when it cannot be for that one."""
+    newest = max((line.major for line in service.lines), default=spec.major)
+    serves = spec.major in [line.major for line in service.lines]
+    cause, allowed = "", candidate.line
+    if candidate.base is not None:
+        cause = "" if spec.major == candidate.line else f"a fix of {candidate.base} is for line {candidate.line}, too"
+    elif not service.may_have(spec.major):
+        ended = f"line {spec.major} has ended" if spec.major < newest else "a new major is the newest one and 1"
+        cause, allowed = f"{ended}; the newest is {newest}", newest if spec.major < newest else newest + 1
+    elif candidate.method is Method.PATCH and service.lines and not serves:
+        cause, allowed = "a fix begins no major: that is an experiment", newest
+    if cause:
+        raise BadMajor(cause, service=service.name, major=spec.major, allowed=allowed)
+    return spec.major
 
 
 def same_try(service: Service, candidate: Candidate) -> bool:

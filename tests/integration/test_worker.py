@@ -63,6 +63,8 @@ def better(train, incumbent, staging):
     assert incumbent is None or train.weight > incumbent["train"].weight, "not better than the incumbent"
     return {"ok": True, "weight": train.weight, "staging": staging}
 def checks_nothing(): pass
+def predict(train, house: House) -> list[float]: ...
+class House(dict): pass
 """
 SHAPES = """
 class Model:
@@ -194,6 +196,17 @@ def test_a_scratch_folder_is_there_for_the_step_and_gone_after_it(bench: Bench) 
     assert bench.one("folder")["ok"]
     assert (bench.home / "out" / "folder" / "file" / "out" / "a").read_text() == "1"
     assert [path.name for path in (bench.home / "logs").iterdir()] == ["folder"]
+
+
+def test_hints_are_read_where_the_service_runs_and_nothing_is_called(bench: Bench) -> None:
+    """1.10: nothing of the service is imported by the control plane, also not to know what it accepts."""
+    told = bench.one("predict", gate=True, describe=True, known=["train"])
+    assert told["value"] == {"request": {}, "response": {"type": "array", "items": {"type": "number"}}}
+    wrong = bench.one("predicts", gate=True, describe=True)
+    assert (wrong["ok"], wrong["error"]) == (
+        False,
+        "steps:predicts: module steps has no predicts (did you mean predict?)",
+    )
 
 
 def test_a_gate_gets_the_incumbents_results_and_the_staging_address(built: Bench) -> None:

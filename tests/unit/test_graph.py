@@ -71,3 +71,19 @@ def test_a_cycle_is_printed_F4() -> None:
     with pytest.raises(BadDag) as caught:
         graph.needs(dag, {"s": "def a(b): ...\ndef b(a): ...\n"})
     assert caught.value.cause in ("a cycle: a > b > a", "a cycle: b > a > b")
+
+
+@pytest.mark.parametrize(
+    ("text", "hinted"),
+    [
+        ("def predict(request): ...", False),
+        ("def predict(request: list): ...", True),
+        ("async def predict(request) -> float: ...", True),
+        ("def predict(request, *, rate: int): ...", True),
+        ("def predict(", False),  # starting it will say what is wrong
+        ("predict = made()", True),
+    ],
+)
+def test_a_function_without_hints_need_not_be_asked(text: str, hinted: bool) -> None:
+    assert graph.hinted("serving:predict", {"serving": text}) is hinted
+    assert graph.hinted("elsewhere:predict", {"serving": text})

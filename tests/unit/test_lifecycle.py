@@ -256,3 +256,37 @@ def test_every_event_about_a_branch_has_a_row() -> None:
     assert rows | {"Opened", "Cooled", "RolledBack", "Retired", "Frozen", "Thawed", "Configured"} == set(EVENTS)
     assert all(isinstance(to, Phase) for row in RULES.values() for to in row.values())
     assert Candidate("a", "b", "b").method is Method.AB_TEST
+
+
+def test_the_file_of_the_tip_says_for_which_line_it_is() -> None:
+    """Seed: a changed schema = major; `major = 2` may come with a later push, when a gate has asked for it."""
+    second = after(SERVING, Opened(A, "a1"), Built(A, line=2))
+    assert (second.on(A).line, second.on(A).holds, behind(second, second.on(A))) == (2, None, False)
+    both = after(second, GatesPassed(A), Recorded(A))
+    assert [(line.major, line.incumbent) for line in both.lines] == [(1, "r0"), (2, "a1")]
+    stale = after(both, Opened(B, "b1"), Built(B, line=2))
+    assert (stale.on(B).line, behind(stale, stale.on(B))) == (2, True)
+    fresh = after(both, Opened(B, "b1"), Built(B, line=2, synced=True))
+    assert (fresh.on(B).holds, behind(fresh, fresh.on(B))) == ("a1", False)
+
+
+@pytest.mark.parametrize("line", [3, 4])
+def test_no_line_is_left_out(line: int) -> None:
+    with pytest.raises(IllegalMove, match="Built"):
+        after(SERVING, Opened(A, "a1"), Built(A, line=line))
+    assert after(Service("s"), Opened(A, "a1"), Built(A, line=line)).on(A).line == line
+
+
+def test_a_fix_stays_in_the_arm_that_it_was_made_for() -> None:
+    tested = after(SERVING, *passed(A, "a1"), Opened(F, "f1", Method.PATCH, base=A, synced=True))
+    with pytest.raises(IllegalMove):
+        move(tested, Built(F, line=2))
+    assert move(tested, Built(F, line=1)).on(F).phase is Phase.EVALUATING
+
+
+def test_the_file_of_the_tip_says_how_it_is_judged() -> None:
+    """A benchmark that is meant in earnest after all, and the other way round."""
+    measured = after(SERVING, Opened(A, "a1"), Built(A, method=Method.BENCHMARK), GatesPassed(A))
+    assert measured.on(A).phase is Phase.MEASURED
+    tested = after(measured, Pushed(A, "a2"), Built(A, method=Method.AB_TEST), GatesPassed(A))
+    assert tested.on(A).phase is Phase.TESTING

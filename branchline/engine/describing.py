@@ -1,0 +1,78 @@
+"""This file finds what a revision accepts and answers: the schema document that is part of the build's result.
+
+A declared file says it; else the type hints of `predict` do, read by the sdk inside the service's own environment.
+Nothing of the service is imported here, and a function without any hint is not even asked.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from branchline.core import schema
+from branchline.core.graph import hinted
+from branchline.core.spec import Spec
+from branchline.engine.building import modules, read_lines
+from branchline.engine.preparing import Prepared, closed_environment
+from branchline.engine.progress import Progress
+from branchline.errors import BadSchema
+from branchline.ports import Ports, Task
+
+Stopped = Callable[[], bool]
+SECONDS = 120.0
+
+
+def schema_of(
+    ports: Ports, prepared: Prepared, progress: Progress, topic: str, stopped: Stopped = lambda: False
+) -> str:
+    """The schema document of a commit, '' when nothing is said; raises BadSchema for a declared file that is none."""
+    spec = prepared.spec
+    text = ""
+    if spec.serving.schema:
+        text = declared(prepared.folder / spec.serving.schema, f"{spec.folder}/{spec.serving.schema}")
+    elif spec.serving.predict and hinted(spec.serving.predict, modules(prepared.folder)):
+        answer = hints(ports, prepared, stopped)
+        if answer.get("ok"):
+            text = json.dumps(answer["value"], sort_keys=True)
+        else:
+            progress.note(spec.name, topic, "??", "schema", f"the hints cannot be read: {answer.get('error')}")
+    return text if schema.says_something(text) else ""
+
+
+def declared(path: Path, named: str) -> str:
+    """The document of a declared file, in one form."""
+    try:
+        return json.dumps(schema.read(path.read_text(encoding="utf-8")), sort_keys=True)
+    except (OSError, ValueError) as error:
+        cause = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise BadSchema(cause, path=named) from error
+
+
+def hints(ports: Ports, prepared: Prepared, stopped: Stopped) -> dict[str, object]:
+    """The worker's answer about the hints of `predict`."""
+    home = ports.state / "runs" / uuid.uuid4().hex[:12]
+    home.mkdir(parents=True)
+    answers = home / "schema.jsonl"
+    order = {
+        "step": "schema",
+        "call": prepared.spec.serving.predict,
+        "gate": True,
+        "describe": True,
+        "known": known(prepared.spec),
+        "log": str(home / "schema.log"),
+        "seconds": SECONDS,
+    }
+    argv = (str(prepared.environment.python), "-P", "-m", "branchline.sdk.run", str(answers))
+    env = closed_environment(prepared, home)
+    task = Task(argv, prepared.folder, env, home / "worker.log", SECONDS + 10, stdin=json.dumps(order) + "\n")
+    finished = ports.runner.run(task, stopped)
+    told = read_lines(answers)
+    return told[0] if told else {"ok": False, "error": f"its worker ended with exit {finished.exit}"}
+
+
+def known(spec: Spec) -> list[str]:
+    """What a parameter of `predict` may name besides the request."""
+    model = ["model"] if spec.serving.load else []
+    return sorted({*model, *(step.name for step in spec.steps), *(name for name, _ in spec.parameters)})
