@@ -110,10 +110,10 @@ def test_a_growing_share_moves_nobody_out_and_keeps_the_salt(world: World) -> No
 def test_each_experiment_has_a_salt_of_its_own(world: World) -> None:
     world.router.offer("housing", [world.living(A, "1.0.0"), world.living(B, "1.1.0")], ONE)
     salts = set()
-    for _ in range(3):
-        world.router.shift("housing", 1, [(A, 90), (B, 10)], ONE)
+    for incumbent, challenger in ((A, B), (B, A), (A, B)):
+        world.router.shift("housing", 1, [(incumbent, 90), (challenger, 10)], ONE)
         salts.add(world.router.shown("housing")[1].experiment)
-        world.router.shift("housing", 1, [(A, 100)], ONE)
+        world.router.shift("housing", 1, [(challenger, 100)], ONE)
     assert len(salts) == 3
 
 

@@ -50,6 +50,7 @@ def test_arms_that_come_back_find_their_experiment_again() -> None:
     """1.30, I15: a process that died, or a night with everything down, costs no evidence and moves nobody."""
     of = shifted(KNOWN, "housing", 1, [("a", 50), ("b", 30), ("c", 20)], 3)
     begun = of.line(1)
+    assert begun
     for shares in ([("a", 70), ("b", 30)], [("a", 100)], [("a", 70), ("b", 30)]):
         of = shifted(of, "housing", 1, shares, 4)
         line = of.line(1)
