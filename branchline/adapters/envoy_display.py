@@ -33,6 +33,7 @@ class Display:
         self._places = places
         self._boot = ""
         self._accepted: dict[str, str] = {}  # the versions that this boot has taken
+        self._refused: dict[str, int] = {}  # and how many it had refused then; asking costs a read-back's time
         self._shown: tuple[object, ...] = ()
 
     def show(self, gateway: Gateway) -> None:
@@ -40,6 +41,8 @@ class Display:
         running = self._envoy.pid
         if self._envoy.boot != self._boot:
             self._boot, self._accepted = self._envoy.boot, {}
+        if self._shown[1:] != (self._boot, *self._traces()):
+            self._refused = {}  # somebody else has written, and may have been refused, since
         if running and self._shown == (gateway.serial, self._boot, *self._traces()):
             return
         beginning, listener = _fixed(self._places, gateway.port)
@@ -94,18 +97,20 @@ class Display:
         version, text = self._rendered(gateway, kind, body)
         if (last, self._accepted.get(kind)) == (text, version):
             return
-        refused = self._envoy.accepted(kind)[1]
+        refused = self._refused[kind] if kind in self._refused else self._envoy.accepted(kind)[1]
         self._files.put(f"{kind}.json", text)
         found = ("", refused)
 
         def answered() -> bool:
             nonlocal found
-            found = self._envoy.accepted(kind)
+            found = self._envoy.version(kind), refused
+            if found[0] != version:
+                found = self._envoy.accepted(kind)
             return found[0] == version or found[1] > refused
 
         if not self._envoy.wait(answered, READ_BACK_SECONDS):
             raise GatewayDown(f"Envoy did not take {kind}.json", log=self._envoy.reason(20))
-        self._accepted[kind] = found[0]
+        self._accepted[kind], self._refused[kind] = found
         if found[0] != version:
             self._files.put(f"{kind}.json", last)
             raise self._rejected(kind)

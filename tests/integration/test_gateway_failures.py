@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,24 @@ def test_a_route_to_a_cluster_that_is_not_there_is_rejected(real: Gateway, pair:
     (real.folder / "wrong").replace(real.folder / "rds.json")
     assert wait_until(lambda: real.writer.envoy.accepted("rds") == (table["version_info"], 1))
     assert "nowhere" in real.writer.envoy.reason()
+
+
+def refused_more_than(real: Gateway, count: int) -> bool:
+    return real.writer.envoy.accepted("rds")[1] > count
+
+
+def test_what_another_writer_was_refused_is_not_taken_for_ones_own(
+    real: Gateway, pair: tuple[Upstream, Upstream]
+) -> None:
+    """A refusal is told by a count; who remembers an old count must notice that somebody else has written since."""
+    real.writer.shift("housing", 1, [(A, 60), (B, 40)], Stamp(2, 1))
+    for number in range(3):
+        fresh = real.folder / "rds.json.new"
+        fresh.write_text(f'{{"version_info":"x{number}","resources":[{{"@type":"nonsense"}}]}}')
+        fresh.replace(real.folder / "rds.json")
+        assert wait_until(partial(refused_more_than, real, number))
+        real.writer.shift("housing", 1, [(A, 50 + number), (B, 50 - number)], Stamp(3 + number, 1))
+        assert dict(real.writer.shown("housing")[1].shares) == {A: 50 + number, B: 50 - number}
 
 
 @pytest.mark.parametrize("kind", ["rds", "cds"])
