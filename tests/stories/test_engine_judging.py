@@ -85,6 +85,24 @@ def test_a_restart_or_a_late_look_changes_no_verdict(tmp_path: Path) -> None:
     assert int(eager.splitlines()[1].split()[0]) > UNITS  # held back, then decided in the middle
 
 
+@pytest.mark.parametrize("gone", ["challenger", "everything"])
+def test_processes_that_come_back_find_their_evidence_again(world: World, gone: str) -> None:
+    """I15: a challenger that died, or a night with everything down, neither ends a test nor moves anybody."""
+    old, new = under_test(world, CALM)
+    before = world.play(60, {old: around(4), new: around(5)})
+    for instance in world.launcher.running():
+        if gone == "everything" or instance.revision == new:
+            world.launcher.end(instance.nonce)
+    world.restart()
+    world.settle()
+    world.clock.advance(60)  # who died is started again after a while
+    world.settle()
+    assert ("shift", "housing", 1, ((old, 100),)) in world.router.calls[-6:]  # it did leave the split
+    assert world.visit(before) == before
+    world.settle()
+    assert world.controller.judge.measurements["housing", SAM][1].units == 60
+
+
 def test_the_shortest_duration_holds_a_winner_and_not_harm(world: World) -> None:
     old, new = under_test(world, with_rollout('min_duration = "1h"'))
     world.play(UNITS, {old: around(4), new: around(6)})
