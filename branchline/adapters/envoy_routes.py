@@ -23,7 +23,7 @@ from branchline.adapters.envoy_documents import (
     typed,
 )
 from branchline.adapters.envoy_table import Gateway, Line, Routes
-from branchline.core.traffic import BUCKETS, salt_of
+from branchline.core.traffic import BUCKETS
 from branchline.ports import Endpoint
 
 UNIT_HEADER = "x-branchline-unit"
@@ -160,7 +160,7 @@ def _split(service: str, of: Routes, number: int, line: Line, match: Document, r
         return
     assert sum(buckets for _, buckets in line.segments) == BUCKETS
     weights = [{"name": arm_of(service, of, line, arm), "weight": buckets} for arm, buckets in line.segments]
-    salted = {"pattern": {"regex": "^"}, "substitution": f"{salt_of(line.experiment)}:"}
+    salted = {"pattern": {"regex": "^"}, "substitution": f"{line.experiment}:"}
     by_unit = _to(
         rewrite,
         weighted_clusters={"clusters": weights, "use_hash_policy": True},
