@@ -16,6 +16,7 @@ from branchline.cli.session import SERVICE_FILE, Session
 from branchline.core import gates, graph, names
 from branchline.core.revision import Result
 from branchline.core.spec import Spec
+from branchline.engine.describing import declared
 from branchline.errors import BadDag, BadServiceFile, BranchlineError, DataNotPinned, NoServer
 
 LOCK_FILE = "data.lock"
@@ -43,12 +44,8 @@ def problems(session: Session, service: str, folder: str) -> list[Problem]:
         told = error.fields.get("problems") or [error.cause]
         return [Problem(service, error.code, f"{path}: {each}", f"edit {path}") for each in told]
     found = syntax(spec, root / folder)
-    checks = (
-        [files, pins, environment, plan, guarded]
-        if found
-        else [dag, functions, files, pins, environment, plan, guarded]
-    )
-    for check in checks:
+    code = [] if found else [dag, functions]
+    for check in [*code, files, schemas, pins, environment, plan, guarded]:
         try:
             found += check(spec, root / folder)
         except BranchlineError as error:
@@ -106,6 +103,13 @@ def files(spec: Spec, folder: Path) -> list[Problem]:
     ]
 
 
+def schemas(spec: Spec, folder: Path) -> list[Problem]:
+    """A declared schema says what is accepted and answered."""
+    if spec.serving.schema:
+        declared(folder / spec.serving.schema, f"{spec.folder}/{spec.serving.schema}")
+    return []
+
+
 def pins(spec: Spec, folder: Path) -> list[Problem]:
     """Every data source is pinned."""
     path = folder / LOCK_FILE
@@ -128,7 +132,7 @@ def environment(spec: Spec, folder: Path) -> list[Problem]:
 
 def plan(spec: Spec, folder: Path) -> list[Problem]:
     """What is to be judged by an A/B test says by what, and what is worth a change."""
-    if spec.kind != "model" or spec.rollout.skip_ab:
+    if spec.kind != "model" or spec.rollout.skip_ab or spec.benchmark:
         return []
     found = gates.planned(spec.metric, None)
     if found.result is Result.PASS:

@@ -65,7 +65,7 @@ def rest(rows: Sequence[Document], service: str, branch: str, commit: str) -> Re
     if state in REFUSED:
         return Rest(1, "stays", f"{branch}: {state}" + (f": {detail}" if detail else ""), f"branchline why {branch}")
     if state == "measured":
-        return Rest(0, "measured", f"{branch}: a benchmark is never promoted")
+        return Rest(0, "measured", f"{branch}: a benchmark is never promoted" + (f": {detail}" if detail else ""))
     if state in SERVING:
         return Rest(0, "serves", f"{row['share']}% of {service} in: {state}") if row["share"] else None
     if waits and waits != "remote":

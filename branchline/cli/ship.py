@@ -91,7 +91,8 @@ def finish_deploy(session: Session, client: Client, named: names.Branch, commit:
     services = client.get("/v1/status")["services"]
     service: Document = next((each for each in services if each["name"] == named.service), {"address": "", "rows": []})
     row: Document = next((row for row in service["rows"] if row["branch"] == named.name), {})
-    address = row.get("address") if row.get("perimeter") == "staging" else service["address"]
+    its_own = row.get("perimeter") == "staging" or row.get("state") == "measured"  # who is measured has none left
+    address = row["address"] if its_own else address_of(service, row.get("line"), commit)
     show.say(f"{found.word:<8} {found.text}")
     if found.next:
         show.say(f"next     {found.next}")
@@ -101,6 +102,13 @@ def finish_deploy(session: Session, client: Client, named: names.Branch, commit:
     elif not found.code and address:
         show.out(address)
     raise click.exceptions.Exit(found.code)
+
+
+def address_of(service: Document, line: int | None, commit: str) -> str:
+    """The address of the line that a commit is for; the service's own, when that serves nothing."""
+    live = [row for row in service["rows"] if row["phase"] == "live"]
+    mine = (row["address"] for row in live if row["commit"] == commit or row["line"] == line)
+    return str(next(mine, service["address"]))
 
 
 # ------------------------------------------------------------------------------------------------ what is asked of it
@@ -186,9 +194,10 @@ def rollback(session: Session, service: str, line: int | None, **options: Any) -
 @changing
 @pass_session
 def retire(session: Session, service: str, major: int, **options: Any) -> None:
-    """End an older major version of a service.
+    """End a major version of a service, while another one serves.
 
-    Its route and its instances end, its trunk is archived.
+    Its route and its instances end, its trunk is archived. After the newest, the older one has the service's address
+    and the default branch again.
     """
     change(session, "retire", service, {"line": major}, **options)
 

@@ -94,7 +94,9 @@ def check_challenger_of_the_older(shell: Shell) -> None:
     until_answered(shell, "1.1.0")
     shell.until("1.1.0 serves", lambda: lines(shell)[1]["commit"] == judged)
     shell.until_rest()
-    assert shell.git("rev-parse", f"{OLD}:rent", at=shell.truth) == shell.git("rev-parse", f"{judged}:rent")
+    assert shell.git("rev-parse", f"{OLD}:rent", at=shell.truth) == shell.git(
+        "rev-parse", f"{judged}:rent", at=shell.truth
+    )
     assert KIM not in shell.heads()
     assert answers(shell) == {
         "/rent/": "rent@2.0.0", "/rent@v1/": "rent@1.1.0", "/rent@v2/": "rent@2.0.0", "pin v1": "rent@1.1.0",

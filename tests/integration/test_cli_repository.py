@@ -147,7 +147,8 @@ def test_check_tells_every_problem_at_once(world: RealGit) -> None:
     """Unknown keys with the near one, a missing function, unpinned data, no lock, no server."""
     folder = service(world)
     (folder / "branchline.toml").write_text(
-        'kind = "model"\nserve = { predict = "serving:predikt", sample = "tests/sample.json" }\n'
+        'kind = "model"\n'
+        'serve = { predict = "serving:predikt", sample = "tests/sample.json", schema = "schema.json" }\n'
         'data = { sales = "data/*.csv" }\nsteps = { train = "steps:train", test = "steps:test" }\n'
         '[gates]\nunit = { pytest = "tests" }\n'
     )
@@ -159,7 +160,8 @@ def test_check_tells_every_problem_at_once(world: RealGit) -> None:
     for code, words in (
         ("BL415", "step train needs 'sals'"), ("BL103", "there is no function serving:predikt"),
         ("BL103", "housing/tests/sample.json is not there"), ("BL103", "housing/tests is not there"),
-        ("BL321", "'sales'"), ("BL413", "no ASGI server"), ("BL103", "no metric is declared"),
+        ("BL112", "there is no such file"), ("BL321", "'sales'"), ("BL413", "no ASGI server"),
+        ("BL103", "no metric is declared"),
     ):  # fmt: skip
         assert any(line.startswith(f"error[{code}]") and words in line for line in told.stdout.splitlines()), words
     (folder / "branchline.toml").write_text('kindd = "model"\n')
