@@ -280,7 +280,7 @@ def test_keep_says_what_it_throws_away_before_it_asks(place: Place) -> None:
     world.record(law.Won("fix--housing--ada"))
     world.settle()
     planned = place.type("sync", "--keep", SAM, "--dry-run")
-    assert [line for line in planned.stdout.splitlines() if "Mend the note" in line][0].startswith("loses")
+    assert next(line for line in planned.stdout.splitlines() if "Mend the note" in line).startswith("loses")
     assert "Mend the note" in str(json.loads(place.type("sync", "--keep", SAM, "--dry-run", "--json").stdout)["loses"])
     asked = place.type("sync", "--keep", SAM)
     assert (asked.exit_code, "Mend the note" in asked.stderr) == (2, True)
