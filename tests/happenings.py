@@ -59,14 +59,14 @@ NOTHING = Around()
 
 
 def projected(service: Service) -> Service:
-    """The service without what no rule reads: generation, segments, seats, troubles, what the ended held."""
+    """The service without what no rule reads: generation, segments, seats, horizons, troubles, what the ended held."""
     return replace(service, generation=0, candidates=tuple(map(_projected, service.candidates)))
 
 
 def _projected(each: Candidate) -> Candidate:
     if each.phase in ENDED and each.share:
         return Candidate(each.branch, each.revision, each.tip, line=each.line, phase=each.phase, share=0)
-    return replace(each, segment=0, trouble="", seated=0)
+    return replace(each, segment=0, trouble="", seated=0, extended=False)
 
 
 def events_of(scenario: Scenario, service: Service) -> Iterator[Event]:

@@ -42,3 +42,38 @@ if mode == "children" and os.fork() == 0:
     time.sleep(600)
 Server(path, Handler).serve_forever()
 """
+
+LEVELS = """
+import json, os
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+level = float(Path("level").read_text())
+mode = Path("mode").read_text().strip()
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def address_string(self):
+        return "unix"
+
+    def log_message(self, *words):
+        pass
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = json.dumps({"prediction": level}).encode()
+        self.send_response(500 if mode == "fails" and self.command == "POST" else 200)
+        self.send_header("x-envoy-upstream-healthchecked-cluster", os.environ["BRANCHLINE_NONCE"])
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+Server(os.environ["BRANCHLINE_SOCKET"], Handler).serve_forever()
+"""

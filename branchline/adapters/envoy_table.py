@@ -2,10 +2,11 @@
 
 Rules. A line of one arm is no experiment: it has neither salt nor hash. When it gets several arms a new experiment
 begins, with a number that was never used before (the generation, at least), so every experiment draws other people;
-while several arms stand the salt stays, and a share that grows moves nobody out. Each change of segments has a new
-table number, which is the service's own and never means other segments. Arms that leave while the trunk's holder stays
-(their processes died, or everything was stopped) and come back find their experiment again, with the same people. A
-revision with a share keeps its endpoints, whatever is offered.
+while several arms stand the salt stays, and a share that grows moves nobody out. Under another holder of the trunk's
+arm the experiment has another name after the same salt: nobody is moved, but what was seen is kept apart. Each change
+of segments has a new table number, which is the service's own and never means other segments. Arms that leave while the
+trunk's holder stays (their processes died, or everything was stopped) and come back find their experiment again, with
+the same people. A revision with a share keeps its endpoints, whatever is offered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from branchline.core.traffic import Table, left_to, reallocate, shares_of, whole
+from branchline.core.traffic import Table, left_to, reallocate, salt_of, shares_of, whole
 from branchline.errors import Fenced
 from branchline.ports import Endpoint, Shown, Stamp
 
@@ -200,11 +201,13 @@ def _previous(before: Line | None, holder: str) -> str:
 def _experiment(
     routes: Routes, service: str, number: int, begun: Split | None, wanted: Shares, generation: int
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The salt of a line with these shares, and the numbers used so far."""
+    """The experiment of a line with these shares (its salt, perhaps a dot and since when), and the numbers so far."""
     if len(wanted) == 1:
         return "", routes.numbers
     if begun and begun.experiment:
-        return begun.experiment, routes.numbers
+        before = routes.line(number)
+        same = before is not None and before.holder == wanted[0][0]
+        return begun.experiment if same else f"{salt_of(begun.experiment)}.{generation}", routes.numbers
     used = dict(routes.numbers)
     used[number] = max(used.get(number, 0) + 1, generation)
     return f"{service}-{number}-{used[number]}", tuple(sorted(used.items()))

@@ -187,6 +187,8 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
             if not service.line(candidate.line).warm or concluding(service, candidate.line):
                 raise illegal(service, event, "the one before is not warm: roll back instead")
             return uncrown(service, candidate.line)
+        case Extended():
+            after = replace(after, extended=True)
         case Approved():
             if candidate.approved:
                 raise illegal(service, event, "it is approved already")
@@ -321,7 +323,8 @@ def enter(candidate: Candidate, phase: Phase) -> Candidate:
 
 def judging(candidate: Candidate, tip: str) -> Candidate:
     """A new commit is a new candidate: nothing that was said of the old one counts; its age stays."""
-    return replace(enter(candidate, P.BUILDING), seated=0, revision=tip, tip=tip, approved=False, segment=0)
+    fresh = replace(enter(candidate, P.BUILDING), seated=0, extended=False)
+    return replace(fresh, revision=tip, tip=tip, approved=False, segment=0)
 
 
 def caught_up(service: Service, candidate: Candidate, outdated: bool = False) -> Candidate:

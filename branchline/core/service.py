@@ -69,6 +69,7 @@ class Candidate:
     segment: int = 0  # grows whenever either side of the comparison changes
     approved: bool = False
     seated: int = 0  # the slots there were when it got one: into so many parts the error rate was divided
+    extended: bool = False  # a person wants it measured for as long as it takes
     trouble: str = ""  # why git refused, while it concludes: "remote", "permission", "foreign", ...
 
     @property

@@ -67,9 +67,14 @@ def left_to(table: Table, arms: Collection[str], heir: str) -> Table:
     return tuple(_merged([(arm if arm in arms else heir, buckets) for arm, buckets in table]))
 
 
-def bucket(unit: str, salt: str) -> int:
+def salt_of(experiment: str) -> str:
+    """The salt of an experiment: what stands before the dot; behind it stands since when its holder holds."""
+    return experiment.partition(".")[0]
+
+
+def bucket(unit: str, experiment: str) -> int:
     """The bucket of a unit, 0 to 9,999."""
-    return xxh64(f"{salt}:{unit}".encode("utf-8", "surrogateescape")) % BUCKETS
+    return xxh64(f"{salt_of(experiment)}:{unit}".encode("utf-8", "surrogateescape")) % BUCKETS
 
 
 def arm_at(table: Table, place: int) -> str:
@@ -82,9 +87,9 @@ def arm_at(table: Table, place: int) -> str:
     raise ValueError(f"the table has no bucket {place}")
 
 
-def assigned(table: Table, unit: str, salt: str) -> str:
+def assigned(table: Table, unit: str, experiment: str) -> str:
     """The arm that a unit is assigned to."""
-    return arm_at(table, bucket(unit, salt))
+    return arm_at(table, bucket(unit, experiment))
 
 
 def xxh64(data: bytes, seed: int = 0) -> int:

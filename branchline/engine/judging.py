@@ -159,10 +159,10 @@ class Judge:
         trunk = self.observer.refs.get(policy_of(service, candidate.line), "")
         spec = governed_spec(self.ports, service.name, candidate.revision, trunk)
         control = replaced(service, candidate) or ""
-        identity = (candidate.revision, candidate.segment, control, shown.experiment, candidate.seated)
+        plan = plan_of(spec, candidate.seated, candidate.extended)
+        identity = (candidate.revision, candidate.segment, control, shown.experiment, plan)
         known = self.measurements.get((service.name, candidate.branch))
         if known is None or known[0] != identity:
-            plan = plan_of(spec, candidate.seated)
             found = Measurement(control, candidate.revision, plan, spec.metric, spec.guardrails)
             known = self.measurements[service.name, candidate.branch] = (identity, found)
         shares = shares_now(shown)
@@ -207,7 +207,7 @@ class Judge:
         rollout = spec.rollout
         lasted = 0.0 if seen.began is None else now - seen.began
         if candidate.method is Method.AB_TEST:
-            ended = "max_duration is over" if lasted >= rollout.max_seconds else ""
+            ended = "max_duration is over" if lasted >= rollout.max_seconds and not candidate.extended else ""
             plan = seen.plan or Plan(mde=1.0)
             seen.judgement = judge(list(seen.strata.values()), plan, ended)
             hold = f"min_duration: {rollout.min_seconds - lasted:.0f} s left" if lasted < rollout.min_seconds else ""
@@ -250,16 +250,16 @@ def event_of(candidate: Candidate, verdict: Verdict) -> law.BranchEvent | None:
     return None
 
 
-def plan_of(spec: Spec, seated: int) -> Plan | None:
+def plan_of(spec: Spec, seated: int, extended: bool = False) -> Plan | None:
     """The plan of the test: the declared metric, and its part of the error rate among the slots of when it was seated.
 
-    0: it has not been seated, or before this was remembered; then the rate is undivided.
+    0: it has not been seated, or before this was remembered; then the rate is undivided. Extended, it has no end.
     """
     metric = spec.metric
     if metric is None or metric.mde is None:
         return None
     plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / max(seated, 1))
-    return replace(plan, max_information=3 * plan.planned_information)
+    return plan if extended else replace(plan, max_information=3 * plan.planned_information)
 
 
 def shares_now(shown: Shown) -> Mapping[str, float]:

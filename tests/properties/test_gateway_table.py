@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from branchline.adapters.envoy_documents import Places, clusters
 from branchline.adapters.envoy_routes import routes
 from branchline.adapters.envoy_table import Gateway, Routes, announced, from_json, offered, shifted, to_json
-from branchline.core.traffic import assigned
+from branchline.core.traffic import assigned, salt_of
 from branchline.ports import Endpoint
 
 ARMS = "abcd"
@@ -39,7 +39,8 @@ def test_whatever_is_shifted_the_weights_sum_and_the_clusters_are_there(moves: l
         assert dict(line.shares) == dict(wanted)
         assert bool(line.experiment) == (len(wanted) > 1)
         if before and before.experiment and line.experiment:
-            assert line.experiment == before.experiment
+            assert salt_of(line.experiment) == salt_of(before.experiment)
+            assert (line.experiment == before.experiment) == (line.holder == before.holder)
             smaller = {arm for arm, share in before.shares if dict(wanted).get(arm, 0) < share}
             for unit in map(str, range(60)):
                 one, other = (assigned(x.segments, unit, x.experiment) for x in (before, line))
