@@ -119,6 +119,8 @@ def of_service(service: Service, event: Event) -> Service:
             return replace(service, frozen=False)
         case Configured(slots, part, approval) if _fair(slots, part, approval):
             return replace(service, slots=slots, slice=part, approval=approval)
+        case Frozen() | Thawed():
+            raise illegal(service, event, "it is frozen already" if service.frozen else "it is not frozen")
     raise illegal(service, event)
 
 
@@ -141,7 +143,12 @@ def of_line(service: Service, event: LineEvent) -> Service:
                 if each.line == line.major and each.phase in OPEN | {P.LIVE}
             ]
             return service.with_candidate(*ended).with_line(Line(line.major))
-    raise illegal(service, event)
+    if not line.history:
+        raise illegal(service, event, "nothing of it serves")
+    if concluding(service, line.major) and not isinstance(event, Cooled):
+        raise illegal(service, event, "somebody is taking it over: abort that first")
+    reasons = {Retired: "it is all that serves", RolledBack: "nothing served before", Cooled: "nothing is warm"}
+    raise illegal(service, event, reasons[type(event)])
 
 
 def opened(service: Service, event: Opened) -> Service:
@@ -350,4 +357,4 @@ def illegal(service: Service, event: Event, cause: str = "") -> IllegalMove:
             subject = f"{service.name} {major}.x"
         case _:
             subject = service.name
-    return IllegalMove(cause, event=type(event).__name__, subject=subject)
+    return IllegalMove(cause, hint=f"branchline status {service.name}", event=type(event).__name__, subject=subject)

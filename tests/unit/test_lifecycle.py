@@ -290,3 +290,25 @@ def test_the_file_of_the_tip_says_how_it_is_judged() -> None:
     assert measured.on(A).phase is Phase.MEASURED
     tested = after(measured, Pushed(A, "a2"), Built(A, method=Method.AB_TEST), GatesPassed(A))
     assert tested.on(A).phase is Phase.TESTING
+
+
+TWO = Service("s", lines=(Line(1, ("r0",)), Line(2, ("r1", "r2"))))
+
+
+@pytest.mark.parametrize(
+    ("service", "event", "cause"),
+    [
+        (SERVING, Thawed(), "it is not frozen"),
+        (replace(SERVING, frozen=True), Frozen(), "it is frozen already"),
+        (SERVING, Retired(1), "it is all that serves"),
+        (SERVING, Retired(2), "nothing of it serves"),
+        (SERVING, RolledBack(1), "nothing served before"),
+        (SERVING, Cooled(1), "nothing is warm"),
+        (after(TWO, *passed(A, "a1", method=Method.CANARY, line=2), Won(A)), Retired(2), "abort that first"),
+    ],
+)
+def test_what_people_may_not_decide_now_is_refused_with_a_cause(service: Service, event: Event, cause: str) -> None:
+    with pytest.raises(IllegalMove) as told:
+        move(service, event)
+    assert cause in told.value.cause
+    assert told.value.next == "branchline status s"
