@@ -220,3 +220,44 @@ def test_when_one_wins_the_others_stay_and_are_measured_anew_1_25(world: World) 
     world.record(law.Won(SAM))
     world.settle()
     assert (world.phase(SAM), law.waits_for(world.service(), world.on(SAM))) == (Phase.WON, "behind")
+
+
+def test_evidence_against_the_incumbent_before_never_counts_against_the_new_one(world: World) -> None:
+    """Killer: who was seen while KIM was still a challenger would have judged SAM against it.
+
+    A restart replays only what is of the new experiment.
+    """
+    first = world.released(toml=TWO.replace("warm =", 'min_duration = "1h", warm ='))
+    sam, kim = world.testing(SAM), world.testing(KIM)
+    before = world.router.shown("housing")[1].experiment
+    world.play(600, {first: lambda n: 2 + n % 2, sam: lambda n: 8 + n % 2, kim: lambda n: 4 + n % 2})
+    world.settle()
+    world.record(law.Won(KIM))
+    world.settle()
+    after = world.router.shown("housing")[1].experiment
+    assert after.startswith(f"{before}.")
+    for _ in range(2):
+        measured = world.controller.judge.measurements["housing", SAM][1]
+        assert (measured.control, measured.challenger, measured.seen, measured.units) == (kim, sam, 0, 0)
+        assert world.phase(SAM) is Phase.TESTING
+        world.restart()
+        world.settle()
+
+
+def test_who_was_extended_keeps_its_evidence_and_has_no_horizon(world: World) -> None:
+    """law: inconclusive, extended: the same people, the same evidence, and no end but a verdict."""
+    old = world.released(toml=MODEL.replace("rollout = {", 'rollout = { max_duration = "1h",'))
+    new = world.testing()
+    world.play(20, {old: lambda n: 4 + n % 2, new: lambda n: 6 + n % 2})
+    world.clock.advance(3600)
+    world.settle()
+    assert world.phase(SAM) is Phase.INCONCLUSIVE
+    world.ask("extend", SAM)
+    world.settle()
+    measured = world.controller.judge.measurements["housing", SAM][1]
+    assert (world.phase(SAM), world.on(SAM).extended) == (Phase.TESTING, True)
+    assert measured.judgement is not None
+    assert (measured.judgement.units, measured.plan and measured.plan.max_information) == (20, None)
+    world.play(230, {old: lambda n: 4 + n % 2, new: lambda n: 6 + n % 2}, seed="v")
+    world.settle()
+    assert world.phase(SAM) is Phase.LIVE
