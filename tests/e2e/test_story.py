@@ -1,31 +1,40 @@
-"""This file plays `branchline demo` and holds the story to the ledger and to git, not to what was printed.
+"""This file plays `branchline demo` and holds its stories to the ledger and to git, not to what was printed.
 
 Seed 1 on real data: a first revision, a winner, a tie, a harmful bug behind passing gates, a daemon that is killed.
+Seed 3 with something small in the place of the real model: a microservice that asks it, a canary that passes and one
+that fails, a hotfix, a rollback, a twin in Node.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.typed import Shell
 
 ADA, ALEX, SAM, ROBIN = (f"experiment--housing--{handle}" for handle in ("ada", "alex", "sam", "robin"))
 FIX = "fix--housing--wording"
+FIRST, KIM, MAX = (f"experiment--listings--{handle}" for handle in ("ada", "kim", "max"))
+TWIN, PERCENT = "experiment--listings-node--ada", "fix--listings--percent"
+UNDO = "Our mail to buyers multiplies by a hundred, too."
 ENOUGH = 200  # outcomes: a mean with bounds is judged from a hundred of each arm on
 
 
 class Story:
-    """What was recorded of the service, read by the commands and straight from the ledger's file."""
+    """What was recorded of a service, read by the commands and straight from the ledger's file."""
 
-    def __init__(self, shell: Shell) -> None:
-        self.shell = shell
-        entries = shell.ask("history", "housing", "--limit", "1000")["entries"]
+    def __init__(self, shell: Shell, service: str) -> None:
+        self.shell, self.service = shell, service
+        entries = shell.ask("history", service, "--limit", "1000")["entries"]
         self.entries: list[dict[str, Any]] = list(reversed(entries))
-        rows = shell.ledger('SELECT "commit", version FROM version WHERE service = ? AND final', "housing")
+        rows = shell.ledger('SELECT "commit", version FROM version WHERE service = ? AND final', service)
         self.versions = {str(commit): str(version) for commit, version in rows}
 
     def of(self, branch: str) -> list[str]:
@@ -60,33 +69,78 @@ class Story:
         )
         return {str(arm): int(n) for arm, n in rows}
 
+    def answers(self, branch: str) -> dict[tuple[str, bool], int]:
+        """(arm, whether it failed) -> requests under the branch's own experiment."""
+        rows = self.shell.ledger(
+            "SELECT arm, bad, count(*) FROM request WHERE experiment ="
+            " (SELECT experiment FROM request WHERE arm = ? ORDER BY number LIMIT 1) GROUP BY 1, 2",
+            self.judged(branch),
+        )
+        return {(str(arm), bool(failed)): int(n) for arm, failed, n in rows}
+
+    def gates(self, branch: str) -> dict[str, str]:
+        """What each gate of the branch's revision said."""
+        return dict(self.shell.ledger('SELECT gate, result FROM gate_result WHERE "commit" = ?', self.judged(branch)))
+
+    def row(self, branch: str) -> dict[str, Any]:
+        """The one row of the status that a branch has."""
+        services = self.shell.ask("status", self.service)["services"]
+        (found,) = [dict(row) for each in services for row in each["rows"] if row["branch"] == branch]
+        return found
+
     def merges(self, branch: str) -> int:
         """How many commits of the trunk say that they merge a branch."""
         told = self.shell.git("log", "--first-parent", "--format=%b", "main", at=self.shell.truth)
         return told.count(f"Merges {branch} at ")
 
+    def tree(self, commit: str) -> str:
+        """The tree of the service's folder at a commit of the truth."""
+        return self.shell.git("rev-parse", f"{commit}:{self.service}", at=self.shell.truth)
 
-@pytest.mark.timeout(1200)
-def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
-    """1.01-1.07, 1.30-1.52, 2.01-2.05, 3.02, 3.13: each part of the issue's demo, and nothing is left running."""
+
+@contextmanager
+def played(tmp_path: Path, only: str) -> Iterator[tuple[Shell, str]]:
+    """A demo that has been played and is still up: a shell in its clone, and what it printed; nothing is left after."""
     home = tmp_path / "demo"
     shell = Shell(home, make=False, work="realty")
     home.mkdir()
     shell.work = tmp_path  # where the command is typed; the clone is made by the demo
     try:
-        told = shell.type("demo", "--keep", "--folder", str(home), seconds=900)
+        told = shell.type("demo", "--only", only, "--keep", "--folder", str(home), seconds=900)
         shell.work = home / "realty"
-        story = Story(shell)
-        check_the_first(story)
-        check_the_winner(story)
-        check_the_tie(story)
-        check_the_harm(story)
-        check_the_kill(story, "kill -9" in told.out)
-        check_git(story)
+        yield shell, told.out
     finally:
         shell.work = home / "realty"
         shell.end()
     assert shell.processes() == []
+
+
+@pytest.mark.timeout(1200)
+def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
+    """1.01-1.07, 1.30-1.52, 2.01-2.05, 3.02, 3.13: each part of the issue's demo, and nothing is left running."""
+    with played(tmp_path, "housing") as (shell, told):
+        story = Story(shell, "housing")
+        check_the_first(story)
+        check_the_winner(story)
+        check_the_tie(story)
+        check_the_harm(story)
+        check_the_kill(story, "kill -9" in told)
+        check_git(story)
+
+
+@pytest.mark.timeout(1200)
+def test_a_microservice_asks_another_is_fixed_and_rolled_back(tmp_path: Path) -> None:
+    """3.05, 3.18: an app goes by canary, and a service without any Python is one like any other."""
+    with played(tmp_path, "listings") as (shell, _):
+        story = Story(shell, "listings")
+        check_the_canary(story)
+        check_the_breach(story)
+        check_the_hotfix(story)
+        check_the_rollback(story)
+        check_the_twin(Story(shell, "listings-node"))
+        check_the_units(shell, "listings", "1.1.0")
+        check_the_units(shell, "listings-node", "1.0.0")
+        check_git_of_listings(story)
 
 
 def check_the_first(story: Story) -> None:
@@ -123,21 +177,14 @@ def check_the_tie(story: Story) -> None:
 
 def check_the_harm(story: Story) -> None:
     """Seed 3: the holdout gate passes, bad outcomes are seen in traffic, it is rolled back; the branch stays."""
-    shell, judged = story.shell, story.judged(ROBIN)
-    gates = shell.ledger('SELECT gate, result FROM gate_result WHERE "commit" = ?', judged)
-    assert ("holdout", "pass") in gates
-    assert {result for _, result in gates} == {"pass"}
+    judged, gates = story.judged(ROBIN), story.gates(ROBIN)
+    assert gates["holdout"] == "pass"
+    assert set(gates.values()) == {"pass"}
     assert story.of(ROBIN)[-2:] == ["GatesPassed", "Breached"]
     assert "guardrail breached: bad outcomes" in story.detail(ROBIN, "Breached")["reason"]
-    requests = dict(
-        shell.ledger(
-            "SELECT arm, count(*) FROM request WHERE experiment ="
-            " (SELECT experiment FROM request WHERE arm = ? ORDER BY number LIMIT 1) GROUP BY arm",
-            judged,
-        )
-    )
-    assert requests[judged] < requests[story.judged(ALEX)]  # a tenth of the units, and soon none
-    (row,) = [r for s in shell.ask("status", "housing")["services"] for r in s["rows"] if r["branch"] == ROBIN]
+    requests = story.answers(ROBIN)
+    assert requests[judged, False] < requests[story.judged(ALEX), False]  # a tenth of the units, and soon none
+    row = story.row(ROBIN)
     assert (row["state"], row["share"], row["commit"]) == ("rolled back", 0, judged)
     assert story.merges(ROBIN) == 0
 
@@ -161,8 +208,7 @@ def check_git(story: Story) -> None:
     assert (incumbent["version"], incumbent["share"], incumbent["healthy"]) == ("1.1.1", 100, True)
     judged = {version: story.judged(branch) for branch, version in ((ADA, "1.0.0"), (ALEX, "1.1.0"), (FIX, "1.1.1"))}
     assert incumbent["commit"] == judged["1.1.1"]
-    trees = [shell.git("rev-parse", f"{commit}:housing", at=shell.truth) for commit in ("main", judged["1.1.1"])]
-    assert trees[0] == trees[1]
+    assert story.tree("main") == story.tree(judged["1.1.1"])
     trailers = shell.trailers()
     assert (len(trailers), len(set(trailers))) == (3, 3)
     assert all(re.fullmatch(r"housing/\d+", trailer) for trailer in trailers)
@@ -172,4 +218,90 @@ def check_git(story: Story) -> None:
         assert refs[f"refs/branchline/revisions/housing/{version}"] == commit
     assert [name for name in refs if name.startswith(f"refs/branchline/archive/{ALEX}/")]
     assert shell.heads() == {"main", ROBIN}
+    assert shell.is_whole()
+
+
+def check_the_canary(story: Story) -> None:
+    """3.18: the first takes 100 % at once; the second answers enough visitors without a failure, and takes over."""
+    assert story.of(FIRST) == ["Opened", "Built", "GatesPassed", "Recorded"]
+    assert story.versions[story.judged(FIRST)] == "1.0.0"
+    events = story.of(KIM)
+    assert (events[-2:], events.count("Won"), events.count("Recorded")) == (["Won", "Recorded"], 1, 1)
+    assert story.detail(KIM, "Won")["reason"].startswith("challenger: ")
+    answers = story.answers(KIM)
+    assert answers[story.judged(KIM), False] >= 60
+    assert not [arm for arm, failed in answers if failed]
+    assert story.versions[story.judged(KIM)] == "1.1.0"
+    assert (story.merges(FIRST), story.merges(KIM)) == (1, 1)
+
+
+def check_the_breach(story: Story) -> None:
+    """Seed 3: every gate passes, some pages fail, the guardrail rolls the canary back; the branch stays unmerged."""
+    judged = story.judged(MAX)
+    assert story.gates(MAX) == {"unit": "pass", "acceptance": "pass"}
+    assert story.of(MAX)[-2:] == ["GatesPassed", "Breached"]
+    assert "guardrail breached: failed requests" in story.detail(MAX, "Breached")["reason"]
+    answers = story.answers(MAX)
+    assert answers[judged, True] > 0
+    assert (story.judged(KIM), True) not in answers
+    row = story.row(MAX)
+    assert (row["state"], row["share"], row["commit"]) == ("rolled back", 0, judged)
+    assert story.merges(MAX) == 0
+
+
+def check_the_hotfix(story: Story) -> None:
+    """1.53: begun from the incumbent, by canary, a patch of it, merged once."""
+    events = story.of(PERCENT)
+    assert (events[-2:], events.count("Won"), events.count("Recorded")) == (["Won", "Recorded"], 1, 1)
+    assert story.detail(PERCENT, "Opened")["method"] == "patch"
+    assert story.versions[story.judged(PERCENT)] == "1.1.1"
+    assert story.merges(PERCENT) == 1
+
+
+def check_the_rollback(story: Story) -> None:
+    """3.13: what served before serves again, with who did it and why; the trunk shows it."""
+    (undone,) = [entry for entry in story.entries if entry["event"] == "RolledBack"]
+    assert (undone["actor"], undone["because"]) == ("Ada <ada@example.org>", UNDO)
+    incumbent = story.row("main")
+    assert (incumbent["version"], incumbent["share"], incumbent["healthy"]) == ("1.1.0", 100, True)
+    assert incumbent["commit"] == story.judged(KIM)
+    assert story.tree("main") == story.tree(story.judged(KIM)) != story.tree(story.judged(PERCENT))
+
+
+def check_the_twin(story: Story) -> None:
+    """Seed 3: released like any other; what runs is Node and nothing else, whatever language we are written in."""
+    assert story.of(TWIN) == ["Opened", "Built", "GatesPassed", "Recorded"]
+    assert story.versions[story.judged(TWIN)] == "1.0.0"
+    assert story.merges(TWIN) == 1
+    ((supervisor, server),) = story.shell.instances_of("listings-node", "1.0.0")
+    tree = psutil.Process(supervisor).children(recursive=True)
+    assert [(each.pid, Path(each.exe()).name) for each in tree] == [(server, "node")]
+
+
+def check_the_units(shell: Shell, service: str, version: str) -> None:
+    """A service meets another at its stable address, for the same unit, and both say which revision answered."""
+    unit, log = f"somebody-at-{service}", shell.state / "gateway" / "access.log"
+    answer = shell.call(f"/{service}/1", unit=unit)
+    assert (answer.status, answer.revision) == (200, f"{service}@{version}")
+    assert json.loads(answer.body)["by"] == "housing@1.0.0"
+    shell.until(f"{unit} was seen at both", lambda: asked(log, unit) >= {"housing", service})
+
+
+def asked(log: Path, unit: str) -> set[str]:
+    """The services that a unit asked, by the gateway's log."""
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if f'"{unit}"' in line]
+    return {line["route"].split("/")[1] for line in lines}
+
+
+def check_git_of_listings(story: Story) -> None:
+    """I1: git shows what serves, one conclusion each; a rollback takes no tag away."""
+    shell = story.shell
+    parity = shell.ask("parity")
+    assert (parity["ok"], parity["services"]) == (True, ["housing", "listings", "listings-node"])
+    trailers = [trailer.partition("/")[0] for trailer in shell.trailers()]
+    assert sorted(trailers) == ["housing", *["listings"] * 4, "listings-node"]
+    refs = shell.refs()
+    for version, branch in (("1.0.0", FIRST), ("1.1.0", KIM), ("1.1.1", PERCENT)):
+        assert refs[f"refs/tags/listings@v{version}"] == story.judged(branch)
+    assert shell.heads() == {"main", MAX}
     assert shell.is_whole()

@@ -92,6 +92,13 @@ def test_a_command_serves_as_it_is_declared(world: World) -> None:
     assert "OMP_NUM_THREADS" not in group.env
 
 
+def test_a_server_is_told_where_other_services_are(world: World) -> None:
+    """experience 7: a service calls another at its stable address, below the gateway's."""
+    world.released()
+    for group in world.launcher.groups:
+        assert world.router.address("listings") == f"{group.env['BRANCHLINE_GATEWAY']}/listings/"
+
+
 def test_a_sample_is_found_in_the_revision(world: World) -> None:
     toml = MODEL.replace('predict = "serving:predict"', 'predict = "serving:predict", sample = "sample.json"')
     world.push(toml=toml, files={"sample.json": "{}"})
