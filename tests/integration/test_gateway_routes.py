@@ -63,8 +63,10 @@ def test_another_experiment_draws_other_people(real: Gateway, pair: tuple[Upstre
     before = {u for u, answer in real.units(600).items() if answer.revision == B}
     real.writer.shift("housing", 1, [(A, 100)], Stamp(2, 1))
     assert {answer.revision for answer in real.units(50).values()} == {A}
-    real.writer.shift("housing", 1, [(A, 70), (B, 30)], Stamp(3, 1))
-    after = {u for u, answer in real.units(600).items() if answer.revision == B}
+    third = real.backyard.add(C, "1.2.0")
+    real.writer.offer("housing", [pair[0].endpoint, third.endpoint], Stamp(3, 1))
+    real.writer.shift("housing", 1, [(A, 70), (C, 30)], Stamp(3, 1))
+    after = {u for u, answer in real.units(600).items() if answer.revision == C}
     assert len(before & after) < 0.6 * len(before)
 
 
