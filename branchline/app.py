@@ -14,7 +14,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from branchline.adapters.clock import SystemClock
 from branchline.adapters.envoy_meter import GatewayLog
@@ -33,6 +33,9 @@ from branchline.adapters.sqlite_ledger import SqliteLedger
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.uv import UvEnvironments
 from branchline.engine.controlling import Controller, Pass
+from branchline.engine.observing import Observer
+from branchline.engine.parity import Parity
+from branchline.engine.recording import Onlooker
 from branchline.errors import BranchlineError, SecondDaemon
 from branchline.ports import Instance, Ports
 from branchline.settings import Settings, default_branch, made, project_of
@@ -121,6 +124,23 @@ class Daemon:
                 pause = one.most
             rung = bell.wait(heard, pause)
             pause, heard = (one.least, rung) if rung > heard else (pause, heard)
+
+
+def looked(settings: Settings) -> dict[str, Any]:
+    """What parity says while no daemon lives; nothing is started and nothing healed. Raises SecondDaemon."""
+    if not settings.state.is_dir():
+        return {"schema": "branchline.parity/1", "ok": True, "services": [], "drifts": []}
+    lock = held(made(settings).state / "daemon.lock")
+    try:
+        gateway = RouteWriter(settings.state / "gateway", settings.runtime, ingest=settings.ingest)
+        ports = ports_of(settings, gateway, GatewayLog(gateway.envoy))
+        try:
+            onlooker = Onlooker(ports.ledger, default_branch(WorkTree(settings.top)))
+            return Parity(ports, onlooker, Observer(ports)).document()
+        finally:
+            ports.ledger.close()
+    finally:
+        lock.close()
 
 
 def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Ports:

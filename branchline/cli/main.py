@@ -49,7 +49,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "See": {
         "status": ("see", "Show which revision serves where, and how every branch stands."),
-        "parity": ("see", "Say whether git is what production is."),
+        "parity": ("parity", "Say whether git is what production is."),
         "history": ("see", "Show who did what, when and why."),
         "why": ("see", "Say why each step ran or was reused, and what the gates found."),
         "logs": ("see", "Show what a revision, the gateway or the daemon printed last."),

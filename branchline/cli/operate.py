@@ -21,11 +21,13 @@ DOWN_SECONDS = 90.0
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="The gateway's port; else the project's, else its last.")
+@click.option("--restored", is_flag=True,
+              help="Let a ledger that is an older copy count: what was recorded after it is lost.")  # fmt: skip
 @click.option("--foreground", is_flag=True, help="Stay here and print the log; Ctrl-C ends the daemon.")
 @dry_run
 @as_json
 @pass_session
-def up(session: Session, port: int | None, foreground: bool, dry_run: bool) -> None:
+def up(session: Session, port: int | None, restored: bool, foreground: bool, dry_run: bool) -> None:
     """Start the daemon and the gateway.
 
     What serves already goes on serving. Any command that needs the daemon starts it, too.
@@ -37,7 +39,9 @@ def up(session: Session, port: int | None, foreground: bool, dry_run: bool) -> N
         raise UsageError(f"the gateway stays at {gateway(settings.state)} as long as the daemon runs", hint=hint)
     if dry_run:
         steps = [("process", f"start the daemon for {settings.state}"), ("process", "start the gateway")]
-        for line in show.plan([] if running else steps):
+        steps = [] if running else steps
+        steps += [("ledger", "let it count as it is: traffic and processes go back to it")] if restored else []
+        for line in show.plan(steps):
             show.out(line)
         return
     if foreground:
@@ -45,6 +49,7 @@ def up(session: Session, port: int | None, foreground: bool, dry_run: bool) -> N
         command = transport.command(settings, port or 0)
         os.execv(command[0], command)
     client = running or session.started(port or 0)
+    back = client.post("/v1/restore", {"actor": session.actor})["services"] if restored else []
     pid, services = client.pid(), client.get("/v1/status")["services"]
     if session.json:
         addresses = {each["name"]: each["address"] for each in services}
@@ -54,6 +59,8 @@ def up(session: Session, port: int | None, foreground: bool, dry_run: bool) -> N
         return
     show.say(f"daemon   {'runs already' if running else 'runs'} (pid {pid}), log {settings.state / 'daemon.log'}")
     show.say(f"gateway  {gateway(settings.state)}")
+    if restored:
+        show.say(f"ledger   counts as it is for {', '.join(back)}" if back else "ledger   is no older copy")
     for each in services:
         show.out(each["address"])
     if not services:

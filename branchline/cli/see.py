@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from branchline.cli import show
+from branchline.cli.parity import drift_lines
 from branchline.cli.session import Session, as_json, pass_session
 from branchline.core.codes import exit_of, leaves, problem, status_of
 from branchline.errors import BranchlineError, DaemonDown, UnknownCode
@@ -85,7 +86,7 @@ def status_lines(found: Document) -> list[str]:
     lines = show.table(rows) if found["services"] else ["no service is known yet; next: branchline init SERVICE"]
     drifts = found["parity"]["drifts"]
     if drifts:
-        lines += [drift_line(drift) for drift in drifts]
+        lines += [line for drift in drifts for line in drift_lines(drift)]
     elif found["services"]:
         lines.append("parity    ok: git and production agree")
     lines += [f"address   {each['address']}" for each in found["services"] if each["rows"]]
@@ -113,34 +114,9 @@ def cells(service: str, row: Document) -> tuple[str, ...]:
     return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, words)
 
 
-def drift_line(drift: Document) -> str:
-    """One place where git, production and the record disagree."""
-    head = click.style("drift", fg="yellow")
-    return f"{head}     {drift['service']}: {drift['kind']}: {drift['what']}   repair: {drift['repair']}"
-
-
 def trouble(text: str) -> str:
     """One line of trouble."""
     return f"{click.style('trouble', fg='yellow')}   {text}"
-
-
-@click.command()
-@as_json
-@pass_session
-def parity(session: Session) -> None:
-    """Say whether git is what production is.
-
-    Exit 1 when not, each drift with its repair.
-    """
-    found = session.client().get("/v1/parity")
-    if session.json:
-        show.document(found)
-    elif found["ok"]:
-        show.out(f"ok: git and production agree for {', '.join(found['services']) or 'no service yet'}")
-    else:
-        for drift in found["drifts"]:
-            show.out(drift_line(drift))
-    raise click.exceptions.Exit(0 if found["ok"] else 1)
 
 
 @click.command()

@@ -6,6 +6,7 @@ Every git command that changes something is printed as it could be typed. Work t
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -228,24 +229,28 @@ def run(session: Session, service: str, no_gates: bool) -> None:
 @click.argument("reference")
 @click.option("--into", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
               help="Where to put the work tree; else beside yours.")  # fmt: skip
+@click.option("--again", is_flag=True, help="Put back what differs in files that were laid out before.")
 @dry_run
 @as_json
 @pass_session
-def checkout(session: Session, reference: str, into: Path | None, dry_run: bool) -> None:
+def checkout(session: Session, reference: str, into: Path | None, again: bool, dry_run: bool) -> None:
     """Lay out the code, environment and artifacts of a revision.
 
-    The code is a work tree of its own, beside yours.
+    The code is a work tree of its own, beside yours. What was changed there stays as a stash when it is put back.
     """
     found = session.client().get("/v1/revision", reference=reference)
     top, state = session.tree.root, session.settings.state
     folder = (
         into or top.parent / f"{top.name}--{found['service']}-{found['version'] or found['commit'][:7]}"
     ).resolve()
+    if again:
+        laid_again(session, found, folder, dry_run)
+        return
     command = f"git worktree add --detach {folder} {found['commit'][:12]}"
     if dry_run:
         show.out(f"plan     {command}")
         return
-    session.tree.checkout(found["commit"], folder, state / "mirror.git")
+    session.tree.checkout(found["commit"], folder, state / "mirror.git", found["name"])
     python = state / "envs" / found["environment"] / "venv" / "bin" / "python"
     artifacts = {step: str(state / "laid" / artifact) for step, artifact in found["artifacts"].items()}
     if session.json:
@@ -261,3 +266,23 @@ def checkout(session: Session, reference: str, into: Path | None, dry_run: bool)
     for source, digest in found["data"].items():
         show.out(f"data     {source}: {state / 'data' / digest}")
     show.say(f"next     cd {folder}; git worktree remove {folder} when you are done")
+
+
+def laid_again(session: Session, found: Mapping[str, Any], folder: Path, dry_run: bool) -> None:
+    """Put back the files that a revision is served from, and those of its work tree where there is one."""
+    if dry_run:
+        show.out(f"plan     put back what differs from {found['commit'][:12]} where {found['name']} is served from")
+        if folder.is_dir():
+            show.out(f"plan     git -C {folder} stash push; git -C {folder} checkout --detach {found['commit'][:12]}")
+        return
+    files = session.client().post("/v1/mend", {"reference": found["name"]})["files"]
+    stashed = folder.is_dir() and session.tree.again(found["commit"], folder)
+    if session.json:
+        show.document({"schema": "branchline.mend/1", "files": files, "folder": str(folder) if stashed else ""})
+        return
+    for path in files:
+        show.out(f"put back {path}")
+    if stashed:
+        show.out(f"put back {folder}; what was changed: git -C {folder} stash list")
+    if not files and not stashed:
+        show.say("nothing differs")

@@ -19,8 +19,9 @@ from branchline.core.service import Service
 from branchline.core.world import desired, plan
 from branchline.engine.asking import described
 from branchline.engine.observing import Observer, View
+from branchline.engine.preparing import EXPERIMENT_LOG, spec_at
 from branchline.engine.recording import Recorder
-from branchline.errors import BranchlineError, RemoteUnreachable
+from branchline.errors import BranchlineError, RemoteUnreachable, UnknownService
 from branchline.ports import Ports, Stamp, Stray
 
 Document = dict[str, Any]
@@ -40,25 +41,28 @@ class Parity:
         unseen = []
         try:
             self.observer.fetch()
-            self.recorder.notice(later(self.ports, self.recorder))
         except RemoteUnreachable as error:
             what = f"{error.message}: it is compared as it was seen last"
             unseen.append(drift("unseen", "", what=what, command=error.next))
+        self.recorder.notice(later(self.ports, self.recorder))
         services = self.ports.ledger.services()
-        found = [*self.drifts(services), *unseen, *self.strays(), *self.laid(services)]
+        known = {*services, *self.recorder.older}
+        found = [*self.drifts(known), *unseen, *self.strays(), *self.laid(services)]
         drifts = [asdict(each) for each in dict.fromkeys(found)]
         return {"schema": "branchline.parity/1", "ok": not drifts, "services": list(services), "drifts": drifts}
 
     def drifts(self, names: Iterable[str], view: View | None = None) -> list[Drift]:
         """What is recorded of these services against what production and the last seen git show."""
-        names = list(names)
+        chosen, found = sorted(names), list[Drift]()
+        if not chosen:
+            return found
         try:
             view = view or self.observer.view()
+            marks = self.ports.repository.marks()
         except BranchlineError as error:
-            return [drift("unseen", "", what=error.message, command=error.next)] if names else []
-        marks = self.ports.repository.marks() if names else Marks("", "", {}, {})
-        found = [*self._gateway(view)] if names else []
-        for name in sorted({*names, *self.recorder.older} if len(names) != 1 else names):
+            return [drift("unseen", "", what=error.message, command=error.next)]
+        found += self._gateway(view)
+        for name in chosen:
             try:
                 found += self._of(self.recorder.service(name), view, marks)
             except BranchlineError as error:
@@ -97,11 +101,26 @@ class Parity:
             paths = self.observer.closure(service.name, [line.incumbent or "" for line in service.lines])
             yield from of_trunks(service, sight.world, refs, paths, marks.remote)
         yield from of_conclusions(service)
-        quiet = {ref for name, ref in self.troubles if name == service.name}
         refused = self.troubles.get((service.name, "Opened"), "")
-        branches = self.observer.branches(service.name)
+        branches, open_ones = self.observer.branches(service.name), {each.branch for each in service.candidates}
+        quiet = {ref for ref, tip in branches.items() if ref not in open_ones and not self._begun(service, ref, tip)}
         yield from of_branches(service, sight.world, branches, quiet, refused, marks.remote)
         yield from of_marks(service, versions, marks)
+
+    def _begun(self, service: Service, ref: str, tip: str) -> bool:
+        """Whether a branch that is no candidate should be one: it holds the service, and changes more than its log."""
+        if (service.name, ref) in self.troubles:
+            return False
+        try:
+            spec = spec_at(self.ports, service.name, tip)
+        except UnknownService:
+            return False
+        except BranchlineError:
+            return True
+        trunk = self.observer.refs.get(service.default, "")
+        base = self.ports.repository.base(trunk, tip) if trunk and service.lines else ""
+        changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
+        return bool({*changed} - {f"{spec.folder}/{EXPERIMENT_LOG}"})
 
     def strays(self) -> Iterator[Drift]:
         """Processes that nobody knows, and those that sit where ours should."""

@@ -47,7 +47,8 @@ class Reader:
         chosen = [self.desk.find(only)[0].name] if only else list(known)
         view = self.observer.view(chosen[0] if only else "")
         services = [self.service(name, view) for name in chosen]
-        drifts = [asdict(drift) for drift in self.parity.drifts(chosen, view)]
+        looked_at = chosen if only else {*known, *self.recorder.older}
+        drifts = [asdict(drift) for drift in self.parity.drifts(looked_at, view)]
         return {
             "schema": "branchline.status/1",
             "services": services,

@@ -36,6 +36,14 @@ class Ask(BaseModel):
     dry_run: bool = False
 
 
+class Named(BaseModel):
+    """A revision, as people name it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reference: str
+
+
 class Because(BaseModel):
     """Who wants something, and why."""
 
@@ -138,11 +146,9 @@ def changes(app: FastAPI, controller: Controller) -> None:
         return {"schema": "branchline.restore/1", "services": list(restored)}
 
     @app.post("/v1/mend")
-    def mend(reference: str) -> Document:
-        return {
-            "schema": "branchline.mend/1",
-            "files": list(controller.parity.mend(controller.desk.revision(reference))),
-        }
+    def mend(body: Named) -> Document:
+        mended = controller.parity.mend(controller.desk.revision(body.reference))
+        return {"schema": "branchline.mend/1", "files": list(mended)}
 
     @app.post("/v1/run")
     def run(body: Run) -> Document:

@@ -77,7 +77,7 @@ def test_parity_is_an_exit_status(place: Place) -> None:
     told = place.type("parity")
     assert told.exit_code == 1
     assert "serves but its branch is gone" in told.stdout
-    assert "repair: branchline" in told.stdout
+    assert "repair    branchline up\n" in told.stdout
     assert "drift" in place.type("status").stdout
     assert json.loads(place.type("parity", "--json").stdout)["ok"] is False
 
