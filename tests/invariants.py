@@ -120,8 +120,9 @@ def check_event(before: Service, event: Event, after: Service) -> None:
     if isinstance(event, Breached):
         need(serving_lines(before) <= serving_lines(after), "a guardrail left nothing that serves")
     if isinstance(event, Opened) and event.outdated:
-        now, incumbent = after.on(event.branch), after.line(event.line).incumbent
-        need(incumbent is None or now.holds != incumbent, "taken for made from what serves")
+        now = after.on(event.branch)
+        own = None if now.base is None else after.on(now.base).holds  # a fix holds what its challenger holds
+        need(now.holds == own, "taken for made from what serves")
     known = {each.branch: each for each in before.candidates}
     for now in after.candidates:
         if now.branch in known and not isinstance(event, Opened):

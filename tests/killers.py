@@ -123,6 +123,14 @@ KILLERS = (
         "taken for made from what serves",
     ),
     Killer(
+        "a fix brings its challenger no nearer to the trunk than it is itself",
+        lifecycle,
+        "holds=arm.holds if outdated else incumbent",
+        "holds=incumbent",
+        "a fix of a challenger that is behind",
+        "taken for made from what serves",
+    ),
+    Killer(
         "an arm changes hands one at a time",
         waiting,
         "in_a_slice or candidate.phase in (Phase.CANARY, Phase.CONCLUDING)",

@@ -208,6 +208,12 @@ SMALL = (
         opens=(Opened("f", "f1", PATCH, "a"),),
         deaths=False,
     ),
+    Scenario(
+        "a fix of a challenger that is behind",
+        service(candidate("a", holds="q0", phase=Phase.TESTING), lines=(Line(1, ("q0", "r0")),)),
+        opens=(Opened("f", "f1", PATCH, "a", synced=True, outdated=True),),
+        deaths=False,
+    ),
     Scenario("a foreign commit", service(candidate("a", phase=QUEUED)), also=AFTER, foreign=True),
     Scenario("a major", service(candidate("m", line=2, holds=None, phase=EVALUATING)), also=(Retired(1), Retired(2))),
     Scenario(
