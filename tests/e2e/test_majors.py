@@ -125,8 +125,9 @@ def until_answered(shell: Shell, version: str) -> None:
 def check_wrong_uses(shell: Shell) -> None:
     """What cannot be is refused with its code and the next command, and changes nothing."""
     before = shell.history("rent")
-    unknown = shell.refused("retire", "rent", "3", "--yes", ok=2)
-    assert (unknown["code"], unknown["hint"]) == ("BL105", "branchline status")
+    unknown = shell.refused("retire", "rent", "3", "--yes", ok=3)
+    assert (unknown["code"], unknown["hint"]) == ("BL105", "branchline status rent")
+    assert (unknown["title"], unknown["detail"]) == ("Retired cannot happen to rent 3.x now", "nothing of it serves")
     shell.type("retire", "rent", "two", ok=2)
     assert shell.refused("retire", "rent", "1", ok=2)["code"] == "BL110"  # nobody to ask
     assert shell.history("rent") == before
@@ -157,6 +158,6 @@ def check_retired(shell: Shell, first: str, second: str) -> None:
     assert [line["major"] for line in json.loads(state)["lines"]] == [1]
     (entry,) = [each for each in shell.history("rent") if each["event"] == "Retired"]
     assert (entry["because"], entry["detail"]["line"]) == ("nobody calls it", 2)
-    assert shell.refused("retire", "rent", "1", "--yes", ok=2)["code"] == "BL105"  # the last one is not retired
+    assert shell.refused("retire", "rent", "1", "--yes", ok=3)["code"] == "BL105"  # the last one is not retired
     assert shell.type("parity").code == 0
     assert first != fixed
