@@ -43,7 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "abort": ("ship", "Take a candidate out of traffic or evaluation, now."),
         "rollback": ("ship", "Give all traffic back to what served before."),
         "close": ("ship", "Give a branch up: it is archived and deleted."),
-        "retire": ("ship", "End an older major version of a service."),
+        "retire": ("ship", "End a major version of a service, while another one serves."),
         "freeze": ("ship", "Let nothing of a service be promoted for now."),
         "thaw": ("ship", "Let a frozen service go on."),
     },
