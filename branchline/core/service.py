@@ -113,6 +113,14 @@ class Service:
                 return candidate
         raise IllegalMove("it has no candidate", event="that", subject=branch)
 
+    def owner(self, revision: str) -> Candidate | None:
+        """The candidate whose judged commit that is, those that have not ended first: a fix that was absorbed has the
+        commit of its challenger, and is no more.
+        """
+        mine = [each for each in self.candidates if each.revision == revision]
+        alive = [each for each in mine if each.phase in OPEN or each.phase is Phase.LIVE]
+        return next(reversed(alive or mine), None)
+
     def line(self, major: int) -> Line:
         """The line of a major, without history when nothing of it serves."""
         return next((line for line in self.lines if line.major == major), Line(major))

@@ -26,8 +26,8 @@ def behind_document(ports: Ports, service: Service, candidate: Candidate) -> Doc
         return None
     made_from = candidate.holds if candidate.base is None else candidate.onto
     return {
-        "serves": _named(ports, service.name, replaced(service, candidate)),
-        "made_from": _named(ports, service.name, made_from),
+        "serves": _named(ports, service, replaced(service, candidate)),
+        "made_from": _named(ports, service, made_from),
         "next": [f"branchline {command} {candidate.branch}" for command in ways_out(candidate)],
     }
 
@@ -58,10 +58,11 @@ def lacks(ports: Ports, observer: Observer, service: Service, candidate: Candida
     return ports.repository.log(candidate.revision, until, closure, limit=MOST) if until else ()
 
 
-def _named(ports: Ports, service: str, commit: str | None) -> Document:
+def _named(ports: Ports, service: Service, commit: str | None) -> Document:
     """A revision by version, commit and the branch that it came from."""
     try:
-        found = ports.catalog.revision(service, commit or "")
+        found = ports.catalog.revision(service.name, commit or "")
     except UnknownReference:
         return {"version": "", "commit": commit or "", "branch": ""}
-    return {"version": found.version, "commit": found.commit, "branch": found.branch}
+    owner = service.owner(found.commit)
+    return {"version": found.version, "commit": found.commit, "branch": owner.branch if owner else found.branch}

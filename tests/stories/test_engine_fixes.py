@@ -261,3 +261,40 @@ def test_who_was_extended_keeps_its_evidence_and_has_no_horizon(world: World) ->
     world.play(230, {old: lambda n: 4 + n % 2, new: lambda n: 6 + n % 2}, seed="v")
     world.settle()
     assert world.phase(SAM) is Phase.LIVE
+
+
+def test_what_was_absorbed_is_called_after_its_challenger(world: World) -> None:
+    """Killer: the fix has the same commit, and was found first: its challenger could neither be pinned nor aborted."""
+    world.released()
+    world.testing()
+    world.push(FIX, start=SAM)
+    world.settle()
+    pins = {pin for endpoint in world.router.endpoints("housing") for pin in endpoint.pins}
+    assert {SAM, "sam", FIX, "1.1.1"} <= pins
+    assert "typo" not in pins  # a handle names an experiment: two challengers have a sync-1
+    world.record(law.Won(FIX))
+    world.settle()
+    pins = {p for e in world.router.endpoints("housing") if e.revision == world.on(SAM).revision for p in e.pins}
+    assert {SAM, "sam", "1.1.1"} <= pins
+    assert FIX not in pins
+    other = world.push(KIM)
+    world.settle()
+    assert law.waits_for(world.service(), world.on(KIM)) == "slot"
+    world.record(law.Won(SAM))
+    world.settle()
+    assert row(world, KIM)["behind"]["serves"]["branch"] == SAM
+    assert world.on(KIM).revision == other
+    world.ask("abort", "housing@1.2.0")
+    assert world.phase(KIM) is Phase.FAILED
+
+
+def test_a_challenger_with_a_fix_in_it_is_found_by_its_version(world: World) -> None:
+    world.released()
+    world.testing()
+    world.push(FIX, start=SAM)
+    world.settle()
+    world.record(law.Won(FIX))
+    world.settle()
+    world.ask("abort", "housing@1.1.1")
+    assert (world.phase(FIX), world.phase(SAM)) == (Phase.ABSORBED, Phase.ROLLED_BACK)
+    assert world.service().owner("nobody's") is None
