@@ -89,7 +89,7 @@ def status_lines(found: Document) -> list[str]:
         lines += [line for drift in drifts for line in drift_lines(drift)]
     elif found["services"]:
         lines.append("parity    ok: git and production agree")
-    lines += [f"address   {each['address']}" for each in found["services"] if each["rows"]]
+    lines += [line for each in found["services"] if each["rows"] for line in addresses(each)]
     lines += [
         f"frozen    {each['name']}: branchline thaw {each['name']}" for each in found["services"] if each["frozen"]
     ]
@@ -98,6 +98,14 @@ def status_lines(found: Document) -> list[str]:
     if not found["remote"]["reachable"]:
         lines.append(trouble("the remote cannot be reached; traffic goes on, git waits"))
     return lines
+
+
+def addresses(service: Document) -> list[str]:
+    """Where a service answers: with several majors, each of them, the newest first."""
+    live = [row for row in service["rows"] if row["phase"] == "live"]
+    if len(live) < 2:
+        return [f"address   {service['address']}"]
+    return [f"address   {row['address']}  {row['line']}.x" for row in reversed(live)]
 
 
 def cells(service: str, row: Document) -> tuple[str, ...]:

@@ -79,6 +79,8 @@ def test_two_majors_side_by_side_from_the_refusal_to_the_end_of_one(shell: Shell
     assert answers(shell) == both
     assert shown(shell, {"1.0.0": first, "2.0.0": second}) == {"main": "2.0.0", OLD: "1.0.0"}
     assert shell.refs()["refs/tags/rent@v2.0.0"] == second
+    printed = [line.split()[1:] for line in shell.type("status", "rent").out.splitlines() if line.startswith("address")]
+    assert [(path_of(address), line) for address, line in printed] == [("/rent/", "2.x"), ("/rent@v1/", "1.x")]
     check_challenger_of_the_older(shell)
     check_fix_of_the_older(shell)
     check_wrong_uses(shell)
