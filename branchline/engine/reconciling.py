@@ -369,15 +369,15 @@ def endpoints_of(
 
     A staging group was started under a pre-release version; by its final one it is found as soon as there is one.
     """
-    branches = {c.revision: c.branch for c in service.candidates}
     in_production = {i.revision for i in instances if i.perimeter == "production"}
     found = []
     for i in sorted(instances, key=lambda i: (i.version, i.perimeter, i.nonce)):
         words = [i.version]  # all that a group of a run is called, which nobody else may be sent to
         if i.perimeter != TRIAL:
-            branch = branches.get(i.revision, "")
-            handle = branch.split("--")[2:3] if branch else []
-            words += [versions.get(i.revision, ""), branch, *handle, i.revision[:7], i.revision]
+            owner = service.owner(i.revision)
+            branch = owner.branch if owner else ""
+            handle = "" if branch.startswith("fix--") else branch.rpartition("--")[2]
+            words += [versions.get(i.revision, ""), branch, handle, i.revision[:7], i.revision]
         split = i.perimeter == "production"
         hidden = i.perimeter == STAGING and i.revision in in_production
         pins = () if hidden else tuple(dict.fromkeys(word for word in words if word))
