@@ -97,7 +97,7 @@ class Desk:
             raise UnknownReference(
                 did_you_mean(named.text, [c.branch for c in service.candidates]), reference=reference
             )
-        return found[-1]
+        return found[-1] if named.kind == "branch" else service.owner(found[-1].revision)
 
     def revision(self, reference: str) -> Revision:
         """The built revision that a reference names; a bare service means its incumbent."""
