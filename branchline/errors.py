@@ -185,7 +185,7 @@ class ForeignCommit(GitError):
     """{ref} holds a version of {service} that Branchline does not know."""
 
     code = "BL206"
-    hint = "git log {ref} -- {service}"
+    hint = "branchline parity; it prints what puts {service} back; to have it tried instead: branchline fix {service}"
 
 
 class UnsafeTree(GitError):
@@ -401,7 +401,7 @@ class OutcomeRefused(AccessError):
     """The outcome is refused: {reason}."""
 
     code = "BL611"
-    hint = "report the unit or request id that the gateway answered"
+    hint = "send an object with value and unit or request_id, or a list of such"
 
 
 class LedgerError(BranchlineError):

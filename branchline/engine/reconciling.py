@@ -15,7 +15,20 @@ from dataclasses import dataclass, field
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.spec import UNIT_HEADER
-from branchline.core.world import STAGING, Absorb, Delete, Drop, Route, Start, Stop, World, Write, desired, ready
+from branchline.core.world import (
+    FOREIGN,
+    STAGING,
+    Absorb,
+    Delete,
+    Drop,
+    Route,
+    Start,
+    Stop,
+    World,
+    Write,
+    desired,
+    ready,
+)
 from branchline.engine.observing import Observer, Sight
 from branchline.engine.preparing import group_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -252,7 +265,7 @@ class Reconciler:
         service = self.recorder.service(name)
         stamp, wanted = self.recorder.stamp(service), desired(service)
         world = self.observer.whole(service).world
-        done = False
+        done = self._try(name, "foreign", lambda: self._look_for_strangers(service, world, wanted))
         for step in ready(world, wanted):
             if isinstance(step, Write | Absorb | Delete | Drop):
                 done |= self._try(name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
@@ -265,6 +278,19 @@ class Reconciler:
                 tip = self.observer.refs.get(candidate.base or "", "")  # of the challenger that now has its fix
                 done |= self._record(name, law.Recorded(candidate.branch, tip=tip))
         return done
+
+    def _look_for_strangers(self, service: Service, world: World, wanted: World) -> bool:
+        """Raise ForeignCommit where a trunk holds what nothing knows: it is never written over, and who concludes
+        there waits.
+        """
+        for ref, revision in wanted.trunks:
+            if dict(world.trunks).get(ref) == FOREIGN:
+                error = ForeignCommit(ref=ref, service=service.name)
+                self.troubles.pop((service.name, "write"), None)  # nothing is written meanwhile
+                if candidate := taker(service, revision):
+                    self._refuse(service.name, candidate, error)
+                raise error
+        return False
 
     def _named(self, service: Service, candidate: Candidate, wanted: World, stamp: Stamp) -> bool:
         """Whether what follows a merge is written, too: who merged it may have died before its tag, or be a forge."""

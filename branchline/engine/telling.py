@@ -6,7 +6,7 @@ The same facts give the same bytes, so every retry of a conclusion makes the sam
 from __future__ import annotations
 
 from branchline.core.revision import Revision
-from branchline.core.service import Phase, Service
+from branchline.core.service import OPEN, Phase, Service
 from branchline.core.world import Write
 from branchline.ports import Entry, Ports
 
@@ -18,7 +18,11 @@ def conclusion_message(ports: Ports, service: Service, step: Write, revision: Re
     """The recorded entry that made the trunk want this revision, and the commit text for it."""
     entries = ports.ledger.history(service.name, limit=200)
     taker = next((c for c in service.candidates if (c.revision, c.phase) == (step.revision, Phase.CONCLUDING)), None)
-    if taker is None and step.seen is not None and revision.commit in service.line(step.line).history:
+    if taker is None and is_by_hand(service, step):
+        entry = _cause(entries, ("Recorded", "Restored"), "")
+        title = f"Show {revision.name} again"
+        body = [f"{step.ref} was made to show {step.seen:.7} by hand. Only a verdict changes what serves."]
+    elif taker is None and step.seen is not None and revision.commit in service.line(step.line).history:
         entry = _cause(entries, BACK, "")
         title = f"Roll {service.name} back to {revision.version}"
         body = [f"{entry.event}: {reason_of(entry)}" if reason_of(entry) else entry.event]
@@ -32,6 +36,12 @@ def conclusion_message(ports: Ports, service: Service, step: Write, revision: Re
         for gate in ports.catalog.gates(service.name, revision.commit):
             body.append(f"gate {gate.gate}: {gate.result.value}  {gate.summary}")
     return entry, "\n".join([title, "", *body])
+
+
+def is_by_hand(service: Service, step: Write) -> bool:
+    """Whether somebody made a trunk show what no verdict has brought there: an incumbent of before, or who is tried."""
+    open_ones = {each.revision for each in service.candidates if each.phase in OPEN}
+    return step.seen in open_ones | {*service.line(step.line).history} - {step.revision}
 
 
 def reason_of(entry: Entry) -> str:

@@ -13,8 +13,9 @@ from pathlib import PurePosixPath
 
 from branchline.core import names
 from branchline.core.events import Configured, Event, Opened, Pushed, Withdrew
-from branchline.core.lifecycle import OPEN, in_traffic
-from branchline.core.service import Candidate, Method, Service
+from branchline.core.lifecycle import OPEN, in_traffic, is_first
+from branchline.core.service import Candidate, Method, Phase, Service
+from branchline.core.spec import Spec
 from branchline.core.world import policy_of
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, governed_spec, method_of, spec_at
@@ -94,8 +95,8 @@ class Watcher:
             elif tip != candidate.tip:
                 yield self._pushed(service, candidate, tip), self._author(tip)
         for candidate in service.candidates:
-            if candidate.phase in OPEN and candidate.branch not in refs and not self._merged(service, candidate):
-                yield Withdrew(candidate.branch, reason="its branch was deleted"), "git"
+            if candidate.phase in OPEN and candidate.branch not in refs and (why := self._gone(service, candidate)):
+                yield Withdrew(candidate.branch, reason=why), "git"
 
     def _holds_service(self, ref: str, tip: str, service: str) -> bool:
         """A branch whose commit has no such service is noted once and otherwise left alone."""
@@ -117,10 +118,16 @@ class Watcher:
             return True
         base = self.ports.repository.base(trunk, tip)
         changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
-        if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"}:
+        if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"} or self._begins_foreign(service, spec, base):
             return True
         self.troubles[service.name, ref] = f"{ref} has changed nothing of {service.name} yet but its log"
         return False
+
+    def _begins_foreign(self, service: Service, spec: Spec, base: str) -> bool:
+        """Whether a branch left its trunk at what somebody wrote there by hand: that, then, is what is to be tried."""
+        repository, known = self.ports.repository, self.ports.catalog.revisions(service.name)
+        shown = repository.tree(base, spec.closure) if base else ""
+        return bool(shown) and shown not in {repository.tree(each.commit, spec.closure) for each in known}
 
     def _opened(self, service: Service, branch: names.Branch, tip: str) -> Opened:
         line = self._line(service, tip)
@@ -187,9 +194,22 @@ class Watcher:
     def _contains(self, tip: str, commit: str) -> bool:
         return self.ports.repository.base(commit, tip) == commit
 
-    def _merged(self, service: Service, candidate: Candidate) -> bool:
-        """Forges delete the branch as they merge it: then it is the conclusion's business."""
-        return self.observer.trunk(service, policy_of(service, candidate.line)) == candidate.revision
+    def _gone(self, service: Service, candidate: Candidate) -> str:
+        """Why a candidate without a branch is withdrawn; '' when it is not.
+
+        Forges delete the branch as they merge it: of who concludes, and of a first revision, that is the conclusion's
+        business. Anybody else has no verdict yet, and only a verdict changes what serves.
+        """
+        refs, trunk = self.observer.refs, policy_of(service, candidate.line)
+        if candidate.base and candidate.base in refs and self._contains(refs[candidate.base], candidate.tip):
+            return f"it was merged into {candidate.base} by hand: that is a push there"
+        if self.observer.trunk(service, trunk) == candidate.revision:
+            if candidate.phase is Phase.CONCLUDING or is_first(service, candidate):
+                return ""
+            again = f"branchline start {service.name}, then: git checkout {candidate.tip:.12} -- {service.name}"
+            return f"it was merged by hand without a verdict: {trunk} shows what serves again; to try it again: {again}"
+        other = (ref for ref, tip in sorted(refs.items()) if tip == candidate.tip and names.branch(ref))
+        return f"it was renamed to {ref}" if (ref := next(other, "")) else "its branch was deleted"
 
     def _author(self, tip: str) -> str:
         commits = self.ports.repository.log("", tip, limit=1)
