@@ -371,7 +371,8 @@ class World:
         metric = self.ports.read_spec(self.git.read(commits[-1], f"{service}/branchline.toml") or b"", f"{service}/x")
         assert metric.metric is not None
         outcomes = [Outcome(service, value, unit) for unit, value in values.items()]
-        return self.observations.report(outcomes, {service: metric.metric}, at=self.clock.now())
+        receipts = self.observations.report(outcomes, {service: metric.metric}, at=self.clock.now())
+        return tuple(each.word for each in receipts)
 
     def play(
         self, units: int, values: Mapping[str, Callable[[int], float]], *, service: str = "housing", seed: str = "u"

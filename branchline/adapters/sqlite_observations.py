@@ -3,13 +3,14 @@
 Rules: requests and the reader's position are one transaction, so each line of the gateway's log is kept exactly once. A
 unit's first request in an experiment fixes its arm and stratum; seen in another arm later, it is marked `both` and
 leaves the conclusion. A request without a unit is a unit of its own. An outcome counts only for a recorded exposure of
-its service and within the metric's window (I17), once (I16); a batch is one transaction. Counts are running ones.
+its service, while its experiment runs and within the metric's window (I17), once (I16); a batch is one transaction.
+Counts are running ones.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,11 @@ from branchline.adapters.sqlite_tables import exposure, outcome, reader, request
 from branchline.core import metrics
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
-from branchline.ports import Outcome, Seen, Served, Tally
+from branchline.ports import Outcome, Receipt, Seen, Served, Tally
 
 CHUNK = 1000  # of values in one statement
 READER = "gateway"
+STRANGER = Receipt("unknown", "no request of it was in the test")
 
 Count = tuple[str, str, str, str]  # service, experiment, arm, what
 
@@ -113,6 +115,35 @@ class _Join:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """What outcomes are held against: the metric of a service, its experiments that run (None: any), and the time."""
+
+    service: str
+    metric: Metric
+    running: Collection[str] | None
+    at: float
+
+    def judged(self, each: Outcome, join: _Join | None, known: Mapping[str, float]) -> Receipt:
+        """What becomes of one outcome; `known` is what was reported before, by key."""
+        if join is None:
+            idle = self.running is not None and not self.running
+            return Receipt("unmeasured", f"nothing of {self.service} is under test") if idle else STRANGER
+        try:
+            reported = metrics.number(each.value)
+            if join.key in known:
+                same = known[join.key] == reported
+                return Receipt("duplicate") if same else Receipt("conflict", f"{known[join.key]:.12g} was said before")
+            metrics.value(self.metric, join.prediction, reported)
+        except OutcomeRefused as error:
+            return Receipt("refused", str(error.fields["reason"]))
+        if self.running is not None and join.row.experiment not in self.running:
+            return Receipt("late", "its test has ended")
+        if self.at > join.row.at + self.metric.window:
+            return Receipt("late", f"its window of {self.metric.window:g} s is over")
+        return Receipt("kept")
+
+
 class SqliteObservations:
     """The Observations port."""
 
@@ -142,18 +173,23 @@ class SqliteObservations:
             connection.execute(KEEP_POSITION, {"position": position})
         return len(lines)
 
-    def report(self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
-        """Keep outcomes durably; one word each: kept, duplicate, conflict, late, unknown, refused.
+    def report(
+        self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float,
+        running: Mapping[str, Collection[str]] | None = None,
+    ) -> tuple[Receipt, ...]:  # fmt: skip
+        """Keep outcomes durably; a receipt for each.
 
-        `metrics` has the metric of each service; an outcome of any other service is unknown. Read the gateway's log
-        first: a caller may report before the line of its request was read.
+        `metrics` has the metric of each service; an outcome of any other service is unknown. `running` has the
+        experiments of a service that have not ended; without it any may run. Read the gateway's log first: a caller
+        may report before the line of its request was read.
         """
-        words: dict[int, str] = {}
+        receipts: dict[int, Receipt] = {}
         with self._file.writing("the outcomes") as connection:
             for service in {each.service for each in outcomes} & metrics.keys():
                 mine = {place: each for place, each in enumerate(outcomes) if each.service == service}
-                words |= _reported(connection, service, metrics[service], mine, at)
-        return tuple(words.get(place, "unknown") for place in range(len(outcomes)))
+                runs = None if running is None else running.get(service)
+                receipts |= _reported(connection, _Test(service, metrics[service], runs, at), mine)
+        return tuple(receipts.get(place, STRANGER) for place in range(len(outcomes)))
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
         """Units whose window closed by `until`, in order of exposure, after the cursor, up to the first not matured.
@@ -241,30 +277,29 @@ def _taken(line: Served, unit: _Unit, counts: Counter[Count]) -> dict[str, Any]:
 # ---- joining outcomes
 
 
-def _reported(
-    connection: Connection, service: str, metric: Metric, mine: Mapping[int, Outcome], at: float
-) -> dict[int, str]:
-    """The word for each of one service's outcomes; keeps those that are kept or late."""
-    joins = _joins(connection, service, mine)
+def _reported(connection: Connection, test: _Test, mine: Mapping[int, Outcome]) -> dict[int, Receipt]:
+    """The receipt for each of one service's outcomes; keeps those that are kept or late."""
+    service, joins = test.service, _joins(connection, test.service, mine)
     of = {"of_service": service}
     known = {row.key: row.reported for row in _some(connection, REPORTED, {join.key for join in joins.values()}, of)}
     answered = set(_some(connection, WITH_OUTCOME, {join.row.number for join in joins.values()}, {}, scalars=True))
-    rows, counts, words = [], Counter[Count](), dict[int, str]()
+    rows, counts, receipts = [], Counter[Count](), dict[int, Receipt]()
     for place, each in mine.items():
         join = joins.get(place)
-        words[place] = word = "unknown" if join is None else _judged(each, join, metric, known, at)
+        receipts[place] = test.judged(each, join, known)
+        word = receipts[place].word
         if join is None:
-            counts[service, "", "", word] += 1
+            counts[service, "", "", "unknown"] += word == "unknown"
             continue
         if word in ("refused", "conflict"):
             counts[service, join.row.experiment, "", word] += 1
         if word not in ("kept", "late"):
             continue
         known[join.key] = reported = metrics.number(each.value)
-        value = metrics.value(metric, join.prediction, reported)
+        value = metrics.value(test.metric, join.prediction, reported)
         rows.append({
             "service": service, "key": join.key, "exposure": join.row.number, "reported": reported, "value": value,
-            "at": at, "late": word == "late",
+            "at": test.at, "late": word == "late",
         })  # fmt: skip
         if word == "late" or join.row.number not in answered:
             counts[service, join.row.experiment, join.row.arm, "late" if word == "late" else "outcomes"] += 1
@@ -272,18 +307,7 @@ def _reported(
             answered.add(join.row.number)
     _all(connection, insert(outcome), rows)
     _count(connection, counts)
-    return words
-
-
-def _judged(each: Outcome, join: _Join, metric: Metric, known: Mapping[str, float], at: float) -> str:
-    try:
-        reported = metrics.number(each.value)
-        if join.key in known:
-            return "duplicate" if known[join.key] == reported else "conflict"
-        metrics.value(metric, join.prediction, reported)
-    except OutcomeRefused:
-        return "refused"
-    return "late" if at > join.row.at + metric.window else "kept"
+    return receipts
 
 
 def _joins(connection: Connection, service: str, mine: Mapping[int, Outcome]) -> dict[int, _Join]:

@@ -18,14 +18,14 @@ from branchline.core.spec import Spec
 from branchline.ports.building import Artifacts, DataVersion, Environment, Environments, Finished, Runner, Sources, Task
 from branchline.ports.git import Change, Checkout, Repository, Writer
 from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
-from branchline.ports.observations import Observations, Outcome, Seen, Served, Tally
+from branchline.ports.observations import Observations, Outcome, Receipt, Seen, Served, Tally
 from branchline.ports.serving import Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey
 
 __all__ = [
     "Artifacts", "Catalog", "Change", "Checkout", "Clock", "DataVersion", "Endpoint", "Entry", "Environment",
     "Environments", "Finished", "Group", "Instance", "Launcher", "Ledger", "Marks", "Meter", "Observations",
-    "Outcome", "Ports", "Repository", "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray",
-    "Survey", "Tally", "Task", "Writer",
+    "Outcome", "Ports", "Receipt", "Repository", "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp",
+    "Stray", "Survey", "Tally", "Task", "Writer",
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a reported outcome: one of seven words, and why where it does not count.
+
+    kept; duplicate: it was said before; conflict: another value was; late: its window or its test is over (stored,
+    never counted); unknown: no request of it was in the test; unmeasured: nothing is under test; refused: such a value
+    the metric cannot have.
+    """
+
+    word: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """One unit's first exposure in an experiment, with its matured value (None: no outcome in its window).
 
@@ -83,12 +96,16 @@ class Observations(Protocol):
     def take(self, served: Iterable[Served], position: str) -> int:
         """Keep requests and the reader's new position in one transaction (exactly once); return how many were kept."""
 
-    def report(self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
-        """Keep outcomes durably; one word each: kept, duplicate, conflict, late, unknown, refused.
+    def report(
+        self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float,
+        running: Mapping[str, Collection[str]] | None = None,
+    ) -> tuple[Receipt, ...]:  # fmt: skip
+        """Keep outcomes durably; a receipt for each.
 
-        Idempotent by (service, id or unit/request); `metrics` has the metric of each service. Joined by request, or by
-        unit with the last experiment it was exposed in: take what the gateway has logged first. A unit's value is the
-        mean of what was reported of it within its window.
+        Idempotent by (service, id or unit/request); `metrics` has the metric of each service, `running` the experiments
+        that have not ended (of a service that it leaves out: any). Joined by request, or by unit with the last
+        experiment it was exposed in: take what the gateway has logged first. A unit's value is the mean of what was
+        reported of it within its window.
         """
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:

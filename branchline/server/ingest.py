@@ -1,11 +1,14 @@
 """This file takes outcomes from the gateway, and tells a caller which revisions answer a service.
 
-An outcome is answered with 200 only when it is durable. Values are strict: no text, no NaN, no infinity, no bool
-(F78). One outcome or a list of them may be sent: a batch is one transaction.
+One rule: a body that can be read is answered with 200 and a word for each outcome, whatever became of it, so that no
+client breaks when a test begins or ends; what was to be kept is durable by then. A body that cannot be read is a
+problem (422, or 413 when it is too long) and nothing of it is kept; so is a service that there is not (404). Values are
+strict: no text, no NaN, no infinity, no bool (F78). One outcome or a list may be sent: a batch is one transaction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -14,17 +17,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from branchline.core.service import SERVING
+from branchline.core.service import SERVING, Phase
 from branchline.core.spec import Metric
 from branchline.engine.controlling import Controller
 from branchline.engine.preparing import spec_at
 from branchline.errors import BranchlineError, OutcomeRefused, TooLarge, UnknownService
-from branchline.ports import Outcome
+from branchline.ports import Outcome, Receipt
 from branchline.server.wire import problem
 
 LARGEST = 1 << 20  # bytes of a body (F74)
 MOST = 10_000  # outcomes in a batch
-BAD = {"unknown", "conflict", "refused"}
+MEASURED = {Phase.TESTING, Phase.CANARY, Phase.WON}
 LOG_SECONDS = 0.03  # the gateway writes its log every 20 ms: a report may be here before the request that it is about
 LOOKS = 10
 
@@ -103,30 +106,47 @@ def keep(controller: Controller, service: str, reports: list[Report]) -> JSONRes
     """Keep outcomes durably and say of each what became of it."""
     metric = metric_of(controller, service)
     outcomes = [outcome_of(service, report) for report in reports]
-    words = words_for(controller, metric, outcomes)
-    status = 200
-    if all(word in BAD for word in words):
-        status = 409 if "conflict" in words else 404
-    return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": words}, status)
+    if metric is None:
+        receipts = [Receipt("unmeasured", f"{service} declares no metric")] * len(outcomes)
+    else:
+        receipts = receipts_for(controller, metric, outcomes)
+    words, reasons = [each.word for each in receipts], [each.reason for each in receipts]
+    return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": words, "reasons": reasons})
 
 
-def words_for(controller: Controller, metric: Metric, outcomes: list[Outcome]) -> list[str]:
+def receipts_for(controller: Controller, metric: Metric, outcomes: list[Outcome]) -> list[Receipt]:
     """What became of each, once the log tells of every request before it; who is unknown is asked about again.
 
     Without the first wait a report by unit would be joined with what the unit saw in an experiment before.
     """
-    ports, words = controller.ports, ["unknown"] * len(outcomes)
+    ports, receipts = controller.ports, [Receipt("unknown")] * len(outcomes)
     at = ports.clock.now()
     for _ in range(LOOKS):
-        left = [place for place, word in enumerate(words) if word == "unknown"]
+        left = [place for place, receipt in enumerate(receipts) if receipt.word == "unknown"]
         if not left:
             break
         ports.clock.wait(LOG_SECONDS)
         controller.read_exposures()
-        found = ports.observations.report([outcomes[place] for place in left], {outcomes[0].service: metric}, at=at)
-        for place, word in zip(left, found, strict=True):
-            words[place] = word
-    return words
+        service = outcomes[0].service
+        runs = running(controller, service)
+        found = ports.observations.report(
+            [outcomes[place] for place in left], {service: metric}, at=at,
+            running=None if runs is None else {service: runs},
+        )  # fmt: skip
+        for place, receipt in zip(left, found, strict=True):
+            receipts[place] = receipt
+    return receipts
+
+
+def running(controller: Controller, service: str) -> Collection[str] | None:
+    """The experiments of a service that have not ended; None while the gateway does not show one for each line.
+
+    An arm whose processes are down for a moment comes back to its experiment: what is reported meanwhile counts.
+    """
+    lines = {c.line for c in controller.recorder.service(service).candidates if c.phase in MEASURED}
+    shown = controller.ports.router.shown(service)
+    found = {line: shown[line].experiment for line in lines if line in shown and shown[line].experiment}
+    return set(found.values()) if found.keys() == lines else None
 
 
 def outcome_of(service: str, report: Report) -> Outcome:
@@ -136,8 +156,8 @@ def outcome_of(service: str, report: Report) -> Outcome:
     return Outcome(service, report.value, report.unit, report.request_id, report.id)
 
 
-def metric_of(controller: Controller, service: str) -> Metric:
-    """The metric that is measured now: of who is under test, else of the incumbent."""
+def metric_of(controller: Controller, service: str) -> Metric | None:
+    """The metric that is measured now: of who is under test, else of the incumbent; None when nobody declares one."""
     if service not in controller.services():
         raise UnknownService(name=service)
     state = controller.recorder.service(service)
@@ -147,7 +167,7 @@ def metric_of(controller: Controller, service: str) -> Metric:
         metric = spec_at(controller.ports, service, commit).metric
         if metric is not None:
             return metric
-    raise OutcomeRefused(f"{service} declares no metric", reason="nothing is measured")
+    return None
 
 
 def revisions(controller: Controller, service: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.core.spec import Metric
-from branchline.ports import Observations, Outcome, Served
+from branchline.ports import Observations, Outcome, Receipt, Served
 from tests.fakes.observations import FakeObservations
 
 METRICS = {
@@ -44,7 +44,7 @@ def said(unit: str = "", value: Any = 1, **other: Any) -> Outcome:
 
 
 def report(observations: Observations, *outcomes: Outcome, at: float = 101) -> tuple[str, ...]:
-    return observations.report(outcomes, METRICS, at=at)
+    return tuple(each.word for each in observations.report(outcomes, METRICS, at=at))
 
 
 def values(observations: Observations, service: str = "shop", until: float = 1000) -> dict[str, float | None]:
@@ -160,6 +160,45 @@ def test_a_forged_outcome_is_unknown_and_changes_nothing_F77(observations: Obser
     assert report(observations, outcome) == ("unknown",)
     assert values(observations) == {"u1": None, "u2": None}
     assert observations.counts("shop", "e1")["old"]["outcomes"] == 0
+
+
+def test_an_outcome_of_a_test_that_has_ended_is_late_F76(observations: Observations) -> None:
+    """Killer: within its window it would be kept, although nobody will ever look at it."""
+    observations.take([line(), line("u2"), line("u3", experiment="e2")], "p")
+    said_of = [said("u1"), said("u3"), said("u1")]
+    found = observations.report(said_of, METRICS, at=101, running={"shop": {"e2"}})
+    assert found == (Receipt("late", "its test has ended"), Receipt("kept"), Receipt("duplicate"))
+    found = observations.report([said("u2")], METRICS, at=101, running={"housing": set()})
+    assert found == (Receipt("kept"),)  # of a service that is left out, any may run
+    assert values(observations) == {"u1": None, "u2": 1}
+    assert observations.counts("shop", "e1")["old"]["late"] == 1
+
+
+def test_while_nothing_is_under_test_nobody_is_a_stranger(observations: Observations) -> None:
+    """Who is served by the incumbent alone is in no test: that is no forgery, and is not counted as one."""
+    observations.take([line()], "p")
+    found = observations.report([said("served"), said("u1")], METRICS, at=101, running={"shop": ()})
+    assert found == (Receipt("unmeasured", "nothing of shop is under test"), Receipt("late", "its test has ended"))
+    assert observations.counts("shop", "e1")[""]["unknown"] == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "receipt"),
+    [
+        (said("u1", 0), Receipt("conflict", "1 was said before")),
+        (said("u2", 2), Receipt("refused", "2 is neither 0 nor 1")),
+        (said("u3"), Receipt("late", "its window of 10 s is over")),
+        (said("u4"), Receipt("unknown", "no request of it was in the test")),
+        (said("h1", 100, service="housing"), Receipt("refused", "no prediction was logged for it")),
+        (said("h2", 0, service="housing"), Receipt("refused", "the truth is 0, so the relative error has no meaning")),
+    ],
+    ids=["conflict", "binary", "window", "stranger", "no prediction", "truth of 0"],
+)
+def test_what_does_not_count_is_told_why(observations: Observations, outcome: Outcome, receipt: Receipt) -> None:
+    lines = [line(), line("u2"), line("u3", at=80), line("h1", service="housing")]
+    observations.take([*lines, line("h2", service="housing", prediction=1.0)], "p")
+    assert report(observations, said("u1", 1)) == ("kept",)
+    assert observations.report([outcome], METRICS, at=101) == (receipt,)
 
 
 def test_unknown_outcomes_are_counted_for_their_service_F77(observations: Observations) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from branchline.core import metrics
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
-from branchline.ports import Outcome, Seen, Served, Tally
+from branchline.ports import Outcome, Receipt, Seen, Served, Tally
 
 
 @dataclass
@@ -62,17 +62,24 @@ class FakeObservations:
         self._position = position
         return len(lines)
 
-    def report(self, outcomes: Sequence[Outcome], by_service: Mapping[str, Metric], *, at: float) -> tuple[str, ...]:
-        """Keep outcomes; one word each."""
-        return tuple(self._report(each, by_service.get(each.service), at) for each in outcomes)
+    def report(
+        self, outcomes: Sequence[Outcome], by_service: Mapping[str, Metric], *, at: float,
+        running: Mapping[str, Collection[str]] | None = None,
+    ) -> tuple[Receipt, ...]:  # fmt: skip
+        """Keep outcomes; a receipt for each."""
+        runs = running or {}
+        return tuple(self._report(each, by_service.get(each.service), at, runs.get(each.service)) for each in outcomes)
 
-    def _report(self, each: Outcome, metric: Metric | None, at: float) -> str:
+    def _report(self, each: Outcome, metric: Metric | None, at: float, running: Collection[str] | None) -> Receipt:
+        stranger = Receipt("unknown", "no request of it was in the test")
         if metric is None:
-            return "unknown"
+            return stranger
         found, prediction = self._about(each)
         if found is None:
+            if running is not None and not running:
+                return Receipt("unmeasured", f"nothing of {each.service} is under test")
             self._words[each.service, "", "unknown"] += 1
-            return "unknown"
+            return stranger
         about = f"request {each.request}" if each.request else f"unit {found.order}"
         key = (each.service, f"id {each.id}" if each.id else about)
         experiment = found.first.experiment
@@ -80,19 +87,20 @@ class FakeObservations:
             reported = metrics.number(each.value)
             if key in self._reported:
                 if self._reported[key] == reported:
-                    return "duplicate"
+                    return Receipt("duplicate")
                 self._words[each.service, experiment, "conflict"] += 1
-                return "conflict"
+                return Receipt("conflict", f"{self._reported[key]:.12g} was said before")
             value = metrics.value(metric, prediction, reported)
-        except OutcomeRefused:
+        except OutcomeRefused as error:
             self._words[each.service, experiment, "refused"] += 1
-            return "refused"
+            return Receipt("refused", str(error.fields["reason"]))
         self._reported[key] = reported
-        if at > found.first.at + metric.window:
+        ended = running is not None and experiment not in running
+        if ended or at > found.first.at + metric.window:
             found.late += 1
-            return "late"
+            return Receipt("late", "its test has ended" if ended else f"its window of {metric.window:g} s is over")
         found.outcomes.append((at, value))
-        return "kept"
+        return Receipt("kept")
 
     def _about(self, each: Outcome) -> tuple[Exposed | None, float | None]:
         if each.request:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 import uvicorn
 
+from branchline.core import lifecycle as law
 from branchline.sdk import report
 from branchline.server.ingest import ingest
-from tests.world import World
+from tests.world import APP, World
 
 
 @dataclass
@@ -68,6 +70,89 @@ def test_what_is_reported_is_kept_once(place: Ingest, monkeypatch: pytest.Monkey
 def test_a_word_for_each_outcome_even_where_none_was_kept(place: Ingest) -> None:
     many = [report.outcome(1, unit="nobody"), report.outcome(2, request_id="nothing")]
     assert report.report_many("housing", many, gateway=place.address) == ["unknown", "unknown"]
+
+
+def answered(place: Ingest, outcomes: object, service: str = "housing") -> tuple[int, dict[str, Any]]:
+    """What a caller without our sdk gets."""
+    body = outcomes if isinstance(outcomes, bytes) else json.dumps(outcomes).encode()
+    return report.post(place.address, f"/{service}/-/outcomes", body)
+
+
+def test_whatever_becomes_of_outcomes_that_can_be_read_the_answer_is_200(place: Ingest) -> None:
+    """F75, F77, F78: a client that looks at the status alone breaks at nothing that happens to a test."""
+    place.world.visit(["a", "b"])
+    assert answered(place, {"unit": "a", "value": 7}) == (
+        200, {"schema": "branchline.outcomes/1", "outcomes": ["kept"], "reasons": [""]},
+    )  # fmt: skip
+    status, document = answered(
+        place, [{"unit": "a", "value": 8}, {"unit": "b", "value": -1}, {"unit": "c", "value": 1}]
+    )
+    assert (status, document["outcomes"]) == (200, ["conflict", "refused", "unknown"])
+    assert document["reasons"] == [
+        "7 was said before",
+        "-1 is outside the metric's bounds 0 to 10",
+        "no request of it was in the test",
+    ]
+    assert answered(place, [])[1]["outcomes"] == []
+    assert answered(place, [])[0] == 200
+
+
+def test_outcomes_after_the_end_of_a_test_are_late_and_of_others_unmeasured(place: Ingest) -> None:
+    """F76, newcomer: the test ends while callers go on; who was served without one is no stranger."""
+    world = place.world
+    world.visit(["a", "b"])
+    assert answered(place, {"unit": "a", "value": 7})[1]["outcomes"] == ["kept"]
+    (branch,) = [each.branch for each in world.service().candidates if each.phase is law.Phase.TESTING]
+    world.controller.recorder.record("housing", law.Aborted(branch, reason="enough"))
+    world.settle()
+    world.visit(["c"])
+    status, document = answered(place, [{"unit": unit, "value": 7} for unit in ("a", "b", "c")])
+    assert (status, document["outcomes"]) == (200, ["duplicate", "late", "unmeasured"])
+    assert document["reasons"][1:] == ["its test has ended", "nothing of housing is under test"]
+
+
+def test_what_is_reported_while_an_arm_is_down_counts(place: Ingest) -> None:
+    """Killer: an arm that comes back finds its experiment again, and the outcomes of the minute between are its own."""
+    world = place.world
+    world.visit(["a"])
+    incumbent = world.router.shown("housing")[1].shares[0][0]
+    world.router.shift("housing", 1, [(incumbent, 100)], world.router.told()["housing"])
+    assert answered(place, {"unit": "a", "value": 7})[1]["outcomes"] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "told"),
+    [
+        (b'{"unit": "a", "value"', 422, "BL611", "EOF"),
+        (b'"a"', 422, "BL611", "the body"),
+        (b'[{"unit": "a", "value": 7}, {"unit": "b", "value": true}]', 422, "BL611", "1.value"),
+        (b'[{"unit": "a", "value": NaN}]', 422, "BL611", "0.value"),
+        (b'[{"unit": "a", "value": 1e400}]', 422, "BL611", "0.value"),
+        (b'[{"unit": "a", "value": 7, "weight": 2}]', 422, "BL611", "0.weight"),
+        (b'[{"unit": "a", "value": 7}, {"value": 7}]', 422, "BL611", "neither unit nor request_id"),
+        (b" " * (1 << 20) + b"[]", 413, "BL509", "1048576 bytes"),
+        (b"[" + b",".join([b'{"unit": "a", "value": 7}'] * 10_001) + b"]", 413, "BL509", "10000 outcomes"),
+    ],
+    ids=["no JSON", "shape", "bool", "NaN", "infinity", "key", "nobody", "bytes", "many"],
+)
+def test_of_a_body_that_cannot_be_read_nothing_is_kept(
+    place: Ingest, body: bytes, status: int, code: str, told: str
+) -> None:
+    """F74, F78: all or nothing, with the place of what is wrong."""
+    place.world.visit(["a"])
+    found, problem = answered(place, body)
+    assert (found, problem["status"], problem["code"]) == (status, status, code)
+    assert told in problem["detail"] + problem["title"]
+    assert answered(place, {"unit": "a", "value": 7})[1]["outcomes"] == ["kept"]
+
+
+def test_a_service_that_measures_nothing_says_so(place: Ingest) -> None:
+    """Who reports for every service need not know which of them declare a metric."""
+    kept = [line for line in APP.splitlines() if not line.startswith(("metric", "guardrails"))]
+    place.world.released("experiment--listings--ada", "\n".join(kept))
+    status, document = answered(place, {"unit": "a", "value": 7}, "listings")
+    assert (status, document["outcomes"]) == (200, ["unmeasured"])
+    assert document["reasons"] == ["listings declares no metric"]
 
 
 def test_an_outcome_is_reported_again_until_it_is_answered(place: Ingest) -> None:
