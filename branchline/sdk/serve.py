@@ -14,7 +14,8 @@ one other parameter of `predict` gets the request's JSON. Rules:
   as the header x-branchline-prediction, from which a later outcome gets its error;
 - `GET /-/health` answers with the nonce, so that nobody takes another server for this one;
 - a plain `predict` is called by one thread, one request at a time; an `async def` one is awaited, any number at a time;
-- what it raises is told in the log, never to the caller.
+- what it raises is told in the log, never to the caller; but for an exception that says `refuses = 422` (400 to 499):
+  that is the caller's mistake, and its text is the answer.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class App:
         try:
             answered = await self.called(request)
             body = encoded(answered)
-        except Exception:  # noqa: BLE001 - what the service's code raises is one failed request; the server goes on
+        except Exception as error:  # noqa: BLE001 - what the service raises is one failed request; the server goes on
+            if (status := getattr(error, "refuses", 0)) in range(400, 500):
+                return problem(status, str(error))
             traceback.print_exc()
             return problem(500, "predict failed; its traceback is in the log of the revision")
         number = prediction(answered)
@@ -137,7 +140,7 @@ async def body_of(receive: Receive) -> bytes:
 def problem(status: int, detail: str) -> Answer:
     """An answer that says what is wrong (RFC 9457)."""
     titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 413: "Too long", 500: "Predict failed"}
-    return status, encoded({"title": titles[status], "status": status, "detail": detail}), []
+    return status, encoded({"title": titles.get(status, "Refused"), "status": status, "detail": detail}), []
 
 
 def prediction(answer: Any) -> float | None:

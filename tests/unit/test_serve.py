@@ -97,6 +97,18 @@ def test_what_predict_raises_is_for_the_log_and_not_for_the_caller(capfd: pytest
     assert "secret of the service" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("refuses", "status"), [(422, 422), (404, 404), (500, 500), (200, 500), ("422", 500)])
+def test_predict_says_no_with_a_status_of_the_callers_and_nothing_else(refuses: Any, status: int) -> None:
+    """Newcomer: bad input is the caller's mistake; a failure cannot be dressed up as one by chance."""
+
+    def predict(request: Any) -> Any:
+        raise type("Unreadable", (ValueError,), {"refuses": refuses})("text has to be a text")
+
+    found, _, document = ask(app(predict))
+    assert (found, document["status"]) == (status, status)
+    assert (document["detail"] == "text has to be a text") is (status < 500)
+
+
 def test_an_answer_that_is_no_json_is_a_failed_request(capfd: pytest.CaptureFixture[str]) -> None:
     assert ask(app(lambda request: object()))[0] == 500
     assert ask(app(lambda request: math.nan))[0] == 500
