@@ -316,16 +316,18 @@ def _is_binary(sums: Sums) -> bool:
 def _too_little(strata: Sequence[Stratum], units: tuple[int, int], plan: Plan, *, binary: bool) -> str:
     """Why these sums must not be judged; empty if they may."""
     if min(units) < plan.min_units:
-        return f"fewer than {plan.min_units} units in an arm"
+        return f"{min(units)} of {plan.min_units} units in an arm"
     if binary:
         events = sum(s.control.total for s in strata), sum(s.challenger.total for s in strata)
-        if min(*events, units[0] - events[0], units[1] - events[1]) < MIN_EVENTS:
-            return f"fewer than {MIN_EVENTS} events or non-events in an arm"
+        fewest = {"ones": min(events), "zeros": min(units[0] - events[0], units[1] - events[1])}
+        what = min(fewest, key=fewest.__getitem__)
+        if fewest[what] < MIN_EVENTS:
+            return f"{fewest[what]:g} of {MIN_EVENTS} {what} in an arm"
         return ""
     if plan.bounds is not None or plan.cap is not None:
         return ""
     if min(units) < MIN_UNITS_UNBOUNDED:
-        return f"fewer than {MIN_UNITS_UNBOUNDED} units in an arm for a mean without bounds or cap"
+        return f"{min(units)} of {MIN_UNITS_UNBOUNDED} units in an arm, for a mean without bounds or cap"
     if not EVEN_SPLIT[0] <= units[1] / sum(units) <= EVEN_SPLIT[1]:
         return "a mean without bounds or cap needs a split between 30 and 70 %"
     return ""

@@ -193,12 +193,12 @@ def test_a_stratum_without_two_units_an_arm_says_nothing() -> None:
 BOUNDED = Plan(mde=1.0, bounds=(0, 100))
 REFUSALS = [
     ("declared", [Stratum(binary(5000, 500), binary(5000, 650))], Plan()),
-    ("100 units", [Stratum(numbers(99, 10, 1), numbers(500, 15, 1))], BOUNDED),
-    ("100 units", [Stratum(numbers(500, 10, 1), numbers(99, 15, 1))], BOUNDED),
-    ("25 events", [Stratum(binary(1000, 24), binary(1000, 120))], Plan(mde=0.02)),
-    ("25 events", [Stratum(binary(1000, 976), binary(1000, 900))], Plan("lower", mde=0.02)),
-    ("25 events", [Stratum(binary(1000, 120), binary(1000, 24))], Plan("lower", mde=0.02)),
-    ("500 units", [Stratum(numbers(499, 10, 1), numbers(600, 15, 1))], Plan(mde=1.0)),
+    ("99 of 100 units", [Stratum(numbers(99, 10, 1), numbers(500, 15, 1))], BOUNDED),
+    ("99 of 100 units", [Stratum(numbers(500, 10, 1), numbers(99, 15, 1))], BOUNDED),
+    ("24 of 25 ones", [Stratum(binary(1000, 24), binary(1000, 120))], Plan(mde=0.02)),
+    ("24 of 25 zeros", [Stratum(binary(1000, 976), binary(1000, 900))], Plan("lower", mde=0.02)),
+    ("24 of 25 ones", [Stratum(binary(1000, 120), binary(1000, 24))], Plan("lower", mde=0.02)),
+    ("499 of 500 units", [Stratum(numbers(499, 10, 1), numbers(600, 15, 1))], Plan(mde=1.0)),
     ("30 and 70", [Stratum(numbers(5000, 10, 1), numbers(600, 15, 1))], Plan(mde=1.0)),
     ("30 and 70", [Stratum(numbers(600, 10, 1), numbers(5000, 15, 1))], Plan(mde=1.0)),
     ("variance is 0", [Stratum(numbers(600, 10, 0), numbers(600, 15, 0))], BOUNDED),

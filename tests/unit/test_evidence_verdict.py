@@ -82,7 +82,7 @@ def test_the_text_of_no_data_makes_no_numbers_up() -> None:
     verdict = decide(judge([], PLAN, "14 days are over"), {})
     assert verdict.evidence[0] == "0 outcomes: 0 incumbent, 0 challenger"
     assert "sequence" not in verdict.text
-    assert verdict.reason == "14 days are over; fewer than 100 units in an arm"
+    assert verdict.reason == "14 days are over; 0 of 100 units in an arm"
     planless = judge([Stratum(Sums(500, 9, 9), Sums(500, 9, 9))], Plan(), "14 days are over")
     assert "sequence" not in decide(planless, {}).text
     assert decide(judge([], PLAN), {}).evidence == ()  # every outcome is looked at: words come with the verdict
