@@ -142,13 +142,13 @@ def to_the_rest(
             for row in rows:
                 if row["branch"] == branch:
                     state, seen = row["state"], True
-                    if row["perimeter"] == "staging" and row["address"] != address:
+                    if row["perimeter"] == "staging" and row["healthy"] and row["address"] != address:
                         address = row["address"]
                         staged(row)
             if found:
                 return found
-            if not seen and time.monotonic() > begun + UNSEEN_SECONDS:
-                return unseen(client, branch)
+            if not seen and (why := untaken(client, service, branch, time.monotonic() > begun + UNSEEN_SECONDS)):
+                return why
             if time.monotonic() > deadline:
                 return Rest(5, "undecided", f"{branch} is {state or 'not seen yet'}", f"branchline status {service}")
             line.tick(state)
@@ -162,10 +162,17 @@ def told_so_far(client: Client, service: str, branch: str, commit: str) -> int:
     return int(begun[-1]) - 1 if begun else 0 if known else int(notes["newest"])
 
 
-def unseen(client: Client, branch: str) -> Rest:
-    """The daemon has looked at git and not taken the branch up: what troubles it."""
-    troubles = "; ".join(client.get("/v1/status").get("troubles", ()))
-    return Rest(1, "unseen", f"{branch} was not taken up" + (f": {troubles}" if troubles else ""), "branchline status")
+def untaken(client: Client, service: str, branch: str, is_late: bool) -> Rest | None:
+    """What keeps the daemon, which has looked at git, from taking a branch up; None while it still may."""
+    found = client.get("/v1/status")
+    troubles = [*found.get("troubles", ())]
+    troubles += [text for each in found["services"] if each["name"] == service for text in each["troubles"]]
+    named = [text for text in troubles if branch in text]
+    if not named and not is_late:
+        return None
+    text = "; ".join(named or troubles) or f"{branch} was not taken up"
+    next_ = f"change something in {service}, commit, then: branchline deploy" if named else "branchline status"
+    return Rest(1, "unseen", text, next_)
 
 
 def rows_of(client: Client, service: str) -> list[Document]:

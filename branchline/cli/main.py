@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "parity": ("parity", "Say whether git is what production is."),
         "history": ("see", "Show who did what, when and why."),
         "why": ("see", "Say why each step ran or was reused, and what the gates found."),
+        "notes": ("notes", "Print the release notes of a revision, as Markdown."),
         "logs": ("see", "Show what a revision, the gateway or the daemon printed last."),
         "explain": ("see", "Explain an error by its code."),
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,13 +14,16 @@ from branchline.cli import show
 from branchline.cli.parity import drift_lines
 from branchline.cli.session import Session, as_json, pass_session
 from branchline.core.codes import exit_of, leaves, problem, status_of
-from branchline.errors import BranchlineError, DaemonDown, UnknownCode
+from branchline.errors import BranchlineError, DaemonDown, NothingToDo, UnknownCode, UnknownService
 
 if TYPE_CHECKING:
     from branchline.cli.transport import Client
 
 Document = Mapping[str, Any]
+CODE = re.compile(r"BL\d{3}: ")
 EVERY = 1.0  # seconds between two looks of --watch
+DECIDED = {"BuildFailed": "no", "GatesFailed": "no", "Won": "ok", "Lost": "no", "Undecided": "??", "Breached": "no",
+           "Aborted": "no", "Withdrew": "no"}  # fmt: skip
 MARKS = {"ran": "ok", "reused": "=", "failed": "no", "pass": "ok", "fail": "no", "inconclusive": "??"}
 HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE")
 FULL_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
@@ -89,14 +92,15 @@ def status_lines(found: Document) -> list[str]:
         lines += [line for drift in drifts for line in drift_lines(drift)]
     elif found["services"]:
         lines.append("parity    ok: git and production agree")
-    lines += [line for each in found["services"] if each["rows"] for line in addresses(each)]
+    serving = [each for each in found["services"] if any(row["share"] for row in each["rows"])]
+    lines += [line for each in serving for line in addresses(each)]
     lines += [
         f"frozen    {each['name']}: branchline thaw {each['name']}" for each in found["services"] if each["frozen"]
     ]
-    lines += [trouble(f"{each['name']}: {text}") for each in found["services"] for text in each["troubles"]]
+    lines += [trouble(text, each["name"]) for each in found["services"] for text in each["troubles"]]
     lines += [trouble(text) for text in found.get("troubles", ())]
     if not found["remote"]["reachable"]:
-        lines.append(trouble("the remote cannot be reached; traffic goes on, git waits"))
+        lines.append(trouble("BL202: the remote cannot be reached; traffic goes on, git waits"))
     return lines
 
 
@@ -122,9 +126,10 @@ def cells(service: str, row: Document) -> tuple[str, ...]:
     return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, words)
 
 
-def trouble(text: str) -> str:
-    """One line of trouble."""
-    return f"{click.style('trouble', fg='yellow')}   {text}"
+def trouble(text: str, service: str = "") -> str:
+    """One line of trouble; what has no code is none, and only to be known."""
+    word = click.style("trouble  ", fg="yellow") if CODE.match(text) else "note     "
+    return " ".join(filter(None, (word, service and f"{service}:", text)))
 
 
 @click.command()
@@ -152,7 +157,8 @@ def history(session: Session, service: str, limit: int, before: int) -> None:
 
 def history_cells(entry: Document, now: float) -> tuple[str, ...]:
     """One line of the audit."""
-    detail = {k: v for k, v in entry["detail"].items() if k not in ("type", "branch") and v not in ("", None, 0, False)}
+    hidden = ("type", "branch", "share") if entry["event"] == "GatesPassed" else ("type", "branch")
+    detail = {k: v for k, v in entry["detail"].items() if k not in hidden and v not in ("", None, 0, False)}
     left = "".join(f"  {branch} is now behind" for branch in detail.pop("left_behind", ()))
     reason = str(detail.pop("reason", "") or entry["because"]).splitlines() or [""]
     rest = " ".join(f"{k}={str(v)[:12]}" for k, v in detail.items())
@@ -168,27 +174,50 @@ def history_cells(entry: Document, now: float) -> tuple[str, ...]:
 @pass_session
 def why(session: Session, reference: str, step: str) -> None:
     """Say why each step ran or was reused, and what the gates found."""
-    found = session.client().get("/v1/why", reference=reference, step=step)
+    found = asked(session, "/v1/why", reference, step=step)
     if session.json:
         show.document(found)
         return
-    show.say(f"{found['service']}  {found['commit'][:7]}")
+    show.say(f"{'@'.join(filter(None, (found['service'], found['version'])))}  {found['commit'][:7]}")
+    for note in why_notes(found):
+        show.out(show.note(note))
+    if not found["steps"] and not found["gates"] and not found["events"]:
+        show.say("nothing of it was built here yet")
+
+
+def asked(session: Session, path: str, reference: str, **query: str | float) -> dict[str, Any]:
+    """What the daemon says of a revision; raises NothingToDo of a service that it has not been shown yet."""
+    try:
+        return session.client().get(path, 60.0, reference=reference, **query)
+    except show.Answered as error:
+        service = reference.partition("@")[0]
+        if error.problem["code"] != UnknownService.code or service not in session.services:
+            raise
+        hint = f"branchline run {service}, or commit it to a branch and: branchline deploy"
+        raise NothingToDo(what=f"no branch of {service} has been deployed yet", hint=hint) from None
+
+
+def why_notes(found: Document) -> Iterator[Document]:
+    """A line for each step and gate, and for what was decided; below what failed the last lines of it."""
     for run in found["steps"]:
-        text = " ".join(each for each in (run["why"], run["summary"]) if each) or run["state"]
+        text = "; ".join(each for each in (run["why"], run["summary"]) if each) or run["state"]
         text += f"  artifact {run['artifact'][:12]}" if run["artifact"] else ""
         mark = MARKS.get(run["state"], "..")
-        show.out(show.note({"mark": mark, "name": run["step"], "text": text, "seconds": run["seconds"] or None}))
+        yield {"mark": mark, "name": run["step"], "text": text, "seconds": run["seconds"] or None}
     for gate in found["gates"]:
         told = {"mark": MARKS[gate["result"]], "name": f"gate {gate['gate']}", "text": measured(gate)}
-        show.out(show.note({**told, "seconds": gate["seconds"] or None}))
-    if not found["steps"] and not found["gates"]:
-        show.say("it has no step of that name" if step else "nothing of it was built here")
+        yield {**told, "seconds": gate["seconds"] or None}
+    for event in found["events"]:
+        told_already = event["event"] == "GatesFailed" and any(gate["result"] != "pass" for gate in found["gates"])
+        if event["event"] in DECIDED and not told_already:
+            yield {"mark": DECIDED[event["event"]], "name": event["event"], "text": event["reason"]}
 
 
 def measured(gate: Document) -> str:
     """What a gate found, and below it the numbers that it found it by."""
     numbers = ", ".join(f"{name} {value:g}" for name, value in gate["numbers"].items())
-    return "\n".join(filter(None, (gate["summary"], numbers)))
+    said = [f"| {line}" for line in gate["said"].splitlines()]
+    return "\n".join(filter(None, (gate["summary"], numbers, *said)))
 
 
 @click.command()
@@ -207,7 +236,7 @@ def logs(session: Session, reference: str, lines: int) -> None:
         named: list[dict[str, str]] = [{"name": reference, "state": "", "text": last}]
         found: dict[str, Any] = {"schema": "branchline.logs/1", "service": "", "logs": named}
     else:
-        found = session.client().get("/v1/logs", reference=reference, lines=lines)
+        found = asked(session, "/v1/logs", reference, lines=lines)
     if session.json:
         show.document(found)
         return

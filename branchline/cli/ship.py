@@ -25,6 +25,7 @@ Document = dict[str, Any]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 PATIENCE = 15.0  # seconds that a change of traffic is waited for; it goes on without us
 TRAFFIC = {"traffic"}
+ENDED = {"serves", "absorbed", "declined", "withdrawn"}  # the words for a branch without a row that git has deleted
 
 
 def changing(command: Decorated) -> Decorated:
@@ -94,7 +95,10 @@ def finish_deploy(session: Session, client: Client, named: names.Branch, commit:
     its_own = row.get("perimeter") == "staging" or row.get("state") == "measured"  # who is measured has none left
     address = row["address"] if its_own else address_of(service, row.get("line"), commit)
     show.say(f"{found.word:<8} {found.text}")
-    if found.next:
+    if not row and found.word in ENDED:
+        show.say(f"note     {named.name} has ended: it is archived, and deleted in git")
+        show.say(f"next     {homeward(session)}")
+    elif found.next:
         show.say(f"next     {found.next}")
     if session.json:
         told = {"branch": named.name, "commit": commit, "rest": found.word, "text": found.text, "address": address}
@@ -102,6 +106,12 @@ def finish_deploy(session: Session, client: Client, named: names.Branch, commit:
     elif not found.code and address:
         show.out(address)
     raise click.exceptions.Exit(found.code)
+
+
+def homeward(session: Session) -> str:
+    """What brings a person from a branch that was deleted to the trunk, as it is now."""
+    trunk, remote = session.trunk(), session.tree.remote
+    return f"git switch {trunk}" + (f" && git pull --ff-only {remote} {trunk}" if remote else "")
 
 
 def address_of(service: Document, line: int | None, commit: str) -> str:
@@ -237,8 +247,12 @@ def conclude(session: Session, reference: str, **options: Any) -> None:
     verdict = (row.get("measurement") or {}).get("verdict") or {}
     text = str(verdict.get("reason") or row.get("detail") or "")
     show.say(f"verdict  {row['version'] or row['branch']}: {row['state']}" + (f": {text}" if text else ""))
+    mine = row["state"] in ("won", "concluding") and row.get("waits_for") == "approval"
+    if session.json and not mine:
+        told = {key: row.get(key) for key in ("branch", "version", "state", "waits_for", "measurement")}
+        show.document({"schema": "branchline.verdict/1", **told})
     if row["state"] in ("won", "concluding"):
-        if row.get("waits_for") == "approval":
+        if mine:
             change(session, "conclude", row["branch"], {}, **options)
             return
         waits = f"it waits for: {row['waits_for']}" if row.get("waits_for") else "it concludes by itself"
@@ -267,7 +281,7 @@ def meant(client: Client, reference: str) -> Document:
             rows = serving or rows
     if len(rows) != 1:
         which = "name one of: " + ", ".join(row["branch"] for row in rows) if rows else "nothing of it is under test"
-        raise NothingToDo(which, what=f"{reference} means {len(rows) or 'no'} open branches")
+        raise NothingToDo(which, what=f"{reference} means {show.count(len(rows), 'open branch', 'es')}")
     return dict(rows[0])
 
 
@@ -299,6 +313,8 @@ def change(
     show.say(f"{word:<8} {done['service']}: {done['event']}  {took:.1f}s" + undo(command, done["service"]))
     if not settled:
         show.say(f"next     branchline status {done['service']}")
+    elif any(text.startswith(f"archive and delete {session.tree.branch} ") for _, text in done["steps"]):
+        show.say(f"next     {homeward(session)}")
 
 
 def undo(command: str, service: str) -> str:

@@ -132,7 +132,15 @@ def ago(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
-def when(at: float, now: float | None = None) -> str:
-    """A moment for people: local time, and how long ago."""
-    local = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-    return f"{local} ({ago((time.time() if now is None else now) - at)} ago)"
+def when(at: str, now: float | None = None) -> str:
+    """A moment (ISO 8601) for people: local time, and how long ago."""
+    from datetime import datetime
+
+    moment = datetime.fromisoformat(at)
+    passed = (time.time() if now is None else now) - moment.timestamp()
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({ago(passed)} ago)"
+
+
+def count(number: int, noun: str, plural: str = "s") -> str:
+    """A number of things: `1 file`, `2 files`, `no files`."""
+    return f"{f'{number:,}' if number else 'no'} {noun}{'' if number == 1 else plural}"

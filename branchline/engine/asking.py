@@ -8,7 +8,7 @@ What is done afterwards is exactly that, because nothing else is ever done.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,56 +64,54 @@ class Desk:
         return Asked(service.name, type(event).__name__, steps, not dry_run, after.generation, loses)
 
     def find(self, reference: str) -> tuple[Service, Candidate | None]:
-        """The service and, where one is meant, the candidate that a reference names."""
+        """The service and, where one is meant, the candidate that a reference names; None for what is no branch any
+        more.
+        """
         named = names.reference(reference)
-        if not named.service:
-            for name in self.ports.ledger.services():
-                service = self.ports.ledger.service(name)
-                for each in service.candidates:
-                    if each.revision.startswith(named.text):
-                        return service, each
-            raise UnknownReference(reference=reference)
-        if named.service not in self.ports.ledger.services():
-            raise UnknownService(did_you_mean(named.service, self.ports.ledger.services()), name=named.service)
-        service = self.ports.ledger.service(named.service)
-        return service, self._candidate(service, named, reference)
+        if named.kind == "service":
+            service = self._known(named.service)
+            return service, sole(service)
+        name, commit = self.meant(reference)
+        service = self.ports.ledger.service(name)
+        same = named.text if named.kind == "branch" else commit
+        found = [each for each in service.candidates if same == each.branch]
+        return service, found[0] if found else service.owner(same)
 
-    def _candidate(self, service: Service, named: names.Reference, reference: str) -> Candidate | None:
-        match named.kind:
-            case "service":
-                return sole(service)
-            case "branch":
-                found = [c for c in service.candidates if c.branch == named.text]
-            case "role" if named.text == "challenger":
-                found = [c for c in service.candidates if c.phase in law.SERVING]
-            case "role":
-                found = [c for c in service.candidates if c.phase is Phase.LIVE]
-            case "commit":
-                found = [c for c in service.candidates if c.revision.startswith(named.text)]
-            case _:
-                commits = {r.commit for r in self.ports.catalog.revisions(service.name) if r.version == named.text}
-                found = [c for c in service.candidates if c.revision in commits]
-        if not found:
-            raise UnknownReference(
-                did_you_mean(named.text, [c.branch for c in service.candidates]), reference=reference
-            )
-        return found[-1] if named.kind == "branch" else service.owner(found[-1].revision)
+    def meant(self, reference: str) -> tuple[str, str]:
+        """Service and commit that a reference names, now or once; a bare service means its one open candidate, else
+        its incumbent.
+
+        Raises UnknownService, or UnknownReference with what is near.
+        """
+        named = names.reference(reference)
+        for name in [self._known(named.service).name] if named.service else self.ports.ledger.services():
+            service, built = self.ports.ledger.service(name), self.ports.catalog.revisions(name)
+            if commit := next(_commits(named, service, built), ""):
+                return name, commit
+        if named.kind in ("service", "role") and named.text != "challenger":
+            raise UnknownReference(f"nothing of {named.service} has been released yet", reference=reference)
+        raise UnknownReference(self._near(named), reference=reference)
+
+    def _known(self, name: str) -> Service:
+        if name not in self.ports.ledger.services():
+            raise UnknownService(did_you_mean(name, self.ports.ledger.services()), name=name)
+        return self.ports.ledger.service(name)
+
+    def _near(self, named: names.Reference) -> str:
+        if not named.service:
+            return ""
+        known = [each.branch for each in self.ports.ledger.service(named.service).candidates]
+        if named.kind == "version":
+            known = [each.version for each in self.ports.catalog.revisions(named.service)]
+        return did_you_mean(named.text, list(dict.fromkeys(known)))
 
     def revision(self, reference: str) -> Revision:
-        """The built revision that a reference names; a bare service means its incumbent."""
-        named = names.reference(reference)
-        for name in [named.service] if named.service else self.ports.ledger.services():
-            for revision in self.ports.catalog.revisions(name):
-                if named.kind == "version" and revision.version == named.text:
-                    return revision
-                if named.kind == "commit" and revision.commit.startswith(named.text):
-                    return revision
-        service, candidate = self.find(reference)
-        commit = candidate.revision if candidate and named.kind != "service" else None
-        commit = commit or (service.lines[-1].incumbent if service.lines else "")
-        if not commit:
-            raise UnknownReference(f"nothing of {service.name} has been released yet", reference=reference)
-        return self.ports.catalog.revision(service.name, commit)
+        """The built revision that a reference names; raises UnknownReference for what was never built."""
+        service, commit = self.meant(reference)
+        try:
+            return self.ports.catalog.revision(service, commit)
+        except UnknownReference:
+            raise UnknownReference(f"{commit[:7]} has not been built", reference=reference) from None
 
     def steps(self, before: Service, after: Service) -> tuple[tuple[str, str], ...]:
         """What git, traffic and processes will see, in order, as (kind, text).
@@ -142,6 +140,26 @@ def sole(service: Service) -> Candidate | None:
     """The one open candidate that a bare service name can mean; None when there is none or more than one."""
     busy = [c for c in service.candidates if c.phase in law.OPEN]
     return busy[0] if len(busy) == 1 else None
+
+
+def _commits(named: names.Reference, service: Service, built: Sequence[Revision]) -> Iterator[str]:
+    """The commits of a service that a reference can mean, the likeliest first: what is open before what is past."""
+    candidates = service.candidates[::-1]
+    match named.kind:
+        case "service" if one := sole(service):
+            yield one.revision
+        case "role" if named.text == "challenger":
+            yield from (each.revision for each in candidates if each.phase in law.SERVING)
+        case "service" | "role":
+            yield from (str(line.incumbent) for line in service.lines[-1:])
+        case "version":
+            yield from (each.commit for each in built if each.version == named.text)
+        case "branch":
+            yield from (each.revision for each in candidates if each.branch == named.text)
+            yield from (each.commit for each in built if each.branch == named.text)
+        case _:
+            known = [*(each.revision for each in candidates), *(each.commit for each in built)]
+            yield from (commit for commit in known if commit.startswith(named.text))
 
 
 def described(step: Step, versions: Mapping[str, str]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from branchline.core import graph
-from branchline.core.revision import StepRun, step_key
+from branchline.core.revision import Revision, StepRun, step_key
 from branchline.core.spec import Step
 from branchline.engine.preparing import Prepared, closed_environment, laid
 from branchline.engine.progress import Progress
@@ -23,6 +23,7 @@ from branchline.errors import BranchlineError, StepFailed, StepTimedOut
 from branchline.ports import Ports, Task
 
 Stopped = Callable[[], bool]
+SHOWN = 3  # changed files that are named
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class Build:
     topic: str
     home: Path
     needs: dict[str, tuple[str, ...]]
+    before: Revision | None  # what was released last: why a step runs is told by what changed since
     keys: dict[str, str] = field(default_factory=dict)
     results: dict[str, Path] = field(default_factory=dict)
     runs: list[StepRun] = field(default_factory=list)
@@ -54,7 +56,7 @@ def build(
     home = ports.state / "runs" / uuid.uuid4().hex[:12]
     home.mkdir(parents=True)
     order = graph.needs(prepared.spec, modules(prepared.folder))
-    this = Build(ports, prepared, progress, topic, home, order)
+    this = Build(ports, prepared, progress, topic, home, order, released(ports, prepared))
     note_environment(this)
     try:
         for batch in batches(this):
@@ -108,6 +110,31 @@ def batches(this: Build) -> Iterator[list[Step]]:
             yield [step]
     if waiting:
         yield waiting
+
+
+def released(ports: Ports, prepared: Prepared) -> Revision | None:
+    """The newest revision with a final version, but this very commit."""
+    known = ports.catalog.revisions(prepared.spec.name)
+    return next((each for each in known if "-" not in each.version and each.commit != prepared.commit), None)
+
+
+def why_it_ran(this: Build, step: Step) -> str:
+    """What has changed of all that its result depends on, in words."""
+    before, prepared, needs = this.before, this.prepared, set(this.needs[step.name])
+    if before is None:
+        return "nothing of it has been released yet"
+    changed = []
+    if before.tree != prepared.tree:
+        paths = this.ports.repository.changed(before.commit, prepared.commit, prepared.spec.closure)
+        changed += [*paths[:SHOWN], *([f"{len(paths) - SHOWN} more files"] if len(paths) > SHOWN else [])]
+    changed += ["its environment"] if before.environment != prepared.environment.digest else []
+    changed += ["Branchline's sdk"] if before.sdk != prepared.sdk else []
+    data = dict(before.data)
+    changed += [f"data {name}" for name, digest in prepared.data_digests.items()
+                if name in needs and data.get(name) != digest]  # fmt: skip
+    changed += [f"the result of {run.step}" for run in this.runs if run.state == "ran" and run.step in needs]
+    words = ", ".join(changed)
+    return f"changed since {before.version}: {words}" if words else "its result is in the store no more"
 
 
 def key_of(this: Build, step: Step) -> str:
@@ -181,7 +208,8 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
     service = this.prepared.spec.name
     if not answer.get("ok"):
         error = str(answer.get("error") or "it failed")
-        this.runs.append(StepRun(step.name, "failed", this.keys[step.name], "", seconds, error))
+        why = why_it_ran(this, step)
+        this.runs.append(StepRun(step.name, "failed", this.keys[step.name], "", seconds, error, why))
         this.note("no", step.name, error, seconds)
         kind: type[BranchlineError] = StepTimedOut if answer.get("timed_out") else StepFailed
         log = this.home / f"{step.name}.log"
@@ -189,7 +217,8 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
         raise kind(error, step=step.name, service=service, seconds=step.seconds, log=tail)
     artifact = this.ports.artifacts.put(this.results[step.name])
     summary = str(answer.get("summary") or "")
-    this.runs.append(StepRun(step.name, "ran", this.keys[step.name], artifact, seconds, summary))
+    why = why_it_ran(this, step)
+    this.runs.append(StepRun(step.name, "ran", this.keys[step.name], artifact, seconds, summary, why))
     this.note("ok", step.name, summary, seconds)
 
 

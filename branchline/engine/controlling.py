@@ -21,6 +21,7 @@ from branchline.engine.parity import Parity, later
 from branchline.engine.preparing import spec_at
 from branchline.engine.progress import Progress
 from branchline.engine.reading import Reader
+from branchline.engine.recalling import Memory
 from branchline.engine.reconciling import Reconciler
 from branchline.engine.recording import Recorder
 from branchline.engine.trying import Trials
@@ -92,6 +93,7 @@ class Controller:
         self.desk = Desk(*parts)
         self.parity = Parity(*parts, self.troubles)
         self.reader = Reader(*parts, self.judge, self.desk, self.troubles, self.parity)
+        self.memory = Memory(ports, self.desk, self.observer)
 
     def passes(self) -> tuple[Pass, ...]:
         """Everything to be done again and again, each in a thread of its own."""

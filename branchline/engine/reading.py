@@ -1,19 +1,16 @@
-"""This file answers questions: what is where, what happened, why did a step run.
+"""This file answers questions: what is where, and what happened.
 
 Answers are plain JSON documents with a schema id; reading changes nothing.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 from branchline.core import lifecycle as law
-from branchline.core.revision import GateResult
-from branchline.core.schema import read as read_schema
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import waits_for
 from branchline.core.world import PRODUCTION, STAGING, desired
@@ -23,7 +20,6 @@ from branchline.engine.judging import Judge, Measurement
 from branchline.engine.observing import Observer, Sight, View
 from branchline.engine.parity import Parity
 from branchline.engine.recording import Recorder
-from branchline.errors import UnknownReference
 from branchline.ports import Ports
 
 Document = dict[str, Any]
@@ -44,7 +40,7 @@ class Reader:
     def status(self, only: str = "") -> Document:
         """Revision by place, each with its branch, share and state (3.25)."""
         known = self.ports.ledger.services()
-        chosen = [self.desk.find(only)[0].name] if only else list(known)
+        chosen = [self.desk.meant(only)[0]] if only else list(known)
         view = self.observer.view(chosen[0] if only else "")
         services = [self.service(name, view) for name in chosen]
         looked_at = chosen if only else {*known, *self.recorder.older}
@@ -127,7 +123,7 @@ class Reader:
         perimeter = PRODUCTION if serving else STAGING if staged else ""
         version = versions.get(candidate.revision, "")
         waits = waits_for(service, candidate)
-        behind = behind_document(self.ports, service, candidate)
+        behind = behind_document(self.ports, self.observer, service, candidate)
         return {
             "branch": candidate.branch,
             "commit": candidate.revision,
@@ -176,92 +172,18 @@ class Reader:
     def history(self, service: str = "", limit: int = 50, before: int = 0) -> Document:
         """The audit, newest first (3.02, 3.09)."""
         entries = self.ports.ledger.history(service, limit=limit, before=before)
-        return {"schema": "branchline.history/1", "entries": [asdict(entry) for entry in entries]}
+        told = [asdict(entry) | {"at": moment(entry.at)} for entry in entries]
+        return {"schema": "branchline.history/1", "entries": told}
 
-    def revision(self, reference: str) -> Document:
-        """One revision with its gates and steps (1.09, 1.16)."""
-        revision = self.desk.revision(reference)
-        gates = self.ports.catalog.gates(revision.service, revision.commit)
-        runs = self.ports.catalog.run(revision.service, revision.commit)
-        return {
-            "schema": "branchline.revision/1",
-            **{k: v for k, v in asdict(revision).items() if k not in ("spec", "artifacts", "data", "schema")},
-            "interface": read_schema(revision.schema),
-            "name": revision.name,
-            "artifacts": dict(revision.artifacts),
-            "data": dict(revision.data),
-            "gates": gate_documents(gates),
-            "steps": [asdict(run) for run in runs],
-        }
 
-    def why(self, reference: str, step: str = "") -> Document:
-        """Why each step of a revision ran or was reused, and what its gates found."""
-        service, candidate = self.desk.find(reference)
-        try:
-            commit = self.desk.revision(reference).commit
-        except UnknownReference:
-            if candidate is None:
-                raise
-            commit = candidate.revision
-        runs = [run for run in self.ports.catalog.run(service.name, commit) if not step or run.step == step]
-        return {
-            "schema": "branchline.why/1",
-            "service": service.name,
-            "commit": commit,
-            "steps": [asdict(r) for r in runs],
-            "gates": [] if step else gate_documents(self.ports.catalog.gates(service.name, commit)),
-        }
-
-    def log(self, reference: str, lines: int = 40) -> Document:
-        """The last lines of a revision's instances, or of what was built and checked of it."""
-        service, candidate = self.desk.find(reference)
-        commits = {candidate.revision} if candidate else {line.incumbent for line in service.lines}
-        instances = [i for i in self.ports.launcher.instances() if i.service == service.name and i.revision in commits]
-        logs = [
-            {
-                "name": f"{i.version} {i.perimeter} {i.nonce}",
-                "state": i.state,
-                "text": self.ports.launcher.log(i.nonce, lines),
-            }
-            for i in instances
-        ]
-        logs += [
-            log for commit in sorted(filter(None, commits)) for log in self._evaluated(service.name, commit, lines)
-        ]
-        return {"schema": "branchline.logs/1", "service": service.name, "logs": logs}
-
-    def _evaluated(self, service: str, commit: str, lines: int) -> Iterator[Document]:
-        """What was said of a commit that could not be built, and what its gates printed."""
-        branch = self._branch_of(service, commit)
-        mine = [e for e in self.ports.ledger.history(service, limit=100) if branch and e.detail.get("branch") == branch]
-        newest = next((e for e in mine if e.event in ("BuildFailed", "Built", "Opened", "Pushed")), None)
-        if newest and newest.event == "BuildFailed":
-            yield {"name": f"{commit[:7]} build", "state": "failed", "text": str(newest.detail["reason"])}
-        for gate in self.ports.catalog.gates(service, commit):
-            if gate.log:
-                text = text_of(self.ports, gate.log, lines)
-                yield {"name": f"{commit[:7]} gate {gate.gate}", "state": gate.result.value, "text": text}
-
-    def _branch_of(self, service: str, commit: str) -> str:
-        return next((c.branch for c in self.recorder.service(service).candidates if c.revision == commit), "")
+def moment(at: float) -> str:
+    """A moment as programs read it: ISO 8601, UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def older(service: Service, line: law.Line) -> str:
     """The word that pins a line's address; '' for the newest, whose address is the service's own."""
     return "" if line == service.lines[-1] else f"v{line.major}"
-
-
-def gate_documents(gates: Sequence[GateResult]) -> list[Document]:
-    """Gates with their numbers by name."""
-    return [{**asdict(gate), "result": gate.result.value, "numbers": dict(gate.numbers)} for gate in gates]
-
-
-def text_of(ports: Ports, artifact: str, lines: int) -> str:
-    """The last lines of a log that was kept as an artifact."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log"
-        ports.artifacts.get(artifact, path)
-        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def healthy(sight: Sight, revision: str, perimeter: str) -> bool:
@@ -283,6 +205,7 @@ def measurement_document(seen: Measurement) -> Document:
     text = "no outcome yet"
     if judged is not None and judged.estimate is not None:
         document |= {"estimate": judged.estimate, "low": judged.low, "high": judged.high, "units": judged.units}
+        document["alpha"] = judged.plan.alpha
         text = f"{judged.units} outcomes, {judged.estimate:+.2f}"
         if judged.low is not None and judged.high is not None:
             text += f" [{judged.low:+.2f}, {judged.high:+.2f}]"

@@ -80,7 +80,7 @@ def api(controller: Controller) -> FastAPI:
 
 def reads(app: FastAPI, controller: Controller) -> None:
     """Every question that changes nothing."""
-    reader = controller.reader
+    reader, memory = controller.reader, controller.memory
 
     @app.get("/healthz")
     def health() -> Document:
@@ -105,15 +105,19 @@ def reads(app: FastAPI, controller: Controller) -> None:
 
     @app.get("/v1/revision")
     def revision(reference: str) -> Document:
-        return reader.revision(reference)
+        return memory.revision(reference)
+
+    @app.get("/v1/notes")
+    def notes(reference: str) -> Document:
+        return memory.notes(reference)
 
     @app.get("/v1/why")
     def why(reference: str, step: str = "") -> Document:
-        return reader.why(reference, step)
+        return memory.why(reference, step)
 
     @app.get("/v1/logs")
     def logs(reference: str, lines: int = 40) -> Document:
-        return reader.log(reference, max(1, min(lines, 2000)))
+        return memory.log(reference, max(1, min(lines, 2000)))
 
     @app.get("/v1/progress")
     def progress(since: int = 0, topic: str = "", wait: float = 0.0) -> Document:

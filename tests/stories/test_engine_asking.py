@@ -218,19 +218,39 @@ def test_a_revision_is_found_by_every_name_it_has(world: World) -> None:
     first = world.released()
     second = world.testing()
     revision = world.controller.desk.revision
-    for text in ("housing", "housing@incumbent", "housing@1.0.0", first[:8], f"housing@{first[:7]}"):
+    for text in (ALEX, "housing@incumbent", "housing@1.0.0", first[:8], f"housing@{first[:7]}"):
         assert revision(text).commit == first, text
-    for text in (SAM, "housing@challenger", "housing@1.1.0", second):
+    for text in (SAM, "housing", "housing@challenger", "housing@1.1.0", second):
         assert revision(text).commit == second, text
+    world.ask("close", SAM)
+    assert revision("housing").commit == first  # nothing is open any more
+    assert revision(SAM).commit == second
 
 
-def test_an_old_revision_whose_branch_went_on_is_still_found(world: World) -> None:
+def test_what_serves_is_found_although_its_branch_name_is_used_again(world: World) -> None:
+    """1.09, 3.25: under test, after it was replaced, and after a rollback."""
     first = world.released()
-    world.push(ALEX)
+    second = world.testing(ALEX)
+    desk = world.controller.desk
+
+    def all_found() -> None:
+        assert desk.meant("housing@1.0.0") == ("housing", first)
+        assert desk.meant("housing@1.1.0") == ("housing", second)
+        assert desk.find("housing@1.0.0") == (world.service(), None)
+
+    all_found()
+    assert desk.meant("housing@incumbent") == ("housing", first)
+    assert desk.meant("housing") == desk.meant(ALEX) == desk.meant("housing@challenger") == ("housing", second)
+    world.record(law.Won(ALEX))
     world.settle()
-    assert world.controller.desk.revision("housing@1.0.0").commit == first
-    with pytest.raises(UnknownReference):
-        world.controller.desk.find("housing@1.0.0")
+    all_found()
+    assert desk.meant("housing@incumbent") == ("housing", second)
+    world.ask("rollback", "housing@1.0.0")
+    world.settle()
+    all_found()
+    assert desk.meant("housing@incumbent") == desk.meant("housing") == ("housing", first)
+    with pytest.raises(NothingToDo):
+        world.ask("abort", "housing@1.0.0")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +259,8 @@ def test_an_old_revision_whose_branch_went_on_is_still_found(world: World) -> No
         ("housign", UnknownService, "did you mean housing?"),
         ("cars", UnknownService, "known: housing"),
         ("housing@sma", UnknownReference, f"did you mean {SAM}?"),
-        ("housing@9.9.9", UnknownReference, f"known: {ALEX}, {SAM}"),
+        ("housing@9.9.9", UnknownReference, "known: 1.1.0, 1.0.0"),
+        ("housing@1.0.1", UnknownReference, "did you mean 1.0.0?"),
         ("housing@0123456", UnknownReference, f"known: {ALEX}, {SAM}"),
         ("0123456789", UnknownReference, ""),
         ("Housing", BadName, ""),
@@ -262,7 +283,12 @@ def test_before_anything_nothing_is_known(world: World) -> None:
     world.controller.watch()
     with pytest.raises(UnknownReference) as unreleased:
         world.controller.desk.revision("housing")
-    assert unreleased.value.cause == "nothing of housing has been released yet"
+    assert "has not been built" in unreleased.value.cause
+    world.ask("close", ALEX)
+    for text in ("housing", "housing@incumbent"):
+        with pytest.raises(UnknownReference) as unreleased:
+            world.controller.desk.revision(text)
+        assert unreleased.value.cause == "nothing of housing has been released yet"
     assert did_you_mean("x", []) == "none is known yet"
 
 

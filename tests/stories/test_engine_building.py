@@ -6,6 +6,7 @@ Requirements: 1.17 (steps as a DAG), 3.03 (keys), 3.17; F15 (time), F20 (no outp
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,30 @@ def test_a_lost_artifact_is_made_again(dag: World) -> None:
 def test_a_changed_folder_runs_everything_again_I14(dag: World) -> None:
     built(dag, commit(dag))
     assert set(states(built(dag, commit(dag))).values()) == {"ran"}
+
+
+def test_why_a_step_ran_is_what_changed_since_the_last_release(dag: World) -> None:
+    """3.03: of the very same folder only what is not in it can have changed."""
+    first = commit(dag)
+    dag.settle()
+    assert dag.catalog.finish("housing", first).version == "1.0.0"
+    notes = dag.git.write(SAM, {"notes.md": "only words\n"}, start=first)
+    dag.artifacts.kept.clear()
+    assert [run.why for run in built(dag, notes)] == [
+        "its result is in the store no more", "changed since 1.0.0: the result of clean",
+        "changed since 1.0.0: the result of train", "changed since 1.0.0: the result of report",
+    ]  # fmt: skip
+    prepared = prepare(dag.ports, spec_at(dag.ports, "housing", notes), notes)
+    newer = replace(
+        prepared, sdk="new", data_digests={"sales": "new"}, environment=replace(prepared.environment, digest="new")
+    )
+    runs = build(dag.ports, newer, dag.controller.progress, "topic")
+    assert runs[0].why == "changed since 1.0.0: its environment, Branchline's sdk, data sales"
+    many = commit(dag, SAM, **{f"page{number}.md": "new" for number in range(4)})
+    assert (
+        built(dag, many)[0].why
+        == "changed since 1.0.0: housing/page0.md, housing/page1.md, housing/page2.md, 2 more files"
+    )
 
 
 def test_what_was_finished_is_kept_although_a_later_step_failed(dag: World) -> None:

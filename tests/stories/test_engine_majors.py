@@ -13,7 +13,7 @@ import pytest
 
 from branchline.core.service import Method, Phase
 from branchline.core.waiting import behind
-from branchline.engine.reading import Reader
+from branchline.engine.recalling import Memory
 from branchline.ports import Finished, Task
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
@@ -84,8 +84,8 @@ def test_a_compatible_change_passes_and_is_told(world: World) -> None:
     assert dict(gate(world, SAM).numbers) == {"breaking": 0, "compatible": 1}
     push(world, KIM, house("sqm", sqm="number"))
     assert gate(world, KIM).summary == "as the incumbent's"
-    reader: Reader = world.controller.reader
-    assert reader.revision(KIM)["interface"]["request"] == house("sqm", sqm="number")["request"]
+    memory: Memory = world.controller.memory
+    assert memory.revision(KIM)["interface"]["request"] == house("sqm", sqm="number")["request"]
 
 
 def test_each_line_has_challengers_policy_and_addresses_of_its_own(two: World) -> None:
