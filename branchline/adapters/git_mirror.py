@@ -29,6 +29,7 @@ from branchline.adapters.git import (
     words,
 )
 from branchline.adapters.git_export import Entry, differing, entries, export, put_back
+from branchline.adapters.git_graft import Conflict, merge
 from branchline.adapters.git_locks import clear_drafts, clear_locks
 from branchline.adapters.git_truth import Truth, settings_of, taken, truth_of
 from branchline.adapters.git_worktree import NOTE
@@ -146,6 +147,18 @@ class Mirror:
                 raise UnknownReference(words(answer.err), reference=f"{one[:12]} or {other[:12]}")
             known = self._remember(("base", one, other), answer.text)
         return known
+
+    def clashes(self, ours: str, theirs: str) -> tuple[str, ...]:
+        """The paths for which a merge of the two needs a person, sorted; () when it needs none."""
+        known = self._known.get(("clashes", ours, theirs))
+        if known is None:
+            try:
+                merge(self.git, commit_id(ours), commit_id(theirs))
+                paths: tuple[str, ...] = ()
+            except Conflict as conflict:
+                paths = conflict.paths
+            known = self._remember(("clashes", ours, theirs), "\0".join(paths))
+        return tuple(known.split("\0")) if known else ()
 
     def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
         """Write the commit's tree into a folder; see `git_export.py`."""

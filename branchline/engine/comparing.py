@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from branchline.core.lifecycle import PREPARING, RESTING
+from branchline.core.lifecycle import PREPARING, RESTING, SERVING
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import behind, replaced
 from branchline.core.world import trunk_of
@@ -20,14 +20,18 @@ Document = dict[str, Any]
 MOST = 50  # commits that are named
 
 
-def behind_document(ports: Ports, service: Service, candidate: Candidate) -> Document | None:
+def behind_document(ports: Ports, observer: Observer, service: Service, candidate: Candidate) -> Document | None:
     """What a candidate is behind of and the commands that help, the best first; None when it is not behind."""
     if candidate.phase is Phase.CONCLUDING or not behind(service, candidate):
         return None
     made_from = candidate.holds if candidate.base is None else candidate.onto
+    mine = candidate.revision if candidate.phase in SERVING else candidate.tip  # what a sync merges into
+    theirs = target_of(observer, service, candidate)
+    related = theirs and ports.repository.base(mine, theirs)
     return {
         "serves": _named(ports, service, replaced(service, candidate)),
         "made_from": _named(ports, service, made_from),
+        "conflicts": list(ports.repository.clashes(mine, theirs)) if related else [],
         "next": [f"branchline {command} {candidate.branch}" for command in ways_out(candidate)],
     }
 
@@ -44,18 +48,23 @@ def told(document: Document | None) -> str:
         return ""
     serves = document["serves"]
     whose = f" ({serves['branch']})" if serves["branch"] else ""
-    return f"behind {serves['version'] or serves['commit'][:7]}{whose}: {document['next'][0]}"
+    clashes = f", conflict in {', '.join(document['conflicts'])}" if document["conflicts"] else ""
+    return f"behind {serves['version'] or serves['commit'][:7]}{whose}{clashes}: {document['next'][0]}"
 
 
 def lacks(ports: Ports, observer: Observer, service: Service, candidate: Candidate) -> tuple[Mapping[str, str], ...]:
     """The commits of what it would replace that touch the service and are not in its judged commit, newest first."""
-    if candidate.base is not None:
-        until = service.on(candidate.base).revision
-    else:
-        newest = max((line.major for line in service.lines), default=candidate.line)
-        until = observer.refs.get(trunk_of(service, candidate.line, newest), "")
+    until = target_of(observer, service, candidate)
     closure = observer.closure(service.name, (candidate.revision,))
     return ports.repository.log(candidate.revision, until, closure, limit=MOST) if until else ()
+
+
+def target_of(observer: Observer, service: Service, candidate: Candidate) -> str:
+    """The commit that a sync would merge: the tip of its trunk, or what its challenger holds; '' without a trunk."""
+    if candidate.base is not None:
+        return service.on(candidate.base).revision
+    newest = max((line.major for line in service.lines), default=candidate.line)
+    return observer.refs.get(trunk_of(service, candidate.line, newest), "")
 
 
 def _named(ports: Ports, service: Service, commit: str | None) -> Document:

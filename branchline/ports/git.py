@@ -65,6 +65,9 @@ class Repository(Protocol):
     def base(self, one: str, other: str) -> str:
         """Their merge base; '' when they share no history."""
 
+    def clashes(self, ours: str, theirs: str) -> tuple[str, ...]:
+        """The paths for which a merge of the two needs a person, sorted; () when it needs none."""
+
     def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
         """Write the whole tree of a commit, read-only in spirit, into a folder that does not exist yet; atomic by
         rename. Raises UnsafeTree for what cannot be delivered inside the closure (none given: anywhere).

@@ -104,6 +104,12 @@ def test_a_base_is_where_two_lines_part(world: World) -> None:
     assert world.repository.base(one, one) == one
 
 
+def test_what_needs_a_person_is_known_without_a_merge(world: World) -> None:
+    mine, tip = world.write(BRANCH, {"a": "mine\n", "b": "mine\n"}), world.write("main", {"b": "theirs\n"})
+    world.repository.fetch()
+    assert [world.repository.clashes(mine, theirs) for theirs in (tip, mine, tip)] == [("b",), (), ("b",)]
+
+
 def test_the_log_is_newest_first_and_of_a_closure(world: World) -> None:
     start = world.tip("main")
     one = world.write(BRANCH, {"housing/model.py": "one\n"}, message="First\n\nmore")

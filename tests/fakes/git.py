@@ -144,6 +144,14 @@ class FakeGit:
         theirs = set(self._line(other))
         return next((commit for commit in self._line(one) if commit in theirs), "")
 
+    def clashes(self, ours: str, theirs: str) -> tuple[str, ...]:
+        """Paths that both have changed, each its own way."""
+        try:
+            self._merged(ours, theirs, self.base(ours, theirs), (), "")
+        except MergeConflict as conflict:
+            return tuple(str(conflict.fields["paths"]).split(", "))
+        return ()
+
     def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
         """Write the texts into a folder."""
         files = self._commit(commit).files

@@ -52,6 +52,7 @@ def test_a_patch_leaves_a_challenger_behind_and_says_so_in_words_and_in_history_
     assert found["behind"] == {
         "serves": {"version": "1.0.1", "commit": patch, "branch": PATCH},
         "made_from": {"version": "1.0.0", "commit": first, "branch": ALEX},
+        "conflicts": [],
         "next": [f"branchline sync {SAM}", f"branchline sync --keep {SAM}"],
     }
     assert found["detail"].endswith(f"; behind 1.0.1 ({PATCH}): branchline sync {SAM}")
@@ -124,6 +125,8 @@ def test_keeping_a_fix_loses_what_its_challenger_has_more(world: World) -> None:
     planned = desk.ask("keep", FIX, {}, actor="kim", because="", dry_run=True)
     assert [lost["commit"] for lost in planned.loses] == [judged]
     assert row(world, FIX)["behind"]["serves"]["commit"] == judged
+    assert row(world, FIX)["behind"]["conflicts"] == ["housing/says.json", "housing/serving.py"]
+    assert f"({SAM}), conflict in housing/says.json, housing/serving.py: branchline" in row(world, FIX)["detail"]
     assert row(world, FIX)["behind"]["made_from"] == {"version": "", "commit": "", "branch": ""}
 
 
@@ -134,7 +137,7 @@ def test_without_a_trunk_nothing_of_it_is_lost(world: World) -> None:
     world.git.remove("main")
     world.controller.watch()
     asked = world.controller.desk.ask("keep", SAM, {}, actor="kim", because="", dry_run=True)
-    assert asked.loses == ()
+    assert (asked.loses, row(world, SAM)["behind"]["conflicts"]) == ((), [])
 
 
 def test_what_is_inside_anothers_arm_can_only_keep(world: World) -> None:
