@@ -154,8 +154,8 @@ class Watcher:
             return False
         if not self._contains(tip, incumbent):
             return True
-        passed = [each.commit for each in self.ports.catalog.revisions(service.name) if "-" not in each.version]
-        return shown in {repository.tree(commit, closure) for commit in passed}
+        gone = [each.revision for each in service.candidates if each.phase is Phase.RETIRED]
+        return shown in {repository.tree(commit, closure) for commit in gone}
 
     def _method(self, service: Service, line: int, tip: str) -> Method:
         try:
