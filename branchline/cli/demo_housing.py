@@ -78,7 +78,7 @@ def experiment(stage: Stage, handle: str, source: str, because: str, message: st
     """Deploy a challenger and send traffic until its test is over; returns its branch."""
     branch = stage.propose(SERVICE, handle, f"housing/challengers/{source}", because, message)
     stage.type("deploy")
-    stage.send(branch, "A/B test", replay_of(stage), pause=2.0)
+    stage.send(branch, "A/B test", replay_of(stage), 2.0, "requests and their outcomes")
     return branch
 
 
@@ -121,7 +121,7 @@ def killed(stage: Stage) -> None:
         hook = slow_remote(stage)
         killer = threading.Thread(target=kill_while_concluding, args=(stage, branch), daemon=True)
         killer.start()
-        stage.send(branch, "canary", replay_of(stage), pause=2.0)
+        stage.send(branch, "canary", replay_of(stage), 2.0, "requests and their outcomes")
         killer.join(timeout=PATIENCE)
         stage.type("up")
         stage.until_gone(branch)

@@ -72,7 +72,7 @@ def changed(stage: Stage, handle: str, because: str, message: str) -> str:
     """A change of the service, by canary, seen to its end by visitors; returns its branch."""
     branch = stage.propose(SERVICE, handle, f"listings/changes/{handle}", because, message)
     stage.type("deploy")
-    stage.send(branch, "canary", visits(SERVICE), pause=0.2)
+    stage.send(branch, "canary", visits(SERVICE), 0.2, "visitors")
     return branch
 
 
@@ -104,7 +104,7 @@ def hotfix(stage: Stage) -> None:
         stage.commit(SERVICE, "Say per cent where per cent is promised")
         stage.type("deploy")
         branch = f"fix--{SERVICE}--percent"
-        stage.send(branch, "canary", visits(SERVICE), pause=0.2)
+        stage.send(branch, "canary", visits(SERVICE), 0.2, "visitors")
         stage.until_gone(branch)
         shown(stage, SERVICE)
         stage.type("rollback", SERVICE, "--because", "Our mail to buyers multiplies by a hundred, too.", "--yes")

@@ -118,8 +118,10 @@ class Stage:
         """Wait until the remote has no such branch any more."""
         until(f"{branch} is gone", lambda: not told(["git", "ls-remote", "--heads", "origin", branch], self.clone))
 
-    def send(self, branch: str, state: str, some: Callable[[str, Callable[[], bool]], int], pause: float) -> None:
-        """Send requests until the branch leaves its state: `some` sends them to a gateway, as long as it is told to."""
+    def send(
+        self, branch: str, state: str, some: Callable[[str, Callable[[], bool]], int], pause: float, what: str
+    ) -> None:
+        """Send requests until the branch leaves its state: `some` sends some to a gateway while it is told to."""
         gateway = self.address(branch.split("--")[1]).rsplit("/", 2)[0]
         over = threading.Event()
 
@@ -136,7 +138,7 @@ class Stage:
             over.wait(pause)
         over.set()
         watcher.join(timeout=30)
-        say(f"   {asked} requests in {time.monotonic() - begun:.1f} s")
+        say(f"   {asked} {what} in {time.monotonic() - begun:.1f} s")
 
 
 def say(text: str, *, bold: bool = False, dim: bool = False) -> None:
