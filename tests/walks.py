@@ -1,4 +1,4 @@
-"""This file walks at random through what cannot be exhausted: up to nine branches, two majors, fixes, syncs, deaths.
+"""This file walks at random through what cannot be exhausted: up to ten branches, two majors, fixes, syncs, deaths.
 
 Rules: nothing is projected away, and every state is compared with its projection, which is what lets the explorer
 project. At each state all invariants are checked; from every fifth one the plan is done step by step until it rests.
@@ -51,11 +51,12 @@ class Walker:
             Opened("g", "g1", PATCH),
             Opened("d", "d1", outdated=True),
             Opened("e", "e1", PATCH, "a", synced=True),
+            Opened("h", "h1", PATCH, "b", synced=True, outdated=True),
             Opened("n", "n1", line=2),
         )
         also: tuple[Event, ...] = (Frozen(), Thawed(), Refused("a"), Ramped("a", 50))
         also += tuple(kind(line) for kind in (RolledBack, Cooled, Retired) for line in (1, 2))
-        self.scenario = Scenario("walk", start, opens, tuple("abcdefgmn"), also)
+        self.scenario = Scenario("walk", start, opens, tuple("abcdefghmn"), also)
         self.service = start
         names = frozenset((each.branch, each.tip) for each in start.candidates)
         self.world = replace(desired(start), doomed=frozenset(), branches=names)

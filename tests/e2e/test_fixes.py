@@ -51,7 +51,12 @@ def test_the_four_bases_of_a_fix(shell: Shell) -> None:
 
     synced = str(shell.ask("sync", alex)["branch"])
     assert synced == "fix--base--sync-1--alex"
+    shell.until_state(synced, "canary")
+    shell.ask_until_answered("base", "1.1.2")
+    shell.kill()  # around its conclusion: the next daemon ends what this one began, once
+    shell.type("up")
     absorbed(shell, "base", synced, "1.1.2")
+    assert shell.events(synced).count("Recorded") == 1
     assert (shell.row(alex)["behind"], shell.row(alex)["version"]) == (None, "1.1.2")
     assert [file_at(shell, alex, f"base/{path}") for path in ("note", "words", "level")] == ["two", "three", "0.9"]
     judged = shell.row(alex)["commit"]
@@ -84,6 +89,7 @@ def test_a_sync_that_conflicts_says_what_to_type_and_touches_nothing(shell: Shel
     released(shell, "clash", begin_fix(shell, "clash", "--handle", "ada", text="ada\n"), "1.0.1")
     shell.on_main()
     (shell.work / "clash" / "note").write_text("my own words, not committed\n")
+    assert shell.row(alex)["behind"]["conflicts"] == ["clash/note"]  # known before anything is tried
     planned = shell.ask("sync", alex, "--dry-run")
     assert (planned["branch"], planned["done"]) == ("fix--clash--sync-1--alex", False)
     assert "fix--clash--sync-1--alex" not in shell.heads()

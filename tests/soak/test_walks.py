@@ -1,4 +1,4 @@
-"""This file walks the law at random for long: nine branches, two majors, fixes, syncs, deaths, a million steps."""
+"""This file walks the law at random for long: ten branches, two majors, fixes, syncs, deaths, a million steps."""
 
 from __future__ import annotations
 
