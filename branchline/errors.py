@@ -126,20 +126,6 @@ class NobodyToAsk(UsageError):
     hint = "say --yes, too"
 
 
-class BadSchema(UsageError):
-    """{path} does not hold the schemas of request and response."""
-
-    code = "BL112"
-    hint = "branchline check"
-
-
-class BadMajor(UsageError):
-    """{service} cannot have major {major} here."""
-
-    code = "BL111"
-    hint = "set major = {allowed} in the service file and push"
-
-
 class GitError(BranchlineError):
     """git said no."""
 

@@ -17,7 +17,7 @@ from branchline.core.spec import Spec
 from branchline.engine.building import modules, read_lines
 from branchline.engine.preparing import Prepared, closed_environment
 from branchline.engine.progress import Progress
-from branchline.errors import BadSchema
+from branchline.errors import BadServiceFile
 from branchline.ports import Ports, Task
 
 Stopped = Callable[[], bool]
@@ -27,7 +27,7 @@ SECONDS = 120.0
 def schema_of(
     ports: Ports, prepared: Prepared, progress: Progress, topic: str, stopped: Stopped = lambda: False
 ) -> str:
-    """The schema document of a commit, '' when nothing is said; raises BadSchema for a declared file that is none."""
+    """The schema document of a commit, '' when nothing is said; raises BadServiceFile for a file that is none."""
     spec = prepared.spec
     text = ""
     if spec.serving.schema:
@@ -47,7 +47,7 @@ def declared(path: Path, named: str) -> str:
         return json.dumps(schema.read(path.read_text(encoding="utf-8")), sort_keys=True)
     except (OSError, ValueError) as error:
         cause = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise BadSchema(cause, path=named) from error
+        raise BadServiceFile(cause, path=named) from error
 
 
 def hints(ports: Ports, prepared: Prepared, stopped: Stopped) -> dict[str, object]:

@@ -21,10 +21,10 @@ from branchline.engine.building import build
 from branchline.engine.checking import evaluate
 from branchline.engine.describing import schema_of
 from branchline.engine.observing import Observer
-from branchline.engine.preparing import governed_spec, method_of, prepare, spec_at
+from branchline.engine.preparing import SERVICE_FILE, governed_spec, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
-from branchline.errors import BadMajor, BranchlineError, IllegalMove, UnknownReference
+from branchline.errors import BadServiceFile, BranchlineError, IllegalMove, UnknownReference
 from branchline.ports import Ports
 
 
@@ -101,7 +101,7 @@ class Workshop:
         return lambda: self._closed.is_set() or not same_try(self.recorder.service(service.name), candidate)
 
     def _spec(self, service: Service, candidate: Candidate) -> Spec:
-        """What the commit's own file says, under the policy of the line that it is for; raises BadMajor."""
+        """What the commit's own file says, under the policy of the line that it is for; raises BadServiceFile."""
         own = spec_at(self.ports, service.name, candidate.revision)
         line = line_for(service, candidate, own)
         trunk = self.observer.refs.get(policy_of(service, line), "")
@@ -195,7 +195,7 @@ class Workshop:
 
 
 def line_for(service: Service, candidate: Candidate, spec: Spec) -> int:
-    """The line that a candidate is for, as its file says; raises BadMajor when it cannot be for that one."""
+    """The line that a candidate is for, as its file says; raises BadServiceFile when it cannot be for that one."""
     newest = max((line.major for line in service.lines), default=spec.major)
     serves = spec.major in [line.major for line in service.lines]
     cause, allowed = "", candidate.line
@@ -207,7 +207,8 @@ def line_for(service: Service, candidate: Candidate, spec: Spec) -> int:
     elif candidate.method is Method.PATCH and service.lines and not serves:
         cause, allowed = "a fix begins no major: that is an experiment", newest
     if cause:
-        raise BadMajor(cause, service=service.name, major=spec.major, allowed=allowed)
+        hint = f"set major = {allowed} in {{path}} and push"
+        raise BadServiceFile(f"major {spec.major}: {cause}", hint=hint, path=f"{spec.folder}/{SERVICE_FILE}")
     return spec.major
 
 

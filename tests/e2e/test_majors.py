@@ -135,7 +135,7 @@ def check_wrong_uses(shell: Shell) -> None:
     assert shell.history("rent") == before
     branch = shell.push("far", {"rent/branchline.toml": declared(4)["rent/branchline.toml"]}, "rent")
     told = shell.until_state(branch, "evaluation failed")["detail"]
-    assert "BL111" in told
+    assert "BL103" in told
     assert "a new major is the newest one and 1; the newest is 2" in told
     shell.type("close", branch, "--yes")
     shell.until_rest()

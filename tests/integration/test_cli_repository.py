@@ -160,7 +160,7 @@ def test_check_tells_every_problem_at_once(world: RealGit) -> None:
     for code, words in (
         ("BL415", "step train needs 'sals'"), ("BL103", "there is no function serving:predikt"),
         ("BL103", "housing/tests/sample.json is not there"), ("BL103", "housing/tests is not there"),
-        ("BL112", "there is no such file"), ("BL321", "'sales'"), ("BL413", "no ASGI server"),
+        ("BL103", "there is no such file"), ("BL321", "'sales'"), ("BL413", "no ASGI server"),
         ("BL103", "no metric is declared"),
     ):  # fmt: skip
         assert any(line.startswith(f"error[{code}]") and words in line for line in told.stdout.splitlines()), words

@@ -131,10 +131,10 @@ def test_the_older_major_is_retired(two: World) -> None:
     assert [line.major for line in two.service().lines] == [2]
     assert not two.git.tip(OLD)
     push(two, KIM, house("sqm", sqm="number"), MODEL)
-    assert "BL111" in two.last("BuildFailed").detail["reason"]
+    assert "BL103" in two.last("BuildFailed").detail["reason"]
     assert "line 1 has ended; the newest is 2" in two.last("BuildFailed").detail["reason"]
     told = [note.text for note in two.controller.progress.since(0, KIM) if note.mark == "no"]
-    assert "next: set major = 2 in the service file and push" in told[-1]
+    assert "next: set major = 2 in housing/branchline.toml and push" in told[-1]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_declared_file_says_the_schema(world: World) -> None:
         world.push(SAM, toml, files={"schema.json": text})
         world.settle()
         assert world.phase(SAM) is Phase.FAILED
-        assert "BL112" in world.last("BuildFailed").detail["reason"]
+        assert "BL103" in world.last("BuildFailed").detail["reason"]
         assert cause in world.last("BuildFailed").detail["reason"]
 
 
