@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -163,7 +164,7 @@ def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Por
         router=gateway,
         meter=meter,
         clock=SystemClock(),
-        read_spec=read_service,
+        read_spec=lru_cache(maxsize=2000)(read_service),  # the same text is the same service, whatever commit it is of
         read_lock=read_lock,
         state=state,
     )

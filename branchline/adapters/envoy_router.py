@@ -109,8 +109,10 @@ class RouteWriter:
             return {name: routes.told for name, routes in self._remembered().services.items()}
 
     def vacant(self) -> int:
-        """A port that nobody uses at this moment."""
-        return _free_port(self._host)
+        """The next port that nobody uses at this moment."""
+        with self._files.locked():
+            port = self._remembered().port
+        return next((each for each in range(port + 1, 32000) if is_free(self._host, each)), 0) or _free_port(self._host)
 
     def survey(self) -> Survey:
         """Look at files and process as they are; starts nothing and puts nothing right."""
@@ -120,7 +122,8 @@ class RouteWriter:
             taken = "" if running or not gateway.port or is_free(self._host, gateway.port) else gateway.port
             edited = self._display.strayed(gateway) if gateway.port else ()
         routes = {name: {n: line.shown for n, line in each.lines} for name, each in gateway.services.items()}
-        return Survey(running, f"{self._host}:{taken}" if taken else "", edited, routes)
+        known = {name: frozenset(k.endpoint.nonce for k in each.known) for name, each in gateway.services.items()}
+        return Survey(running, f"{self._host}:{taken}" if taken else "", edited, routes, known)
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
         """What commands did to routes while no daemon lived, oldest first."""

@@ -59,7 +59,7 @@ _OPTIONS = (
     "push.recurseSubmodules=no",
     "submodule.recurse=false",
 )
-_REMEMBERED = 20_000
+_REMEMBERED, _SMALL = 20_000, 1 << 16
 KEPT, SEEN = "refs/branchline/revisions", "refs/truth/revisions"  # what we keep, and what of it the truth has
 _TRAILER = "Branchline-Event"
 
@@ -105,6 +105,9 @@ class Mirror:
         self._known: dict[object, str] = {}
         self._trees: dict[str, tuple[Entry, ...]] = {}
         self._parts: dict[tuple[str, ...], tuple[Entry, ...]] = {}
+        self._heads: dict[str, str] | None = None  # None: to be asked
+        self._texts: dict[str, bytes] = {}  # of small files in listed commits, by mode, type and id
+        self._listings: dict[str, dict[str, str]] = {}
         self._recorded: tuple[str, Mapping[str, int]] = ("", {})
         self._trailers: dict[tuple[str, str], tuple[Trailer, ...]] = {}
         self._open()
@@ -115,22 +118,26 @@ class Mirror:
         """Bring branches and tags up to date; returns every branch with its tip."""
         with self.lock:
             every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", f"+{KEPT}/*:{SEEN}/*")
+            self._heads = None  # while it is under way nobody knows
             self._fetch("--prune", "--end-of-options", self.truth().fetch, *every)
-            return self.heads()
+            self._heads = self.heads()
+            return dict(self._heads)
 
     def tree(self, commit: str, closure: Sequence[str]) -> str:
         """A digest of modes, contents and names below the closure's paths."""
         paths = tuple(sorted({tree_path(path) for path in closure}))
         known = self._known.get((commit, paths))
-        if known is None:
-            rows = sorted(self.parts(commit, paths).items())
-            known = self._remember((commit, paths), hashlib.sha256(repr(rows).encode()).hexdigest() if rows else "")
-        return known
+        return self._remember((commit, paths), digest(self.parts(commit, paths))) if known is None else known
 
     def read(self, commit: str, path: str) -> bytes | None:
         """One file of a commit."""
+        listed = self._listings.get(commit, {}).get(tree_path(path), "")
+        if listed in self._texts:
+            return self._texts[listed]
         self.borrow(commit)
         answer = self.git.answer("cat-file", "blob", f"{commit}:{tree_path(path)}")
+        if listed and len(answer.out) <= _SMALL:
+            self._texts[listed] = answer.out
         return None if answer.code else answer.out
 
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
@@ -190,14 +197,14 @@ class Mirror:
     def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
         """Which revision's closure the branch holds, as of the last fetch; of equal ones the newest trailer's."""
         tip = self.tip(ref)
-        digest = self.tree(tip, closure) if tip else ""
-        if not digest:
+        shown = self._tree_at(tip, closure) if tip else ""
+        if not shown:
             return None
-        same = [revision for revision in revisions if self.has(revision) and self.tree(revision, closure) == digest]
+        same = [revision for revision in revisions if self.has(revision) and self.tree(revision, closure) == shown]
         if len(same) > 1:
             said = (trailer.revision for trailer in self.trailers(tip, service))
             return next((revision for revision in said if revision in same), same[0])
-        return same[0] if same else "?" + digest
+        return same[0] if same else "?" + shown
 
     def marks(self) -> Marks:
         """Tags as they were fetched; keep-refs as the truth has them, and as we hold them."""
@@ -282,7 +289,8 @@ class Mirror:
 
     def tip(self, ref: str) -> str:
         """The tip of a branch as of the last fetch; '' when there is none."""
-        return self.at(f"refs/heads/{ref_name(ref)}")
+        full, heads = f"refs/heads/{ref_name(ref)}", self._heads
+        return self.at(full) if heads is None else heads.get(ref, "")
 
     def at(self, full: str) -> str:
         """What a full ref of the mirror points to; '' when it is not there."""
@@ -298,6 +306,7 @@ class Mirror:
 
     def set(self, full: str, new: str, old: str | None = None) -> None:
         """Point a full ref of the mirror to `new` ('' deletes it), from `old` when that is given ('' is absent)."""
+        self._heads = None
         expected = [] if old is None else [old]
         answer = self._unlocked("update-ref", *(["-d", full] if not new else [full, new]), *expected)
         if answer.code:
@@ -401,6 +410,20 @@ class Mirror:
             raise UnknownReference(words(answer.err), reference=commit[:12])
         return answer.text
 
+    def _tree_at(self, tip: str, closure: Sequence[str]) -> str:
+        """As `tree`, for the tip of a trunk: that is asked for every service, so all of it is listed at once."""
+        if tip not in self._listings:
+            told = self._ask(tip, "ls-tree", "-r", "-t", "-z", "--full-tree", tip)
+            if len(self._listings) >= 4:
+                self._listings, self._texts = {}, self._texts if len(self._texts) < 2000 else {}
+            self._listings[tip] = {
+                path: meta for meta, _, path in (row.partition("\t") for row in told.split("\0")[:-1])
+            }
+        paths, listing = sorted({tree_path(path) for path in closure}), self._listings[tip]
+        if "" in paths:
+            return self.tree(tip, closure)
+        return digest({path: listing[path] for path in paths if path in listing})
+
     def _inside(self, commit: str, closure: Sequence[str]) -> tuple[Entry, ...]:
         key = (commit, *(tree_path(path) for path in closure))
         if key not in self._parts:
@@ -419,3 +442,8 @@ class Mirror:
                 self._trees.clear()
             self._trees[commit] = known
         return known
+
+
+def digest(parts: Mapping[str, str]) -> str:
+    """A digest of modes, contents and names; '' when there is nothing."""
+    return hashlib.sha256(repr(sorted(parts.items())).encode()).hexdigest() if parts else ""

@@ -226,7 +226,6 @@ class ProcessLauncher:
             return "ready", ""
         worst = next(answer for answer in answers if answer)
         if worst.startswith(STRANGER):  # whoever that is gets no more of our requests: the next one has another address
-            ask_to_end(places)
             return "failed", fail(home, worst)
         if (home / "ready").exists():
             if time.monotonic() - self.silent.setdefault(home, time.monotonic()) < self.silence:

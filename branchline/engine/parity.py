@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from branchline.core.parity import Drift, Marks, drift, of_branches, of_conclusions, of_marks, of_trunks, of_world
+from branchline.core.parity import UP, Drift, Marks, drift, of_branches, of_conclusions, of_marks, of_trunks, of_world
 from branchline.core.revision import Revision
 from branchline.core.service import Service
-from branchline.core.world import desired, plan
+from branchline.core.world import PRODUCTION, desired, plan
 from branchline.engine.asking import described
 from branchline.engine.observing import Observer, View
 from branchline.engine.preparing import EXPERIMENT_LOG, spec_at
@@ -47,7 +47,7 @@ class Parity:
         self.recorder.notice(later(self.ports, self.recorder))
         services = self.ports.ledger.services()
         known = {*services, *self.recorder.older}
-        found = [*self.drifts(known), *unseen, *self.strays(), *self.laid(services)]
+        found = [*self.strays(), *unseen, *self.drifts(known), *self.laid(services)]
         drifts = [asdict(each) for each in dict.fromkeys(found)]
         return {"schema": "branchline.parity/1", "ok": not drifts, "services": list(services), "drifts": drifts}
 
@@ -73,7 +73,7 @@ class Parity:
         if view.survey.taken:
             command = f"branchline down --daemon-only; branchline up --port {self.ports.router.vacant()}"
             what = f"{view.survey.taken}, the gateway's address,"
-            yield drift("stranger on a socket", "", what=what, pid="of somebody else", command=command)
+            yield drift("stranger on a socket", "", what=what, who="somebody else", command=command)
         elif not view.survey.running:
             yield drift("gateway down", "")
         for name in view.survey.edited:
@@ -90,6 +90,14 @@ class Parity:
         sight = self.observer.whole(service, view)
         versions = {r.commit: r.version for r in self.ports.catalog.revisions(service.name)}
         steps = [(step, described(step, versions)[1]) for step in plan(sight.world, desired(service))]
+        for revision in sorted({revision for _, shares in sight.world.routes for revision, _ in shares}):
+            up = {
+                i.nonce
+                for i in sight.instances
+                if i.state == "ready" and (i.revision, i.perimeter) == (revision, PRODUCTION)
+            }
+            if up and not up & view.survey.known.get(service.name, frozenset()):
+                yield drift("route to the dead", service.name, who=versions.get(revision, revision[:7]))
         if not self.observer.fetched:
             what = "git has not been seen since the daemon started"
             yield drift("unseen", service.name, what=what, command="git ls-remote origin")
@@ -158,7 +166,8 @@ def of_stray(stray: Stray) -> Drift:
     if stray.kind == "orphan":
         what = f"process {stray.pid} serves {stray.what}, and nothing knows it"
         return drift("orphan process", stray.service, what=what, command=f"kill {stray.pid}")
-    return drift("stranger on a socket", stray.service, what=stray.what, pid=stray.pid, command="branchline up")
+    who = f"process {stray.pid}, which is not ours"
+    return drift("stranger on a socket", stray.service, what=stray.what, who=who, command=UP)
 
 
 def more(paths: tuple[str, ...]) -> str:

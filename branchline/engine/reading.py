@@ -5,7 +5,7 @@ Answers are plain JSON documents with a schema id; reading changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,7 @@ from branchline.engine.judging import Judge, Measurement
 from branchline.engine.observing import Observer, Sight, View
 from branchline.engine.parity import Parity
 from branchline.engine.recording import Recorder
-from branchline.ports import Ports
+from branchline.ports import Entry, Ports
 
 Document = dict[str, Any]
 
@@ -58,10 +58,11 @@ class Reader:
         sight = self.observer.production(service, view or self.observer.view(name))
         shares = {revision: share for _, line in sight.world.routes for revision, share in line}
         versions = {r.commit: r.version for r in self.ports.catalog.revisions(name)}
+        said = self.ports.ledger.history(name, limit=100) if service.candidates else ()
         rows = [self._incumbent(service, line, shares, versions, sight) for line in service.lines]
         for candidate in service.candidates:
             if candidate.phase in law.OPEN:
-                rows.append(self._row(service, candidate, shares, versions, sight))
+                rows.append(self._row(service, candidate, shares, versions, sight, said))
         shown = {row["commit"] for row in rows}
         rows += [
             self._leaving(commit, share, versions, sight) for commit, share in shares.items() if commit not in shown
@@ -117,6 +118,7 @@ class Reader:
         shares: Mapping[str, int],
         versions: Mapping[str, str],
         sight: Sight,
+        said: Sequence[Entry],
     ) -> Document:
         serving = candidate.phase in law.SERVING
         staged = candidate.phase in (Phase.EVALUATING, Phase.QUEUED)
@@ -134,7 +136,7 @@ class Reader:
             "phase": candidate.phase.value,
             "waits_for": waits,
             "behind": behind,
-            "detail": "; ".join(filter(None, (self._detail(service, candidate, waits), told(behind)))),
+            "detail": "; ".join(filter(None, (self._detail(service, candidate, waits, said), told(behind)))),
             "healthy": healthy(sight, candidate.revision, perimeter),
             "address": self.ports.router.address(service.name, version) if perimeter and version else "",
             "line": candidate.line,
@@ -142,7 +144,7 @@ class Reader:
             "measurement": self.measured(service.name, candidate.branch),
         }
 
-    def _detail(self, service: Service, candidate: Candidate, waits: str) -> str:
+    def _detail(self, service: Service, candidate: Candidate, waits: str, said: Sequence[Entry]) -> str:
         if waits:
             return f"waits for: {waits}"
         if candidate.phase in (Phase.TESTING, Phase.CANARY):
@@ -150,7 +152,7 @@ class Reader:
             return str(measured["text"]) if measured else "no traffic yet"
         if candidate.phase is Phase.MEASURED:
             return "; ".join(self._found(service.name, candidate.revision))
-        for entry in self.ports.ledger.history(service.name, limit=100):
+        for entry in said:
             if entry.detail.get("branch") == candidate.branch:
                 if entry.event in ("Opened", "Pushed"):
                     return ""  # what was said before was said of another commit

@@ -79,10 +79,9 @@ class Watcher:
 
     def _moved(self, service: Service, refs: Mapping[str, str]) -> Iterator[tuple[Event, str]]:
         candidates = {candidate.branch: candidate for candidate in service.candidates}
-        for ref, tip in sorted(refs.items()):
+        for ref, tip in sorted(self.observer.branches(service.name).items()):
             branch = names.branch(ref)
-            if branch is None or branch.service != service.name:
-                continue
+            assert branch is not None
             candidate = candidates.get(ref)
             if candidate is None or candidate.phase not in OPEN:
                 known = candidate is not None and tip in (candidate.tip, candidate.revision)

@@ -119,13 +119,14 @@ class Shown:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """How the gateway was found: whether it runs, `taken` an address of its that somebody else has ('' none), which of
-    its files are `edited` or not accepted, and what it was to show, by service and line.
+    its files are `edited` or not accepted, what it was to show by service and line, and the incarnations that it knows.
     """
 
     running: bool
     taken: str
     edited: tuple[str, ...]
     routes: Mapping[str, Mapping[int, Shown]]
+    known: Mapping[str, frozenset[str]]
 
 
 class Router(Protocol):

@@ -75,7 +75,8 @@ class FakeRouter:
     def survey(self) -> Survey:
         """What is remembered, and what a test says of the rest."""
         routes = {name: {n: line.shown for n, line in each.lines} for name, each in self.services.items()}
-        return Survey(not self.down, self.taken, tuple(self.edited), routes)
+        known = {name: frozenset(k.endpoint.nonce for k in each.known) for name, each in self.services.items()}
+        return Survey(not self.down, self.taken, tuple(self.edited), routes, known)
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
         """What `roll_back` did."""

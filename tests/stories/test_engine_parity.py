@@ -262,6 +262,21 @@ def test_a_route_to_a_revision_that_nothing_knows_is_named(world: World) -> None
     assert world.parity()
 
 
+def test_a_process_that_the_gateway_does_not_know_yet_is_named(world: World) -> None:
+    world.released()
+    world.launcher.end(world.launcher.running()[-1].nonce)
+    world.clock.advance(31)
+    world.controller.reconciler.production("housing")
+    world.clock.advance(31)
+    world.controller.reconciler.production("housing")
+    world.launcher.instances()
+    assert [(each.drift, each.what) for each in found(world)] == [
+        ("route to the dead", "1.0.0 runs, and the gateway does not know where")
+    ]
+    world.settle()
+    assert world.parity()
+
+
 def test_a_process_that_nothing_wants_is_named_and_stopped_by_the_daemon(world: World) -> None:
     world.released()
     group = replace(world.launcher.groups[-1], revision="f" * 40)
