@@ -84,10 +84,12 @@ def reads(app: FastAPI, controller: Controller) -> None:
 
     @app.get("/healthz")
     def health() -> Document:
+        """Whether it answers, its version, and its epoch: which controller of this repository it is."""
         return {"ok": True, "version": branchline.__version__, "epoch": controller.recorder.epoch}
 
     @app.get("/v1/status")
     def status(reference: str = "") -> Document:
+        """Which revision serves where, how every branch stands, and whether git agrees; of one service or all."""
         document = reader.status(reference)
         known = set(controller.services())
         document["troubles"] = [text for (owner, _), text in sorted(controller.troubles.items()) if owner not in known]
@@ -97,30 +99,37 @@ def reads(app: FastAPI, controller: Controller) -> None:
 
     @app.get("/v1/parity")
     def parity() -> Document:
+        """Every difference between git, production and the record, with what repairs it."""
         return controller.parity.document()
 
     @app.get("/v1/history")
     def history(service: str = "", limit: int = 50, before: int = 0) -> Document:
+        """Who did what, when and why, the newest first; `before` is the number of an entry."""
         return reader.history(service, max(1, min(limit, 1000)), before)
 
     @app.get("/v1/revision")
     def revision(reference: str) -> Document:
+        """One revision: what it was made of, its gates, its steps."""
         return memory.revision(reference)
 
     @app.get("/v1/notes")
     def notes(reference: str) -> Document:
+        """What a release brings: commits, gates, verdict."""
         return memory.notes(reference)
 
     @app.get("/v1/why")
     def why(reference: str, step: str = "") -> Document:
+        """Why each step of a revision ran or was reused, and what its gates found."""
         return memory.why(reference, step)
 
     @app.get("/v1/logs")
     def logs(reference: str, lines: int = 40) -> Document:
+        """What the instances of a revision, or its build and gates, printed last."""
         return memory.log(reference, max(1, min(lines, 2000)))
 
     @app.get("/v1/progress")
     def progress(since: int = 0, topic: str = "", wait: float = 0.0) -> Document:
+        """What was done since a note, for whoever follows a deployment; waits up to `wait` seconds for more."""
         notes = controller.progress.since(since, topic, max(0.0, min(wait, 10.0)))
         return {
             "schema": "branchline.progress/1",
@@ -134,6 +143,7 @@ def changes(app: FastAPI, controller: Controller) -> None:
 
     @app.post("/v1/ask")
     def ask(body: Ask) -> Document:
+        """Do what a command asks for, or with `dry_run` only say what would be done."""
         asked: Asked = controller.desk.ask(
             body.command, body.reference, body.args, actor=body.actor, because=body.because, dry_run=body.dry_run
         )
@@ -141,21 +151,25 @@ def changes(app: FastAPI, controller: Controller) -> None:
 
     @app.post("/v1/look")
     def look() -> Document:
+        """Fetch now, and take up what was pushed."""
         number = controller.progress.number
         return {"schema": "branchline.look/1", "changed": controller.watch(), "progress": number}
 
     @app.post("/v1/restore")
     def restore(body: Because) -> Document:
+        """Let an older ledger count: somebody says that what came after it is lost."""
         restored = controller.restore(body.actor, body.because)
         return {"schema": "branchline.restore/1", "services": list(restored)}
 
     @app.post("/v1/mend")
     def mend(body: Named) -> Document:
+        """Put back the files of a revision that were changed on the disk."""
         mended = controller.parity.mend(controller.desk.revision(body.reference))
         return {"schema": "branchline.mend/1", "files": list(mended)}
 
     @app.post("/v1/run")
     def run(body: Run) -> Document:
+        """Run the steps, and the gates, of a commit that the mirror can read."""
         return {"schema": "branchline.run/1", "topic": controller.trials.begin(body.service, body.commit, body.gates)}
 
 

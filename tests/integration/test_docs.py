@@ -25,6 +25,9 @@ from branchline.cli.see import blank, explanation
 from branchline.cli.session import Session
 from branchline.core.codes import leaves
 from branchline.errors import BranchlineError
+from branchline.ports import Receipt
+from branchline.server.wire import api
+from tests.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench" / "README.md"])
@@ -238,6 +241,38 @@ def default_of(key: str, schema: Schema, whole: Schema) -> str:
     if isinstance(default, dict | list) or default in (None, ""):
         return ""
     return f'`"{default}"`' if isinstance(default, str) else f"`{default:g}`"
+
+
+def test_every_question_to_the_daemon_is_listed(printed: Print, tmp_path: Path) -> None:
+    paths = api(World(tmp_path).controller).openapi()
+    rows = (
+        (
+            f"`{method.upper()} {path}`",
+            ", ".join(asked(operation, paths["components"]["schemas"])),
+            operation["description"],
+        )
+        for path, operations in paths["paths"].items()
+        for method, operation in operations.items()
+    )
+    printed(f"{REFERENCE}/http.md", "daemon", table("question | takes | what it does", rows))
+
+
+def asked(operation: Schema, schemas: Schema) -> Iterator[str]:
+    """The parameters of a question, those of its body after them; what may be left out is in brackets."""
+    for each in operation.get("parameters", ()):
+        yield f"`{each['name']}`" if each["required"] else f"[`{each['name']}`]"
+    if "requestBody" in operation:
+        reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        schema = schemas[reference.rpartition("/")[2]]
+        yield from (f"`{key}`" if key in schema.get("required", ()) else f"[`{key}`]" for key in schema["properties"])
+
+
+def test_every_word_for_an_outcome_is_explained() -> None:
+    page = text_of(ROOT / REFERENCE / "http.md").partition("| word |")[2].partition("\n\n")[0]
+    words = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert sorted(words) == sorted(
+        re.findall(r"(?:^    |[;,] )(\w+)(?=[;:])", str(Receipt.__doc__).partition("\n")[2], re.M)
+    )
 
 
 @pytest.mark.parametrize("section", SECTIONS)
