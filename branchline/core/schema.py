@@ -220,7 +220,8 @@ def _fields(pair: _Pair) -> Found:
     for name in sorted(must[0] - must[1]):
         if name in new:
             yield Way.WIDER, f"{pair.path}.{name}", "may be missing now"
-    yield from _unnamed(pair, *others)
+    if not (isinstance(others[0], Mapping) and new and others[1] is True):  # else each field was compared with it
+        yield from _unnamed(pair, *others)
 
 
 def _unnamed(pair: _Pair, was: object, now: object) -> Found:
