@@ -6,51 +6,18 @@ the conclusion is recorded, by whichever daemon is there then. Requirements 1.34
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from branchline.core.service import Phase
 from branchline.engine.reconciling import Reconciler
-from tests.repositories import RealGit
-from tests.world import ALEX, World
+from tests.truths import Story
+from tests.world import ALEX
 
 TAG = "refs/tags/housing@v1.0.0"
 KEPT = "refs/branchline/revisions/housing/1.0.0"
 PROTECTED = "while read o n ref; do [ $ref != refs/heads/main ] || exit 1; done"
-
-
-class Truth(RealGit):
-    """Real git as a world of fakes asks it: people read what was pushed before anybody has fetched it."""
-
-    @property
-    def commits(self) -> list[str]:
-        return self.git("rev-list", "--all", at=self.truth).splitlines()
-
-    def tip(self, branch: str) -> str:
-        return super().tip(branch) if branch else ""
-
-    def read(self, commit: str, path: str) -> bytes | None:
-        found = self.git("ls-tree", "-r", "--name-only", commit, "--", path, at=self.truth)
-        return self.git("show", f"{commit}:{path}", at=self.truth).encode() if found else None
-
-    def merge(self, commit: str) -> str:
-        """What a forge's button does: a merge commit without our trailer, straight into the truth."""
-        words = ("commit-tree", f"{commit}^{{tree}}", "-p", "main", "-p", commit, "-m", "Merge pull request #7")
-        who = ("-c", "user.name=Forge", "-c", "user.email=forge@example.invalid")
-        self.reset("main", self.git(*who, *words, at=self.truth))
-        return self.tip("main")
-
-    def dies_after(self, ref: str) -> None:
-        """The next push to this ref is taken; then the remote goes away without an answer."""
-        away = self.truth.with_suffix(".away")
-        self.hook("post-update", f'case "$*" in "{ref}") mv {self.truth} {away}; kill -9 $PPID;; esac')
-
-    def revive(self) -> None:
-        """The remote is back, and stays."""
-        self.reachable = True
-        self.hook("post-update", "")
 
 
 class Forgetful(Reconciler):
@@ -60,24 +27,8 @@ class Forgetful(Reconciler):
         return True
 
 
-class Story(World):
-    """A world of fakes around real git; its one branch becomes the first release."""
-
-    git: Truth  # type: ignore[assignment]
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / "state")
-        self.git = Truth(folder)
-        self.start()
-
-    def start(self, reconciler: type[Reconciler] = Reconciler) -> None:
-        """A daemon: what only the one before it knew is gone."""
-        git = Truth.at(self.git.folder)
-        self.ports = replace(self.ports, repository=git.repository, writer=git.writer)
-        parts = self.restart()
-        parts.reconciler = reconciler(self.ports, parts.recorder, parts.observer, parts.progress)
-        parts.reconciler.spawn, parts.workshop.staged = lambda act: act(), parts.reconciler.staged
-        parts.watch()
+class Waiting(Story):
+    """Its one branch becomes the first release."""
 
     def stuck(self) -> str:
         """Go on until nothing can be done, and say what a conclusion waits for."""
@@ -92,11 +43,11 @@ class Story(World):
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Story:
-    return Story(tmp_path)
+def story(tmp_path: Path) -> Waiting:
+    return Waiting(tmp_path)
 
 
-def test_a_branch_that_a_forge_merged_gets_its_tag_F31_F34(story: Story) -> None:
+def test_a_branch_that_a_forge_merged_gets_its_tag_F31_F34(story: Waiting) -> None:
     """The trunk is protected, only the forge's button moves it; nothing is merged a second time."""
     story.git.hook("pre-receive", PROTECTED)
     tip = story.push()
@@ -109,7 +60,7 @@ def test_a_branch_that_a_forge_merged_gets_its_tag_F31_F34(story: Story) -> None
 
 @pytest.mark.parametrize("reconciler", [Reconciler, Forgetful], ids=["kept", "killer"])
 def test_a_daemon_that_died_between_merge_and_tag_has_it_written_by_the_next_F57(
-    story: Story, reconciler: type[Reconciler]
+    story: Waiting, reconciler: type[Reconciler]
 ) -> None:
     """Killer: where the next daemon only looks at the trunk, the release never gets its tag."""
     story.git.dies_after("refs/heads/main")
@@ -124,7 +75,7 @@ def test_a_daemon_that_died_between_merge_and_tag_has_it_written_by_the_next_F57
     assert story.named() == ([KEPT, TAG] if reconciler is Reconciler else [])
 
 
-def test_a_remote_that_is_dead_at_that_moment_is_waited_for_F35_F37(story: Story) -> None:
+def test_a_remote_that_is_dead_at_that_moment_is_waited_for_F35_F37(story: Waiting) -> None:
     """It takes the merge, and later the first of two refs, and goes away each time without an answer."""
     story.git.dies_after("refs/heads/main")
     tip = story.push()
