@@ -23,7 +23,7 @@ from branchline.engine.asking import described
 from tests.fakes.runner import printed
 from tests.places import Place
 from tests.waiting import wait_until
-from tests.world import ALEX, APP, KIM, MODEL, SAM
+from tests.world import ALEX, KIM, MODEL, SAM
 
 APPROVED = MODEL.replace('rollout = { warm = "60s" }', 'rollout = { warm = "60s", approval = "after" }')
 
@@ -325,83 +325,6 @@ def test_conclude_waits_for_evidence_and_then_for_a_person(place: Place) -> None
     with place.living():
         assert place.type("rollback", "housing", "--yes").exit_code == 0
     assert world.events()[-1] in ("RolledBack", "Recorded")
-
-
-def test_sync_inside_anothers_arm_is_refused_and_offers_what_is_left(place: Place) -> None:
-    """What is judged stays what it is: keep it and merge nothing, or abort it first."""
-    place.world.released(toml=APP)
-    place.world.testing(toml=APP)
-    place.git.write(SAM, {"housing/branchline.toml": APP})
-    told = place.type("sync", SAM)
-    assert told.exit_code == 3
-    assert f"branchline sync --keep {SAM}" in told.stderr
-    assert f"branchline abort {SAM}" in told.stderr
-
-
-def test_keep_says_what_it_throws_away_before_it_asks(place: Place) -> None:
-    """1.57: the commits of the trunk that get lost, in the plan, in JSON, and before anything is done."""
-    world = place.world
-    world.released()
-    world.testing()
-    assert place.type("sync", SAM).stderr.splitlines() == ["it was up to date"]
-    assert "only what is under test needs a fix" not in place.type("fix", "housing", "--on", "sam").stderr
-    world.git.write("fix--housing--ada", {"housing/note.md": "mended\n"}, start="main", message="Mend the note")
-    world.settle()
-    world.record(law.Won("fix--housing--ada"))
-    world.settle()
-    planned = place.type("sync", "--keep", SAM, "--dry-run")
-    assert next(line for line in planned.stdout.splitlines() if "Mend the note" in line).startswith("loses")
-    assert "Mend the note" in str(json.loads(place.type("sync", "--keep", SAM, "--dry-run", "--json").stdout)["loses"])
-    asked = place.type("sync", "--keep", SAM)
-    assert (asked.exit_code, "Mend the note" in asked.stderr) == (2, True)
-    assert world.events()[-1] != "Kept"
-    with place.living():
-        assert place.type("sync", "--keep", SAM, "--yes", "--because", "it is better").exit_code == 0
-    assert "Kept" in world.events()
-
-
-def test_a_fix_of_who_is_not_under_test_is_a_push(place: Place) -> None:
-    """1.54: the base is resolved by the live role, by every way to write a revision."""
-    world = place.world
-    world.released()
-    world.push(SAM, says={"unit": False})
-    world.settle()
-    place.git.write("main", {"housing/branchline.toml": APP})
-    place.git.git("pull", "--quiet")
-    told = place.type("fix", "housing@sam", "--handle", "typo", "--dry-run")
-    assert (told.exit_code, f"git switch {SAM}" in told.stderr) == (3, True)
-    for reference in ("housing", "housing@incumbent", "housing@1.0.0"):
-        told = place.type("fix", reference, "--handle", "typo", "--dry-run")
-        assert "git switch --no-track -c fix--housing--typo origin/main" in told.stdout, told.stderr
-    place.git.write(KIM, {"housing/branchline.toml": APP})
-    place.git.git("fetch", "--quiet")
-    world.testing(KIM)
-    for reference in ("housing@challenger", "housing@1.1.0", f"housing@{KIM}", f"housing@{world.on(KIM).revision}"):
-        told = place.type("fix", reference, "--handle", "typo", "--dry-run")
-        assert f"-c fix--housing--typo--kim origin/{KIM}" in told.stdout, told.stderr
-    world.push("fix--housing--typo--kim", start=KIM)
-    world.settle()
-    told = place.type("fix", "housing@fix--housing--typo--kim", "--handle", "more")
-    assert (told.exit_code, "is a fix itself" in told.stderr) == (2, True)
-
-
-def test_sync_merges_the_trunk_and_pushes(place: Place) -> None:
-    git = place.git
-    git.write(ALEX, {"housing/branchline.toml": APP})
-    trunk = git.write("main", {"other.txt": "new\n"})
-    assert place.type("sync", ALEX, "--dry-run").stdout.splitlines()[-1] == f"plan     git      git push origin {ALEX}"
-    told = place.type("sync", ALEX)
-    assert told.exit_code == 0, told.stderr
-    assert trunk in git.parents(git.tip(ALEX))
-    assert "up to date" in place.type("sync").stderr
-    git.git("pull", "--quiet")
-    git.write("main", {"other.txt": "theirs\n"})
-    git.write(ALEX, {"other.txt": "mine\n"})
-    git.git("pull", "--quiet")
-    told = place.type("sync")
-    assert told.exit_code == 1
-    assert "error[BL205]" in told.stderr
-    assert "other.txt" in told.stderr
 
 
 # ------------------------------------------------------------------------------------------------ following

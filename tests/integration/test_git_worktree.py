@@ -263,6 +263,29 @@ def test_a_conflict_is_told_by_its_paths_and_left_to_be_finished(world: RealGit)
     assert tree.merge("main") is False
 
 
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_merge_beside_the_work_tree_leaves_it_alone(tmp_path: Path, remote: bool) -> None:
+    """How what is under test is synced: no index, no HEAD and no file is touched; a name is taken only once."""
+    world = RealGit(tmp_path, remote=remote)
+    mine, theirs = world.write(BRANCH, {"a": "mine\n"}), world.write("main", {"b": "theirs\n"})
+    tree = WorkTree(world.work)
+    tree.fetch()
+    (world.work / "README.md").write_text("changed\n")
+    before = (tree.head, world.git("status", "--porcelain"))
+    made = tree.merged(mine, theirs, "Merge main")
+    tree.publish("fix--housing--sync-1--alex", made)
+    assert (world.tip("fix--housing--sync-1--alex"), tuple(world.parents(made))) == (made, (mine, theirs))
+    assert (tree.head, world.git("status", "--porcelain")) == before
+    with pytest.raises((RefMoved, PushRefused)):
+        tree.publish("fix--housing--sync-1--alex", mine)
+    clash = world.write("main", {"a": "theirs\n"})
+    tree.fetch()
+    with pytest.raises(MergeConflict, match="a"):
+        tree.merged(mine, clash, "Merge main")
+    with pytest.raises(UnknownReference):
+        tree.bring("0" * 40, tmp_path / "nothing.git")
+
+
 def test_a_branch_begins_only_where_its_file_is(world: RealGit) -> None:
     tree = WorkTree(world.work)
     with pytest.raises(NothingToDo):
