@@ -102,8 +102,7 @@ def ask(connection: HTTPConnection, service: str, sale: Sale) -> Answer:
 def report(connection: HTTPConnection, service: str, told: list[Sale]) -> bool:
     """Tell what houses were sold for, the truths of earlier predictions (what a metric of kind error takes as value).
 
-    False when nobody takes it just now.
-    Telling twice counts once. That the gateway knows no test for them (404) is no error: it may just have ended.
+    False when nobody takes it just now. Telling twice counts once, and after a test's end it is no error.
     """
     truths = [{"unit": sale.unit, "value": sale.truth} for sale in told]
     if not truths:
