@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.levels import challenger, file_at, levels, until_won
+from tests.e2e.levels import absorbed, challenger, file_at, levels, until_won
 from tests.typed import Shell, shares_of
 
 UNITS = [f"unit-{number}" for number in range(120)]
@@ -56,8 +56,25 @@ def test_when_one_of_several_wins_the_others_stay_where_they_are(shell: Shell) -
     assert (file_at(shell, "main", "many/level"), shares_of(shell, "many")) == ("0.9", {"1.2.1": 100})
     shell.mine(sam)
     shell.type("sync", sam)
-    shell.until_state(sam, "A/B test")
+    version = shell.until_state(sam, "A/B test")["version"]
+    check_a_rollback_beside(shell, sam, version)
     assert shell.type("parity").code == 0
+
+
+def check_a_rollback_beside(shell: Shell, sam: str, version: str) -> None:
+    """law: who is under test stays where it is, is behind of what serves again, and a sync brings it there."""
+    before = arms(shell, "many")
+    shell.type("rollback", "many", "--yes", "--because", "it is red")
+    shell.until("alex serves again", lambda: shares_of(shell, "many") == {"1.1.0": 70, version: 30})
+    shell.until_rest()
+    row = shell.row(sam)
+    assert (row["state"], row["behind"]["serves"]["version"]) == ("A/B test", "1.1.0")
+    assert arms(shell, "many") == {unit: "1.1.0" if each == "1.2.1" else each for unit, each in before.items()}
+    synced = str(shell.ask("sync", sam)["branch"])
+    absorbed(shell, "many", synced, f"{version.rpartition('.')[0]}.1")
+    assert (shell.row(sam)["behind"], file_at(shell, sam, "many/level"), file_at(shell, sam, "many/words")) == (
+        None, "0.5", "sam",
+    )  # fmt: skip
 
 
 def check_the_other(shell: Shell, other: str, winner: str, judged: str, seen: int) -> None:
