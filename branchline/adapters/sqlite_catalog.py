@@ -92,7 +92,7 @@ class SqliteCatalog:
         with self._file.writing("the versions") as connection:
             taken = {str(each) for each in _taken(connection, service)}
             for number, commit in sorted(versions.items()):
-                if number not in taken:
+                if names.version(number) and number not in taken:
                     row = {"service": service, "version": number, "commit": f"{commit} {number}", "final": True}
                     connection.execute(insert(version).values(**row))
 

@@ -141,3 +141,13 @@ def test_a_newer_result_under_a_key_is_the_one_to_use(catalog: Catalog) -> None:
     for artifact in ("broken", "whole"):
         catalog.keep_run("housing", "a" * 40, [StepRun("train", "ran", "k", artifact)])
     assert catalog.artifact("k") == "whole"
+
+
+def test_versions_that_git_knows_are_never_given_I25(catalog: Catalog) -> None:
+    catalog.add(built("a"), "minor", 0)
+    catalog.finish("housing", "a" * 40)
+    for _ in range(2):
+        catalog.reserve("housing", {"1.0.0": "a" * 40, "1.1.0": "d" * 40, "1.2.0": "e" * 40, "nonsense": "f" * 40})
+    catalog.add(built("b"), "minor", 1)
+    assert catalog.finish("housing", "b" * 40).version == "1.3.0"
+    assert [each.version for each in catalog.revisions("housing")] == ["1.3.0", "1.0.0"]

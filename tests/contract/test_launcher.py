@@ -169,3 +169,18 @@ def test_the_log_is_what_was_printed_last(house: House) -> None:
     assert "starts" in house.launcher.log(begun.nonce)
     assert len(house.launcher.log(begun.nonce, 1).splitlines()) == 1
     assert house.launcher.log("0" * 16) == ""
+
+
+def test_one_service_is_asked_for_alone_and_its_mark_is_remembered(house: House) -> None:
+    begun = house.launch()
+    assert [each.nonce for each in house.launcher.instances("housing")] == [begun.nonce]
+    assert house.launcher.instances("listings") == ()
+    house.launcher.tell("housing", Stamp(7, 2))
+    house.launcher.tell("listings", Stamp(1, 2))
+    assert dict(house.launcher.told()) == {"housing": Stamp(7, 2), "listings": Stamp(1, 2)}
+
+
+def test_who_was_launched_is_no_stray(house: House) -> None:
+    begun = house.launch(n=2)
+    assert house.becomes(begun.nonce, "ready")
+    assert house.launcher.strays() == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,19 @@ def test_threads_may_record_at_once(ledger: Ledger) -> None:
         thread.join()
     assert len(ledger.history(limit=100)) == 40
     assert all(ledger.service(name).generation == 10 for name in ledger.services())
+
+
+def test_an_older_copy_goes_on_beyond_what_was_told(ledger: Ledger) -> None:
+    """F54: the generation jumps, the state stays, and the audit says so."""
+    assert ledger.epoch() == 0
+    assert ledger.take_over() == ledger.epoch()
+    record(ledger)
+    before = ledger.service("housing")
+    entry = ledger.restore("housing", "main", 9, actor="kim", because="the disk is gone", at=7.0)
+    assert (entry.event, entry.generation, entry.detail, entry.actor) == ("Restored", 9, {"generation": 1}, "kim")
+    assert ledger.service("housing") == replace(before, generation=9)
+    assert ledger.history("housing")[0] == entry
+    with pytest.raises(Stale):
+        ledger.restore("housing", "main", 9, actor="kim", because="", at=8.0)
+    ledger.restore("cars", "trunk", 3, actor="kim", because="", at=8.0)
+    assert ledger.service("cars") == Service("cars", default="trunk", generation=3)

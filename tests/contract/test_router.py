@@ -193,3 +193,15 @@ def test_lines_are_split_apart(world: World) -> None:
 def test_an_address_names_service_and_pin(world: World) -> None:
     assert world.router.address("housing").endswith("/housing/")
     assert world.router.address("housing", "1.1.0").endswith("/housing@1.1.0/")
+
+
+def test_a_survey_says_what_is_shown_and_who_is_known(world: World) -> None:
+    one = world.living(A, "1.0.0")
+    world.router.offer("housing", [one], TWO)
+    world.router.shift("housing", 1, [(A, 100)], TWO)
+    found = world.router.survey()
+    assert (found.running, found.taken, found.edited) == (True, "", ())
+    assert found.routes["housing"] == world.router.shown("housing")
+    assert found.known == {"housing": frozenset({one.nonce})}
+    assert world.router.told() == {"housing": TWO}
+    assert world.router.vacant() > 0

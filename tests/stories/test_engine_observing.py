@@ -9,7 +9,7 @@ import pytest
 
 from branchline.core import lifecycle as law
 from branchline.core.world import FOREIGN, Running
-from branchline.engine.observing import candidates_first, line_of
+from branchline.engine.observing import REMEMBERED, candidates_first, line_of, remember
 from branchline.errors import RemoteUnreachable
 from tests.world import MODEL, SAM, World
 
@@ -85,3 +85,26 @@ def test_a_fix_is_absorbed_when_its_challengers_branch_has_it(world: World) -> N
     world.git.remove(SAM)
     observer.fetch()
     assert observer.whole(world.service()).world.absorbed == frozenset()
+
+
+def test_what_is_said_while_git_moves_on_is_not_remembered(world: World) -> None:
+    """What follows from a commit is remembered; but a tip that changed meanwhile may not be the one that was meant."""
+    first, observer = world.released(), world.controller.observer
+
+    class Moving(type(world.git)):  # type: ignore[misc]
+        def shows(self, *asked: object) -> object:
+            answer = super().shows(*asked)
+            observer.fetch()
+            return answer
+
+    observer._shows.clear()
+    plain, world.git.__class__ = type(world.git), Moving
+    assert (observer.trunk(world.service(), "main"), observer._shows) == (first, {})
+    world.git.__class__ = plain
+    assert (observer.trunk(world.service(), "main"), len(observer._shows)) == (first, 1)
+
+
+def test_a_memory_that_has_become_too_much_is_forgotten() -> None:
+    memory = {number: number for number in range(REMEMBERED)}
+    remember(memory, -1, 5)
+    assert memory == {-1: 5}

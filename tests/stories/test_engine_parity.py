@@ -14,7 +14,8 @@ import pytest
 from branchline.core import lifecycle as law
 from branchline.core.parity import RESTORE, SORTS, UP, Drift, drift
 from branchline.core.service import Phase
-from branchline.engine.parity import later
+from branchline.engine.observing import Observer
+from branchline.engine.parity import Parity, later
 from branchline.engine.recording import Onlooker
 from branchline.errors import GatewayDown, IllegalMove, LedgerOlder
 from branchline.ports import Checkout, Endpoint, Stamp, Stray
@@ -93,6 +94,24 @@ def test_a_branch_that_is_not_followed_yet_or_was_moved_or_deleted_is_named(worl
     assert told(world) == [("unread push", f"{SAM} was moved to {tip[:7]}, which is not read yet", UP)]
     world.git.remove(SAM)
     assert [row[0] for row in told(world)] == ["branch gone"]
+    world.settle()
+    assert world.parity()
+
+
+def test_without_a_daemon_the_same_branches_are_named(world: World) -> None:
+    """Nobody has looked at them yet: who changed nothing but the log, or holds no service, is no candidate."""
+    world.released()
+    world.git.write(SAM, {"housing/EXPERIMENT.md": "# Hypothesis\nsoon\n"})
+    world.git.write("experiment--housing--empty", {"housing": None})
+    world.git.write(KIM, {"housing/branchline.toml": "not = toml = at all\n"})
+    world.git.write("experiment--housing--real", {"housing/serving.py": "# new\n"})
+    looking = Parity(world.ports, Onlooker(world.ledger, "main"), Observer(world.ports))
+    entries, effects = len(world.ledger.entries), len(world.effects)
+    drifts = looking.document()["drifts"]
+    assert [(each["drift"], each["what"].split()[0]) for each in drifts] == [
+        ("branch without deployment", KIM), ("branch without deployment", "experiment--housing--real"),
+    ]  # fmt: skip
+    assert (len(world.ledger.entries), len(world.effects)) == (entries, effects)
     world.settle()
     assert world.parity()
 
