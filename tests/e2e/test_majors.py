@@ -10,11 +10,30 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from tests.typed import Document, Shell, app, path_of
+from tests.typed import Document, Shell, app, model, path_of
 
 OLD = "major--rent--1"
 ALEX, KIM = "experiment--rent--alex", "experiment--rent--kim"
 PATCH = "fix--rent--typo"
+HINTED = """\
+from typing import TypedDict
+
+
+class House(TypedDict):
+    sqm: float
+
+
+class Price(TypedDict):
+    prediction: float
+
+
+def load(level):
+    return level["level"]
+
+
+def predict(request: House, model, rate: float) -> Price:
+    return {"prediction": model * rate}
+"""
 
 
 def schema(field: str) -> dict[str, str]:
@@ -163,3 +182,20 @@ def check_retired(shell: Shell, first: str, second: str) -> None:
     assert shell.refused("retire", "rent", "1", "--yes", ok=3)["code"] == "BL105"  # the last one is not retired
     assert shell.type("parity").code == 0
     assert first != fixed
+
+
+def test_the_hints_of_predict_are_the_schema(shell: Shell) -> None:
+    """1.10: read in the service's own environment as it is built, kept with the revision, held against the next one."""
+    files = model("hint", 0.4) | {"hint/serving.py": HINTED}
+    files["hint/branchline.toml"] = f"parameters = {{ rate = 2 }}\n{files['hint/branchline.toml']}"
+    shell.first("hint", files)
+    (kept,) = shell.ledger("SELECT schema FROM revision WHERE service = ?", "hint")
+    number = {"type": "number"}
+    assert json.loads(kept[0]) == {
+        "request": {"type": "object", "properties": {"sqm": number}, "required": ["sqm"]},
+        "response": {"type": "object", "properties": {"prediction": number}, "required": ["prediction"]},
+    }
+    assert json.loads(shell.call("/hint/", "POST", {"sqm": 1}).body) == {"prediction": 0.8}
+    branch = shell.push("alex", {"hint/serving.py": HINTED.replace("sqm", "area")}, "hint")
+    told = shell.until_state(branch, "evaluation failed")["detail"]
+    assert told.startswith("schema: request.sqm was removed; was it renamed to area?")
