@@ -21,17 +21,19 @@ MOST = 50  # commits that are named
 
 
 def behind_document(ports: Ports, observer: Observer, service: Service, candidate: Candidate) -> Document | None:
-    """What a candidate is behind of and the commands that help, the best first; None when it is not behind."""
+    """What a candidate is behind of and the commands that help, the best first; None when it is not behind.
+
+    Of who is under test the paths that a sync would need a person for, too: there are few of those.
+    """
     if candidate.phase is Phase.CONCLUDING or not behind(service, candidate):
         return None
     made_from = candidate.holds if candidate.base is None else candidate.onto
-    mine = candidate.revision if candidate.phase in SERVING else candidate.tip  # what a sync merges into
-    theirs = target_of(observer, service, candidate)
-    related = theirs and ports.repository.base(mine, theirs)
+    theirs = target_of(observer, service, candidate) if candidate.phase in SERVING else ""
+    related = theirs and ports.repository.base(candidate.revision, theirs)
     return {
         "serves": _named(ports, service, replaced(service, candidate)),
         "made_from": _named(ports, service, made_from),
-        "conflicts": list(ports.repository.clashes(mine, theirs)) if related else [],
+        "conflicts": list(ports.repository.clashes(candidate.revision, theirs)) if related else [],
         "next": [f"branchline {command} {candidate.branch}" for command in ways_out(candidate)],
     }
 

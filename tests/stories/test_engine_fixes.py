@@ -125,9 +125,18 @@ def test_keeping_a_fix_loses_what_its_challenger_has_more(world: World) -> None:
     planned = desk.ask("keep", FIX, {}, actor="kim", because="", dry_run=True)
     assert [lost["commit"] for lost in planned.loses] == [judged]
     assert row(world, FIX)["behind"]["serves"]["commit"] == judged
-    assert row(world, FIX)["behind"]["conflicts"] == ["housing/says.json", "housing/serving.py"]
-    assert f"({SAM}), conflict in housing/says.json, housing/serving.py: branchline" in row(world, FIX)["detail"]
     assert row(world, FIX)["behind"]["made_from"] == {"version": "", "commit": "", "branch": ""}
+
+
+def test_where_a_sync_needs_a_person_is_known_before(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.write(PATCH, {"housing/serving.py": "# another\ndef predict(request): ...\n"}, start="main")
+    world.settle()
+    world.record(law.Won(PATCH))
+    world.settle()
+    assert row(world, SAM)["behind"]["conflicts"] == ["housing/serving.py"]
+    assert f"behind 1.0.1 ({PATCH}), conflict in housing/serving.py: branchline sync {SAM}" in row(world, SAM)["detail"]
 
 
 def test_without_a_trunk_nothing_of_it_is_lost(world: World) -> None:
