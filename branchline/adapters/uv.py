@@ -3,7 +3,8 @@
 `envs/DIGEST` holds `venv`, `pycache` (its bytecode, compiled once) and at last `environment.json`: without that file
 there is no environment, only what a killed builder left, which the next one removes. Rules:
 
-- the digest is of the lock's bytes, the exact Python and the platform: the same lock is the same environment;
+- the digest is of the lock's bytes, the exact Python and the platform: the same lock is the same environment; a folder
+  that asks for no packages needs no lock and gets Python alone;
 - one builder per digest, held by a file lock that dies with it; others wait (F28);
 - first from the cache alone, then with the network; never a Python that is not here already;
 - files are linked to uv's cache, where a write would change every environment: at each use the names, sizes and times
@@ -68,7 +69,7 @@ class UvEnvironments:
         """Build or reuse the environment of the lock in a folder; see the port."""
         lock = lock_in(service, folder)
         interpreter, about = self.interpreter(service, python)
-        digest = digest_of(lock.name, lock.read_bytes(), about)
+        digest = digest_of(lock.name, lock.read_bytes(), about) if lock else digest_of("", b"", about)
         home = self.home / digest
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.building(digest):
@@ -116,14 +117,15 @@ class UvEnvironments:
                     time.sleep(0.05)
             yield
 
-    def build(self, service: str, lock: Path, interpreter: str, home: Path) -> None:
+    def build(self, service: str, lock: Path | None, interpreter: str, home: Path) -> None:
         """Build into `home`; it counts from the moment that `environment.json` is there, and is removed on failure."""
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
         try:
             self.install(service, lock, interpreter, home / "venv")
             compiled(home)
-            document = {"lock": lock.name, "packages": installed(home / "venv"), "files": manifest(home / "venv")}
+            name, venv = lock.name if lock else "", home / "venv"
+            document = {"lock": name, "packages": installed(venv), "files": manifest(venv)}
             new = home / "environment.new"
             with new.open("w", encoding="utf-8") as file:
                 json.dump(document, file)
@@ -134,11 +136,13 @@ class UvEnvironments:
             shutil.rmtree(home, ignore_errors=True)
             raise
 
-    def install(self, service: str, lock: Path, interpreter: str, venv: Path) -> None:
+    def install(self, service: str, lock: Path | None, interpreter: str, venv: Path) -> None:
         """Make the virtual environment and put exactly what is locked into it."""
         made = self.call(service, "venv", "--quiet", "--python", interpreter, str(venv))
         if made.returncode:
             raise EnvironmentFailed(told(made), service=service)
+        if lock is None:
+            return
         if lock.name == "uv.lock":
             disagreement(service, lock)
             words = [
@@ -209,12 +213,33 @@ class UvEnvironments:
 # ------------------------------------------------------------------------------------------------ locks
 
 
-def lock_in(service: str, folder: Path) -> Path:
-    """The lock file of a service's folder: `uv.lock`, or else `requirements.lock`; raises LockMissing."""
+def lock_in(service: str, folder: Path, typed_at: str = "") -> Path | None:
+    """The lock file of a service's folder: `uv.lock`, else `requirements.lock`; None where nothing asks for packages.
+
+    Raises LockMissing with the command to type, in which the service's folder is `typed_at`, else its name.
+    """
     for name in ("uv.lock", "requirements.lock"):
         if (folder / name).is_file():
             return folder / name
-    raise LockMissing(service=service, hint=f"{typed()} lock, or: {compiling()}")
+    if asking := asks(folder):
+        command = f"{typed()} lock" if asking == "pyproject.toml" else compiling(asking)
+        hint = f"(cd {shlex.quote(typed_at or service)} && {command})"
+        raise LockMissing(f"{asking} asks for packages", service=service, hint=hint)
+    return None
+
+
+def asks(folder: Path) -> str:
+    """The file that asks for packages; '' where none does: then Python alone is the environment."""
+    for name in ("requirements.in", "requirements.txt"):
+        path = folder / name
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        if any(line.partition("#")[0].strip() for line in lines):
+            return name
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
+    except (OSError, ValueError):
+        return ""
+    return "pyproject.toml" if project.get("dependencies") else ""
 
 
 def digest_of(name: str, lock: bytes, about: str) -> str:
@@ -304,9 +329,9 @@ def typed() -> str:
     return "uv" if shutil.which("uv") else shlex.quote(program())
 
 
-def compiling() -> str:
-    """The command that locks a service's `requirements.in`, as it can be typed in its folder here."""
-    return f"{typed()} pip compile --generate-hashes requirements.in -o requirements.lock"
+def compiling(asking: str = "requirements.in") -> str:
+    """The command that locks what a service asks for, as it can be typed in its folder here."""
+    return f"{typed()} pip compile --generate-hashes {asking} -o requirements.lock"
 
 
 def told(ran: subprocess.CompletedProcess[str], lines: int = 8) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from branchline.adapters.servicefile import read_lock, read_service
 from branchline.adapters.uv import lock_in
+from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session
 from branchline.core import gates, graph, names
 from branchline.core.revision import Result
@@ -44,7 +46,7 @@ def problems(session: Session, service: str, folder: str) -> list[Problem]:
         told = error.fields.get("problems") or [error.cause]
         return [Problem(service, error.code, f"{path}: {each}", f"edit {path}") for each in told]
     found = syntax(spec, root / folder)
-    code = [] if found else [dag, functions]
+    code = [] if found else [dag, functions, compared]
     for check in [*code, files, schemas, pins, environment, plan, guarded]:
         try:
             found += check(spec, root / folder)
@@ -63,7 +65,7 @@ def syntax(spec: Spec, folder: Path) -> list[Problem]:
         except (SyntaxError, ValueError) as error:
             where = f"{spec.folder}/{module.replace('.', '/')}.py:{getattr(error, 'lineno', None) or 1}"
             said = f"{where}: {getattr(error, 'msg', error)}"
-            found.append(Problem(spec.name, BadDag.code, said, f"edit {spec.folder}"))
+            found.append(Problem(spec.name, BadDag.code, said, f"edit {where.rpartition(':')[0]}"))
     return found
 
 
@@ -72,7 +74,8 @@ def dag(spec: Spec, folder: Path) -> list[Problem]:
     try:
         graph.needs(spec, sources(folder))
     except BadDag as error:
-        return [Problem(spec.name, error.code, each, f"edit {spec.folder}") for each in error.cause.split("; ")]
+        hint = f"edit [steps] in {spec.folder}/{SERVICE_FILE}, or the function's parameters"
+        return [Problem(spec.name, error.code, each, hint) for each in error.cause.split("; ")]
     return []
 
 
@@ -119,12 +122,10 @@ def pins(spec: Spec, folder: Path) -> list[Problem]:
 
 
 def environment(spec: Spec, folder: Path) -> list[Problem]:
-    """There is a lock file, and what serves by `predict` has a server in it."""
-    lock = lock_in(spec.name, folder)
-    packages = {
-        re.sub(r"[-_.]+", "-", first or second).lower()
-        for first, second in PACKAGE.findall(lock.read_text(encoding="utf-8", errors="replace"))
-    }
+    """There is a lock file where packages are asked for, and what serves by `predict` has a server in it."""
+    lock = lock_in(spec.name, folder, spec.folder)
+    text = lock.read_text(encoding="utf-8", errors="replace") if lock else ""
+    packages = {re.sub(r"[-_.]+", "-", first or second).lower() for first, second in PACKAGE.findall(text)}
     if spec.serving.predict and not packages.intersection(SERVERS):
         raise NoServer(service=spec.name)
     return []
@@ -138,6 +139,33 @@ def plan(spec: Spec, folder: Path) -> list[Problem]:
     if found.result is Result.PASS:
         return []
     return [Problem(spec.name, BadServiceFile.code, found.summary, f"edit [metric] in {spec.folder}/{SERVICE_FILE}")]
+
+
+def compared(spec: Spec, folder: Path) -> list[Problem]:
+    """Every number that a gate compares is in what its step returns, where the code says at a glance what that is."""
+    texts, calls, found = sources(folder), {step.name: step.call for step in spec.steps}, []
+    for gate in spec.gates:
+        step, _, keys = gate.value.partition(".")
+        key, known = keys.partition(".")[0], returned(texts, calls.get(step, ""))
+        if known and key not in known:
+            text = f"gate {gate.name}: {step} returns no {key!r}.{show.nearest(key, known)}"
+            hint = f"edit [gates] in {spec.folder}/{SERVICE_FILE}"
+            found.append(Problem(spec.name, BadServiceFile.code, text, hint))
+    return found
+
+
+def returned(texts: Mapping[str, str], call: str) -> set[str]:
+    """The keys of the dicts that a function returns; none when any return is something else."""
+    module, _, function = call.partition(":")
+    tree = ast.parse(texts.get(module, ""))
+    found: set[str] = set()
+    bodies = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name == function]
+    for value in (node.value for body in bodies for node in ast.walk(body) if isinstance(node, ast.Return)):
+        keys = value.keys if isinstance(value, ast.Dict) else [None]
+        if not all(isinstance(key, ast.Constant) for key in keys):
+            return set()
+        found |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+    return found
 
 
 def guarded(spec: Spec, folder: Path) -> list[Problem]:

@@ -12,6 +12,7 @@ import click
 
 from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
+from branchline.core import names
 from branchline.errors import NothingToDo, UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def show_pins(session: Session, spec: Spec, now: dict[str, DataVersion], before:
     for name, each in now.items():
         old = before.get(name)
         mark = "=" if old == each else "ok"
-        text = f"{each.digest[:8]}  {each.files} files  {each.rows:,} rows  {each.size:,} bytes"
+        sizes = (names.counted(each.files, "file"), names.counted(each.rows, "row"), f"{each.size:,} bytes")
+        text = "  ".join((each.digest[:8], *sizes))
         if old and old != each:
             text += f"  (was {old.digest[:8]}, {old.rows:,} rows)"
         show.out(show.note({"mark": mark, "name": f"{spec.name} {name}", "text": text}))

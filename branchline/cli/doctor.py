@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from branchline.cli.session import Session
+from branchline.cli.session import WHO, Session
 from branchline.errors import BranchlineError
 from branchline.settings import LONGEST_SOCKET, ROOM, Settings
 
@@ -107,7 +107,7 @@ def repository(session: Session) -> Finding:
     tree = session.tree
     truth = f"the remote {tree.remote}" if tree.remote else "this repository (it has no remote)"
     if not tree.person():
-        return Finding("repository", False, "git does not know who you are", "git config user.email YOU@EXAMPLE.ORG")
+        return Finding("repository", False, "git does not know who you are", WHO)
     return Finding("repository", True, f"{tree.root}, truth is {truth}, {tree.person()}")
 
 

@@ -126,6 +126,9 @@ class Branchline(click.Group):
         except show.Answered as error:
             show.problem(error.problem, session.json)
             return exit_of(str(error.problem["code"]))
+        except click.exceptions.NoArgsIsHelpError as error:
+            show.out(error.ctx.get_help())
+            return 0
         except click.ClickException as error:
             show.problem(misunderstood(error), session.json or "--json" in words)
             return error.exit_code

@@ -16,8 +16,10 @@ kind = "{kind}"{kind_says}
 serve = {serve}
 {more}
 [gates]  # what has to hold before any traffic; also: {{ call = "module:function" }}, {{ command = [...] }}, load tests
-unit = {{ pytest = "tests" }}
+{gate}
 """
+PYTEST = 'unit = { pytest = "tests" }'
+ANSWERS = "answers = { rps = 5, seconds = 2 }  # no Python here: so what is checked is what it answers in staging"
 MODEL = """\
 # data = {{ sales = "data/sales/*.csv" }}   # not in git; pinned by: branchline data update
 # steps = {{ train = "steps:train" }}       # functions; their parameters name data and other steps
@@ -66,6 +68,11 @@ class Found:
     module: str = ""
     said: str = ""
 
+    @property
+    def is_python(self) -> bool:
+        """Whether there is Python to be tested by pytest."""
+        return bool(self.packages)
+
 
 def detected(folder: Path, kind: str = "") -> Found:
     """Find out how a service is served: a Procfile, an ASGI application, or else a `predict` of its own."""
@@ -75,9 +82,8 @@ def detected(folder: Path, kind: str = "") -> Found:
             name, _, command = line.partition(":")
             if name.strip() == "web":
                 words = ", ".join(quoted(word) for word in shlex.split(command))
-                return Found(
-                    kind or "app", f"{{ command = [{words}] }}", (), said="Procfile: let it listen on {socket}"
-                )
+                said, packages = "Procfile: let it listen on {socket}", ("pytest",) if any(folder.glob("*.py")) else ()
+                return Found(kind or "app", f"{{ command = [{words}] }}", packages, said=said)
     for path in sorted(folder.glob("*.py")):
         found = APPS.search(path.read_text(encoding="utf-8", errors="replace"))
         if found:
@@ -95,15 +101,15 @@ def quoted(word: str) -> str:
 
 def files(service: str, found: Found) -> dict[str, str]:
     """The files of a new service by their path in its folder."""
-    model = found.kind == "model"
+    model, gate = found.kind == "model", PYTEST if found.is_python else ANSWERS
     says = "  # released by an A/B test" if model else "  # released by a canary"
     head = SERVICE.format(
-        service=service, kind=found.kind, kind_says=says, serve=found.serve,
+        service=service, kind=found.kind, kind_says=says, serve=found.serve, gate=gate,
         more=(MODEL if model else APP).replace("{{", "{").replace("}}", "}").replace("{service}", service).rstrip(),
     )  # fmt: skip
     written = {"branchline.toml": head}
-    packages = sorted({*found.packages, "pytest"})
-    written["requirements.in"] = "".join(f"{name}\n" for name in packages)
+    if found.is_python:
+        written["requirements.in"] = "".join(f"{name}\n" for name in sorted({*found.packages, "pytest"}))
     if found.module == "serving":
         written["serving.py"] = SERVING.format(service=service)
     if found.module:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from branchline.cli import show
+from branchline.cli.follow import REFUSED
 from branchline.cli.parity import drift_lines
 from branchline.cli.session import Session, as_json, pass_session
 from branchline.core.codes import exit_of, leaves, problem, status_of
@@ -122,7 +123,7 @@ def cells(service: str, row: Document) -> tuple[str, ...]:
     elif row["phase"] in ("evaluation failed", "rolled back"):
         state = click.style(state, fg="red")
     revision = row["version"] or str(row["commit"])[:7] or "-"
-    words = f"{state}, {detail}" if detail else state
+    words = f"{state}{':' if row['phase'] in REFUSED else ','} {detail}" if detail else state
     return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, words)
 
 
@@ -259,7 +260,9 @@ def explain(session: Session, code: str) -> None:
     known = leaves()
     wanted = code.upper()
     if wanted and wanted not in known:
-        raise UnknownCode(show.nearest(wanted, known).strip(), name=code)
+        kinds = {kind.__name__: each for each, kind in known.items()}
+        near = "" if re.fullmatch(r"BL\d*", wanted) else show.nearest(code, kinds).strip()
+        raise UnknownCode(near, name=code)
     chosen = {wanted: known[wanted]} if wanted else known
     explained = [explanation(each, kind) for each, kind in chosen.items()]
     if session.json:

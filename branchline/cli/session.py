@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from branchline.settings import Settings
 
 SERVICE_FILE = "branchline.toml"
+WHO = 'git config user.name "YOUR NAME" && git config user.email YOU@EXAMPLE.ORG'  # what git wants to know
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -124,7 +125,9 @@ class Session:
         text = given or self.tree.branch
         found = branch_named(text)
         if found is None:
-            what = f"{text!r} is neither an experiment nor a fix" if text else "no branch is checked out"
+            known = text and (text == self.tree.branch or self.tree.tip(text))
+            what = f"{text!r} is neither an experiment nor a fix" if known else f"there is no branch {text!r}"
+            what = what if text else "no branch is checked out"
             raise NothingToDo(what=what, hint="branchline start SERVICE, or name a branch: experiment--SERVICE--HANDLE")
         return found
 

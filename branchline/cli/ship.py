@@ -61,14 +61,14 @@ def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     commit = tree.commit(named.name)
     push = bool(tree.remote)
     commands = [f"git push -u {tree.remote} {named.name}"] if push else []
+    if tree.branch == named.name and tree.is_dirty([session.services[named.service]]):
+        show.say(f"note     changes in {session.services[named.service]} that are not committed are not deployed")
     if dry_run:
         steps = [("git", f"push {named.name} ({commit[:7]})")] if push else []
         steps += [("process", "build it, start it in staging, ask its gates")]
         steps += [("traffic", "none before its gates have passed")]
         finish_plan(session, {"schema": "branchline.plan/1", "service": named.service, "event": "push", "steps": steps})
         return
-    if tree.branch == named.name and tree.is_dirty([session.services[named.service]]):
-        show.say(f"note     changes in {session.services[named.service]} that are not committed are not deployed")
     client = session.client()
     since = follow.told_so_far(client, named.service, named.name, commit)
     if push:
@@ -281,7 +281,7 @@ def meant(client: Client, reference: str) -> Document:
             rows = serving or rows
     if len(rows) != 1:
         which = "name one of: " + ", ".join(row["branch"] for row in rows) if rows else "nothing of it is under test"
-        raise NothingToDo(which, what=f"{reference} means {show.count(len(rows), 'open branch', 'es')}")
+        raise NothingToDo(which, what=f"{reference} means {names.counted(len(rows), 'open branch', 'es')}")
     return dict(rows[0])
 
 

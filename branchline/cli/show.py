@@ -139,8 +139,3 @@ def when(at: str, now: float | None = None) -> str:
     moment = datetime.fromisoformat(at)
     passed = (time.time() if now is None else now) - moment.timestamp()
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({ago(passed)} ago)"
-
-
-def count(number: int, noun: str, plural: str = "s") -> str:
-    """A number of things: `1 file`, `2 files`, `no files`."""
-    return f"{f'{number:,}' if number else 'no'} {noun}{'' if number == 1 else plural}"

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from branchline.cli import follow, show
-from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
+from branchline.cli.session import SERVICE_FILE, WHO, Session, as_json, dry_run, pass_session
 from branchline.core import names
 from branchline.core.codes import exit_of
 from branchline.errors import BadName, DirtyWorkTree, NothingToDo, UsageError
@@ -38,10 +38,12 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
 
     top = session.tree.root
     here = session.folder.resolve()
-    name = service or names.handle_from(top.name)
+    if not service and here == top:
+        raise NothingToDo(what="say what the service is called", hint=f"branchline init {names.handle_from(top.name)}")
+    name = service or here.name
     if not names.is_word(name):
         raise BadName(what="service", name=name)
-    folder = (here if here.is_relative_to(top) else top) / name
+    folder = here / name if service else here
     found = scaffold.detected(folder, kind or "")
     wanted = scaffold.files(name, found)
     fresh = scaffold.missing(folder, wanted)
@@ -65,7 +67,8 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
                 show.out(click.style(f"       + {line}", fg="green"))
     for path in kept:
         show.say(f"kept     {path}, which was there already")
-    if not (folder / "requirements.lock").exists() and not (folder / "uv.lock").exists():
+    locked = any((folder / lock).exists() for lock in ("requirements.lock", "uv.lock"))
+    if found.is_python and not locked:
         show.say(f"next     (cd {folder.relative_to(top)} && {compiling()})")
     show.say(f'then     branchline check {name}, and: branchline start {name} --because "..."')
 
@@ -161,7 +164,7 @@ def handle_of(session: Session) -> str:
     """The person's own handle; raises UsageError when git does not know them."""
     found = session.tree.handle()
     if not found:
-        raise UsageError("git does not know who you are", hint="name a handle: --handle NAME")
+        raise UsageError("git does not know who you are", hint=WHO)
     return found
 
 
@@ -211,7 +214,11 @@ def run(session: Session, service: str, no_gates: bool) -> None:
         else:
             show.out(show.note(note))
 
-    end = follow.to_the_end(client, client.post("/v1/run", body)["topic"], tell)
+    try:
+        end = follow.to_the_end(client, client.post("/v1/run", body)["topic"], tell)
+    except KeyboardInterrupt:
+        show.say("\ninterrupted; the run goes on to its end, and what its steps make is reused by the next")
+        raise click.exceptions.Exit(130) from None
     if session.json:
         show.document({"schema": "branchline.note/1", **end}, line=True)
     if problem := end["more"].get("problem"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from branchline.core.names import counted
 from branchline.core.revision import GateResult, Result
 from branchline.core.schema import changes
 from branchline.core.spec import Gate, Metric
@@ -84,7 +85,7 @@ def tested(gate: Gate, counts: Mapping[str, int], exit_code: int) -> GateResult:
         return GateResult(
             gate.name, Result.FAIL, f"{bad} of {ran} tests failed" if bad else f"pytest exit {exit_code}", numbers
         )
-    return GateResult(gate.name, Result.PASS, f"{ran} tests passed", numbers)
+    return GateResult(gate.name, Result.PASS, f"{counted(ran, 'test')} passed", numbers)
 
 
 def compatible(schema: str, incumbent: str, major: int, path: str) -> GateResult:

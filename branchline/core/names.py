@@ -72,6 +72,11 @@ def handle_from(person: str) -> str:
     return "-".join(words)[:LONGEST].rstrip("-")
 
 
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """A number of things as people say it: `no branches`, `1 branch`, `2 branches`."""
+    return f"{f'{number:,}' if number else 'no'} {noun}{'' if number == 1 else plural}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
     """A semantic version; `pre` is '' for a final one (semver.org 2.0.0)."""

@@ -206,7 +206,7 @@ def _branch(service: Service, candidate: Candidate | None) -> str:
         busy = [c.branch for c in service.candidates if c.phase in law.OPEN]
         raise NothingToDo(
             "name one of: " + ", ".join(busy) if busy else "push a branch first",
-            what=f"{service.name} has {len(busy) or 'no'} open branches",
+            what=f"{service.name} has {names.counted(len(busy), 'open branch', 'es')}",
         )
     return candidate.branch
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from branchline.core import graph
+from branchline.core import graph, names
 from branchline.core.revision import Revision, StepRun, step_key
 from branchline.core.spec import Step
 from branchline.engine.preparing import Prepared, closed_environment, laid
@@ -83,7 +83,7 @@ def modules(folder: Path) -> dict[str, str]:
 def note_environment(this: Build) -> None:
     """The first line of a run: which locked environment it uses."""
     environment = this.prepared.environment
-    text = f"lock {environment.digest[:4]}  {environment.packages} packages"
+    text = f"lock {environment.digest[:4]}  {names.counted(environment.packages, 'package')}"
     this.note("=" if environment.reused else "ok", "env", text)
 
 

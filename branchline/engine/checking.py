@@ -26,6 +26,7 @@ from branchline.engine.progress import Progress
 from branchline.ports import Finished, Ports, Task
 
 Stopped = Callable[[], bool]
+TAIL = 20
 
 
 @dataclass(slots=True)
@@ -75,7 +76,8 @@ def evaluate(
     def keep(result: GateResult) -> None:
         results.append(result)
         mark = {Result.PASS: "ok", Result.FAIL: "no", Result.INCONCLUSIVE: "??"}[result.result]
-        progress.note(prepared.spec.name, topic, mark, f"gate {result.gate}", result.summary, result.seconds or None)
+        text = "\n".join([result.summary, *said(home / f"{result.gate}.log")]) if mark == "no" else result.summary
+        progress.note(prepared.spec.name, topic, mark, f"gate {result.gate}", text, result.seconds or None)
 
     for result in built_in(this, method):
         keep(result)
@@ -87,6 +89,12 @@ def evaluate(
         keep(GateResult("gates", Result.FAIL, "no gate is declared: nothing was checked"))
     ports.catalog.keep_gates(prepared.spec.name, prepared.commit, results)
     return tuple(results)
+
+
+def said(log: Path) -> list[str]:
+    """The last lines that a gate printed, for whoever watches it fail."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return [f"| {line}" for line in lines[-TAIL:]]
 
 
 def built_in(this: Evaluation, method: Method) -> list[GateResult]:

@@ -53,11 +53,14 @@ class Trials:
         try:
             found = self._steps_and_gates(service, commit, topic, gates)
         except BranchlineError as error:
-            self.progress.note(service, topic, "no", "end", error.message, problem=problem(error))
+            told = problem(error)
+            if error.next.startswith("branchline logs"):  # of a run nothing is kept that could be asked for
+                told |= {"hint": f"mend it, then: branchline run {service}"}
+            self.progress.note(service, topic, "no", "end", error.message, problem=told)
             return
         except Exception as error:  # noqa: BLE001 - whoever waits for the end must hear of it
-            told = BranchlineError(f"{type(error).__name__}: {error}")
-            self.progress.note(service, topic, "no", "end", told.cause, problem=problem(told))
+            bug = BranchlineError(f"{type(error).__name__}: {error}")
+            self.progress.note(service, topic, "no", "end", bug.cause, problem=problem(bug))
             return
         bad = [each.gate for each in found if each.result is not Result.PASS]
         self.progress.note(service, topic, "no" if bad else "ok", "end", ", ".join(bad), failed=bad)

@@ -12,6 +12,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
+from branchline.core import names
 from branchline.core.revision import Result, Revision, StepRun
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec, as_json
@@ -171,7 +172,7 @@ class Workshop:
         yardstick = candidate.method is Method.BENCHMARK  # never promoted, so it takes no final version
         final = revision if yardstick else ports.catalog.finish(name, candidate.revision)
         ports.writer.hold(name, final.commit, final.version)
-        self.progress.note(name, candidate.branch, "ok", "passed", f"{final.name}  {len(found)} gates")
+        self.progress.note(name, candidate.branch, "ok", "passed", f"{final.name}  {names.counted(len(found), 'gate')}")
         if candidate.line > 1 and service.lines and law.is_first(service, candidate):
             text = f"{ports.router.address(name)} will be major {candidate.line}; what serves now stays at "
             text += ", ".join(ports.router.address(name, f"v{line.major}") for line in service.lines)

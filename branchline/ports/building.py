@@ -26,7 +26,8 @@ class Environments(Protocol):
     """Locked environments, shared by digest."""
 
     def ensure(self, service: str, folder: Path, python: str) -> Environment:
-        """Build (or reuse) the environment of the lock file in that folder; may take minutes.
+        """Build (or reuse) the environment of the lock file in that folder; may take minutes. Without a lock, where
+        nothing asks for packages, it is Python alone.
 
         Raises LockMissing, EnvironmentFailed (with the last lines of the tool). Leaves no half environment.
         """

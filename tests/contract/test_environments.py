@@ -53,9 +53,20 @@ def test_another_lock_is_another_environment(house: House) -> None:
     assert (two.names, two.packages) == ((), 0)
 
 
-def test_without_a_lock_there_is_no_environment(house: House) -> None:
-    with pytest.raises(LockMissing):
-        house.environments.ensure("housing", house.service("housing", None), "")
+def test_what_asks_for_packages_needs_a_lock(house: House) -> None:
+    folder = house.service("housing", None)
+    (folder / "requirements.in").write_text("iniconfig\n")
+    with pytest.raises(LockMissing) as caught:
+        house.environments.ensure("housing", folder, "")
+    assert caught.value.cause == "requirements.in asks for packages"
+
+
+def test_what_asks_for_none_needs_none(house: House) -> None:
+    """A service in another language, or of the standard library alone."""
+    bare = house.environments.ensure("housing", house.service("housing", None), "")
+    assert (bare.packages, bare.names, bare.reused) == (0, (), False)
+    again = house.environments.ensure("listings", house.service("listings", None), "")
+    assert (again.digest, again.reused) == (bare.digest, True)
 
 
 def test_what_cannot_be_built_names_the_package_and_leaves_nothing(house: House) -> None:

@@ -178,7 +178,8 @@ def test_wrong_keys_are_told_with_the_nearest_before_and_after_the_push(shop: Sh
          f"{typed()} lock"),
         ("unhashed", {"requirements.lock": "iniconfig==2.1.0\n"}, "BL401", "iniconfig", compiling()),
         ("offline", {"requirements.lock": NOWHERE}, "BL401", "nowhere-at-all", compiling()),
-        ("unlocked", {"requirements.lock": None}, "BL402", "has no lock file", f"{typed()} lock, or: {compiling()}"),
+        ("unlocked", {"requirements.lock": None, "requirements.in": "iniconfig\n"}, "BL402",
+         "shop asks for packages but has no lock file: requirements.in asks", f"(cd shop && {compiling()})"),
     ],
 )  # fmt: skip
 def test_an_environment_that_cannot_be_built_is_told(

@@ -23,17 +23,16 @@ class FakeEnvironments:
     def ensure(self, service: str, folder: Path, python: str) -> Environment:
         """Know the environment of the lock."""
         lock = next((folder / name for name in ("uv.lock", "requirements.lock") if (folder / name).is_file()), None)
-        if lock is None:
-            raise LockMissing(service=service)
+        if lock is None and (folder / "requirements.in").exists():
+            raise LockMissing("requirements.in asks for packages", service=service)
         if service in self.broken:
             raise EnvironmentFailed(self.broken[service], service=service)
-        digest = hashlib.sha256(lock.read_bytes() + python.encode()).hexdigest()
+        text = lock.read_text(encoding="utf-8") if lock else ""
+        digest = hashlib.sha256(f"{text}{python}{lock is None}".encode()).hexdigest()
         reused = digest in self.built
         if not reused:
             self.built.append(digest)
-        lines = [
-            line.partition("==")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines() if "==" in line
-        ]
+        lines = [line.partition("==")[0].strip() for line in text.splitlines() if "==" in line]
         names = tuple(sorted(name for name in lines if not name.startswith("#")))
         return Environment(digest, self.home / digest / "venv/bin/python", len(names), "checked", reused, names)
 

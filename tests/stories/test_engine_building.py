@@ -90,7 +90,7 @@ def test_steps_run_in_order_and_are_given_what_they_name_1_17(dag: World) -> Non
     artifacts = {run.step: run.artifact for run in runs}
     assert value(dag, artifacts["report"]) == b"3"
     assert notes(dag)[0] == ("ok", "env", notes(dag)[0][2])
-    assert "1 packages" in notes(dag)[0][2]
+    assert "1 package" in notes(dag)[0][2]
 
 
 def test_what_is_unchanged_is_reused_and_marked_so_I14_3_03(dag: World) -> None:

@@ -13,6 +13,7 @@ from branchline.engine.reconciling import TRIAL
 from branchline.engine.trying import needs_staging
 from branchline.errors import Fenced
 from branchline.ports import Finished, Instance, Stamp, Task
+from tests.fakes.runner import printed
 from tests.world import ALEX, APP, MODEL, World
 
 ONLY_NUMBERS = MODEL.replace('{ unit = "gates:unit" }', '{ holdout = { value = "train.loss", max = 99 } }')
@@ -85,6 +86,15 @@ def test_a_gate_that_fails_is_the_end_and_no_error(world: World) -> None:
 def test_a_step_that_fails_is_an_error_with_its_hint(world: World) -> None:
     mark, text, more = ended(world, tree(world, train="raise no rows"))
     assert (mark, text, more["problem"]["code"]) == ("no", "Step train of housing failed", "BL403")
+    assert more["problem"]["hint"] == "mend it, then: branchline run housing"  # nothing is kept
+
+
+def test_a_gate_that_fails_is_told_with_its_last_lines(world: World) -> None:
+    world.runner.commands["check"] = lambda task: printed(task, "one\nE  assert 1 == 2", exit=1)
+    toml = MODEL.replace('gates = { unit = "gates:unit" }', 'gates = { own = { command = ["check"] } }')
+    notes = world.try_out("housing", world.push(toml=toml))
+    (told,) = [note.text for note in notes if note.name == "gate own"]
+    assert told.splitlines() == ["E  assert 1 == 2", "| one", "| E  assert 1 == 2"]
 
 
 def test_a_surprise_ends_the_run_as_well(world: World) -> None:
