@@ -151,7 +151,9 @@ class Conclusion:
         if change.seen and self._mirror.has(change.seen):
             known.append(self._mirror.parts(change.seen, closure))
         if now not in known and not change.keep:
-            raise ForeignCommit(ref=change.ref, service=change.service)
+            changed = sorted(path for path in {*now, *known[-1]} if now.get(path) != known[-1].get(path))
+            cause = f"{', '.join(changed)} was changed there"
+            raise ForeignCommit(cause, ref=change.ref, service=change.service)
 
     def _name(self, change: Change) -> None:
         """Show the conclusion's version in the truth: tag and keep-ref are projections, a refusal costs nothing."""

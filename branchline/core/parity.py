@@ -66,6 +66,11 @@ SORTS: Mapping[str, Sort] = {
     "unread push": Sort("git", "{branch} was moved to {commit:.7}, which is not read yet"),
     "branch gone": Sort("git", "{branch} is gone: it is to be withdrawn"),
     "trunk is not the incumbent": Sort("git", "{ref} shows no known revision", "{command}"),
+    "shared path moved": Sort(
+        "git",
+        "{ref} has {path} as {other} changed it; {service} serves it as before",
+        "branchline fix {service} && branchline deploy",
+    ),
     "conclusion held up": Sort("git", "{branch} is concluding: {why}", "{command}"),
     "route to the unknown": Sort("traffic", "{who} has traffic, and nothing knows it; to do: {step}"),
     "missing process": Sort("process", "to do: {step}"),

@@ -145,11 +145,38 @@ class Observer:
         if key in self._shows:
             return self._shows[key]
         shows = self._ports.repository.shows(ref, service.name, self.closure(service.name, (*known, tip)), known)
-        if shows is None or shows.startswith(UNKNOWN):
-            return FOREIGN if service.lines and shows else None
+        wanted = [revision for at, revision in desired(service).trunks if at == ref]
+        if shows is None or shows not in wanted:
+            heads = [line.incumbent for line in service.lines if shows and line.incumbent]
+            if lent := next((each for each in heads if self.lent(service.name, ref, each)), ""):
+                return lent
+            foreign = shows is not None and shows.startswith(UNKNOWN)
+            return (FOREIGN if service.lines else None) if foreign else shows
         if fetches[0] == fetches[1] and fetches == self._fetches:  # else it may have been said of another tip
             remember(self._shows, key, shows)
         return shows
+
+    def lent(self, service: str, ref: str, revision: str) -> dict[str, str]:
+        """Shared paths in which a trunk differs from a revision, each with the service whose conclusion changed it.
+
+        {} when nothing differs, or anything that no other service's conclusion explains.
+        """
+        tip, closure, tree = self.refs[ref], self.closure(service, (revision,)), self._ports.repository.tree
+        if tree(tip, closure) == tree(revision, closure):
+            return {}
+        differing = [path for path in closure if tree(tip, (path,)) != tree(revision, (path,))]
+        found = {path: self._lender(service, ref, path, tree(tip, (path,))) for path in differing}
+        return found if all(found.values()) else {}
+
+    def _lender(self, service: str, ref: str, path: str, shown: str) -> str:
+        """The other service that has a path as the trunk shows it, by the revision that it wants there; '' if none."""
+        for other in self._ports.ledger.services():
+            for at, head in desired(self._ports.ledger.service(other)).trunks:
+                theirs = self.closure(other, (head,)) if other != service and at == ref else ()
+                inside = any(f"{path}/".startswith(f"{each}/") for each in theirs)
+                if inside and self._ports.repository.tree(head, (path,)) == shown:
+                    return other
+        return ""
 
     def closure(self, service: str, commits: Iterable[str]) -> tuple[str, ...]:
         """The paths that a service is made of, as the first of the commits that has it declares them."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from branchline.core.parity import UP, Drift, Marks, drift, of_branches, of_conclusions, of_marks, of_trunks, of_world
 from branchline.core.revision import Revision
-from branchline.core.service import Service
-from branchline.core.world import PRODUCTION, desired, plan
+from branchline.core.service import OPEN, Service
+from branchline.core.world import FOREIGN, PRODUCTION, desired, plan
 from branchline.engine.asking import described
 from branchline.engine.observing import Observer, View
 from branchline.engine.preparing import EXPERIMENT_LOG, spec_at
@@ -108,9 +108,13 @@ class Parity:
         if any(of_trunks(service, sight.world, refs, (), "")):  # the paths are asked for where they are needed
             paths = self.observer.closure(service.name, [line.incumbent or "" for line in service.lines])
             yield from of_trunks(service, sight.world, refs, paths, marks.remote)
+        for ref, revision in sight.world.trunks:
+            for path, other in self.observer.lent(service.name, ref, revision).items() if revision != FOREIGN else ():
+                yield drift("shared path moved", service.name, ref=ref, path=path, other=other)
         yield from of_conclusions(service)
         refused = self.troubles.get((service.name, "Opened"), "")
-        branches, open_ones = self.observer.branches(service.name), {each.branch for each in service.candidates}
+        branches = self.observer.branches(service.name)
+        open_ones = {each.branch for each in service.candidates if each.phase in OPEN}
         quiet = {ref for ref, tip in branches.items() if ref not in open_ones and not self._begun(service, ref, tip)}
         yield from of_branches(service, sight.world, branches, quiet, refused, marks.remote)
         yield from of_marks(service, versions, marks)
