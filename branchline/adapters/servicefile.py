@@ -20,6 +20,7 @@ from branchline.core import names
 from branchline.core.spec import Gate, Guardrails, Metric, Project, Rollout, Serving, Spec, Step
 from branchline.ports import DataVersion
 
+MOST_STEPS = 1000
 _GATE = Gate("", "")
 _LOCK = TypeAdapter(dict[str, PinTable])
 
@@ -31,7 +32,10 @@ def read_service(text: bytes, path: str) -> Spec:
         raise refused(path, ["the file at the root holds [project] only; a service lies in a folder of its name"])
     name = folder.name
     own = [] if names.is_word(name) else [f"the folder's name {name!r} cannot name a service"]
-    return _spec(read(ServiceFile, text, path, own), name, str(folder))
+    file = read(ServiceFile, text, path, own)
+    if len(file.steps) > MOST_STEPS:
+        raise refused(path, [f"it has {len(file.steps):,} steps; at most {MOST_STEPS:,} are run"])
+    return _spec(file, name, str(folder))
 
 
 def read_project(text: bytes, path: str = "branchline.toml") -> Project:

@@ -6,6 +6,7 @@ known one. Nothing of the errors of pydantic and tomllib leaves this file but th
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ from branchline.adapters.servicefile_tables import (
 )
 from branchline.errors import BadServiceFile
 
+LARGEST = 128 * 1024  # bytes of a file that people write
 _Model = TypeVar("_Model", bound=Table)
 
 Place = tuple[str | int, ...]
@@ -36,9 +38,15 @@ Place = tuple[str | int, ...]
 def read(model: type[_Model], text: bytes, path: str, problems: Sequence[str] = ()) -> _Model:
     """Read a file into a model; raises BadServiceFile with these problems and all that are found."""
     problems = list(problems)
+    if len(text) > LARGEST:
+        raise refused(path, [*problems, f"it has {len(text):,} bytes; a file of at most {LARGEST:,} is read"])
+    if text.startswith(codecs.BOM_UTF8):
+        raise refused(path, [*problems, "it begins with a byte order mark; save it as UTF-8 without one"])
     try:
         content = text.decode()
         document = tomllib.loads(content)
+    except RecursionError:
+        raise refused(path, [*problems, "its tables or lists are nested too deeply"]) from None
     except UnicodeDecodeError as error:
         raise refused(path, [*problems, f"it is not UTF-8: {error.reason} at byte {error.start}"]) from error
     except tomllib.TOMLDecodeError as error:

@@ -19,7 +19,7 @@ from branchline.core.revision import Revision, StepRun, step_key
 from branchline.core.spec import Step
 from branchline.engine.preparing import Prepared, closed_environment, laid
 from branchline.engine.progress import Progress
-from branchline.errors import BranchlineError, StepFailed, StepTimedOut
+from branchline.errors import BranchlineError, StepFailed, StepTimedOut, UnsafeArtifact
 from branchline.ports import Ports, Task
 
 Stopped = Callable[[], bool]
@@ -206,6 +206,10 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
     """Keep one finished step, or raise what it failed with."""
     seconds = float(str(answer.get("seconds") or 0))
     service = this.prepared.spec.name
+    try:
+        artifact = this.ports.artifacts.put(this.results[step.name]) if answer.get("ok") else ""
+    except UnsafeArtifact as unsafe:
+        answer = {"error": f"{unsafe.message}: results are plain files and folders"}
     if not answer.get("ok"):
         error = str(answer.get("error") or "it failed")
         why = why_it_ran(this, step)
@@ -215,7 +219,6 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
         log = this.home / f"{step.name}.log"
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
         raise kind(error, step=step.name, service=service, seconds=step.seconds, log=tail)
-    artifact = this.ports.artifacts.put(this.results[step.name])
     summary = str(answer.get("summary") or "")
     why = why_it_ran(this, step)
     this.runs.append(StepRun(step.name, "ran", this.keys[step.name], artifact, seconds, summary, why))

@@ -187,6 +187,31 @@ def test_a_command_that_did_not_do_its_work_F14_F15_F20(
     assert dag.catalog.run("housing", tip)[-1].summary == why
 
 
+def test_a_result_that_is_no_plain_file_fails_its_step_F21(dag: World) -> None:
+    """Killer: let the store's refusal pass, and no step is said to have failed."""
+
+    def linked(task: Task) -> Finished:
+        (task.cwd / "report.html").symlink_to("/etc/passwd")
+        return printed(task, "rendered")
+
+    dag.runner.commands["render"] = linked
+    tip = commit(dag)
+    with pytest.raises(StepFailed) as caught:
+        built(dag, tip)
+    assert "report.html cannot be kept as an artifact: results are plain files and folders" in caught.value.cause
+    assert (caught.value.code, caught.value.log) == ("BL403", "rendered")
+    assert states(dag.catalog.run("housing", tip)) == {"clean": "ran", "train": "ran", "report": "failed"}
+
+
+def test_what_a_key_left_first_is_what_is_used_F22(dag: World) -> None:
+    """A step that answers otherwise each time has been asked once for what is the same."""
+    dag.runner.calls["steps:clean"] = lambda order: {"random": len(dag.runner.tasks)}
+    first = {run.step: run.artifact for run in built(dag, commit(dag))}
+    dag.runner.calls["steps:clean"] = lambda order: {"random": -1}
+    again = dag.git.write(SAM, {"README.md": "only words\n"}, start=dag.git.tip(ALEX))
+    assert {run.step: run.artifact for run in built(dag, again)} == first
+
+
 def test_a_worker_that_died_names_the_step_it_was_at(dag: World) -> None:
     work = dag.runner.commands["branchline.sdk.run"]
 

@@ -264,6 +264,32 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     assert "not UTF-8" in told.value.cause
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"\xef\xbb\xbfkind = 'app'", "it begins with a byte order mark"),
+        ("kind = 'app'".encode("utf-16"), "it is not UTF-8"),
+        (b"a = " + b"[" * 5000, "its tables or lists are nested too deeply"),
+        (b"a = " + b"{ a = " * 5000, "its tables or lists are nested too deeply"),
+        (b"#" * 200_000, "it has 200,000 bytes; a file of at most 131,072 is read"),
+    ],
+    ids=["BOM", "UTF-16", "lists", "tables", "large"],
+)
+def test_what_no_person_wrote_is_refused_in_words_F2_F6(text: bytes, said: str) -> None:
+    """Killer: leave the RecursionError to whoever reads the file, and a push stops the build as our own bug."""
+    with pytest.raises(BadServiceFile) as told:
+        servicefile.read_service(text, PATH)
+    assert told.value.cause.startswith(said)
+
+
+def test_a_thousand_steps_are_read_and_no_more_F7() -> None:
+    def steps(number: int) -> str:
+        return f"{SMALL}\n[steps]\n" + "\n".join(f"s{n} = 'm:f'" for n in range(number))
+
+    assert len(servicefile.read_service(steps(1000).encode(), PATH).steps) == 1000
+    assert problems(steps(1001)) == ("it has 1,001 steps; at most 1,000 are run",)
+
+
 @pytest.mark.parametrize("folder", ["Housing", "a--b", "a_b", "x" * 41, "$(id)"])
 def test_a_folder_whose_name_names_no_service_is_refused_F8(folder: str) -> None:
     (found,) = problems(SMALL, f"services/{folder}/branchline.toml")
