@@ -15,7 +15,7 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, dry_run, pass_session
 from branchline.cli.ship import change, meant
-from branchline.cli.work import handle_of, told
+from branchline.cli.work import handle_of, told, warn_of_strangers
 from branchline.core import names
 from branchline.errors import BadName, IllegalMove, MergeConflict, NothingToDo
 
@@ -55,6 +55,8 @@ def fix(session: Session, reference: str, challenger: str, handle: str, dry_run:
         told(session, branch, base, "", commands)
         return
     told(session, branch, base, tree.start(branch, base, file), commands)
+    if not on:
+        warn_of_strangers(session, service, "branchline deploy tries that, too")
     show.say("next     mend it, commit, then: branchline deploy")
 
 
@@ -104,7 +106,7 @@ def sync(session: Session, branch: str, keep: bool, dry_run: bool, **options: An
     Before traffic that is a merge, which is pushed. Under test it is a fix named sync-N: it takes over the arm of the
     challenger by a canary, and then is part of it. --keep merges nothing, and says what is thrown away.
     """
-    named = session.branch(branch)
+    named = session.branch(names.reference(branch).text if "@" in branch else branch)
     if keep:
         change(session, "keep", named.name, {}, dry_run=dry_run, **options)
         return
