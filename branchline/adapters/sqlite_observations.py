@@ -10,7 +10,7 @@ Counts are running ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,26 +121,31 @@ class _Test:
 
     service: str
     metric: Metric
-    running: Collection[str] | None
+    running: Mapping[str, Metric] | None
     at: float
+
+    def metric_of(self, join: _Join) -> Metric:
+        """The metric of the experiment that an outcome is about: two majors may have one each."""
+        return (self.running or {}).get(join.row.experiment, self.metric)
 
     def judged(self, each: Outcome, join: _Join | None, known: Mapping[str, float]) -> Receipt:
         """What becomes of one outcome; `known` is what was reported before, by key."""
         if join is None:
             idle = self.running is not None and not self.running
             return Receipt("unmeasured", f"nothing of {self.service} is under test") if idle else STRANGER
+        metric = self.metric_of(join)
         try:
             reported = metrics.number(each.value)
             if join.key in known:
                 same = known[join.key] == reported
                 return Receipt("duplicate") if same else Receipt("conflict", f"{known[join.key]:.12g} was said before")
-            metrics.value(self.metric, join.prediction, reported)
+            metrics.value(metric, join.prediction, reported)
         except OutcomeRefused as error:
             return Receipt("refused", str(error.fields["reason"]))
         if self.running is not None and join.row.experiment not in self.running:
             return Receipt("late", "its test has ended")
-        if self.at > join.row.at + self.metric.window:
-            return Receipt("late", f"its window of {self.metric.window:g} s is over")
+        if self.at > join.row.at + metric.window:
+            return Receipt("late", f"its window of {metric.window:g} s is over")
         return Receipt("kept")
 
 
@@ -175,13 +180,13 @@ class SqliteObservations:
 
     def report(
         self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float,
-        running: Mapping[str, Collection[str]] | None = None,
+        running: Mapping[str, Mapping[str, Metric]] | None = None,
     ) -> tuple[Receipt, ...]:  # fmt: skip
         """Keep outcomes durably; a receipt for each.
 
         `metrics` has the metric of each service; an outcome of any other service is unknown. `running` has the
-        experiments of a service that have not ended; without it any may run. Read the gateway's log first: a caller
-        may report before the line of its request was read.
+        experiments of a service that have not ended, with their metrics; without it any may run. Read the gateway's log
+        first: a caller may report before the line of its request was read.
         """
         receipts: dict[int, Receipt] = {}
         with self._file.writing("the outcomes") as connection:
@@ -296,7 +301,7 @@ def _reported(connection: Connection, test: _Test, mine: Mapping[int, Outcome]) 
         if word not in ("kept", "late"):
             continue
         known[join.key] = reported = metrics.number(each.value)
-        value = metrics.value(test.metric, join.prediction, reported)
+        value = metrics.value(test.metric_of(join), join.prediction, reported)
         rows.append({
             "service": service, "key": join.key, "exposure": join.row.number, "reported": reported, "value": value,
             "at": test.at, "late": word == "late",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,14 +98,14 @@ class Observations(Protocol):
 
     def report(
         self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float,
-        running: Mapping[str, Collection[str]] | None = None,
+        running: Mapping[str, Mapping[str, Metric]] | None = None,
     ) -> tuple[Receipt, ...]:  # fmt: skip
         """Keep outcomes durably; a receipt for each.
 
         Idempotent by (service, id or unit/request); `metrics` has the metric of each service, `running` the experiments
-        that have not ended (of a service that it leaves out: any). Joined by request, or by unit with the last
-        experiment it was exposed in: take what the gateway has logged first. A unit's value is the mean of what was
-        reported of it within its window.
+        that have not ended with theirs (of a service that it leaves out, any may run). Joined by request, or by unit
+        with the last experiment it was exposed in: take what the gateway has logged first. A unit's value is the mean
+        of what was reported of it within its window.
         """
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:

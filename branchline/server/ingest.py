@@ -8,7 +8,7 @@ strict: no text, no NaN, no infinity, no bool (F78). One outcome or a list may b
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -128,7 +128,7 @@ def receipts_for(controller: Controller, metric: Metric, outcomes: list[Outcome]
         ports.clock.wait(LOG_SECONDS)
         controller.read_exposures()
         service = outcomes[0].service
-        runs = running(controller, service)
+        runs = running(controller, service, metric)
         found = ports.observations.report(
             [outcomes[place] for place in left], {service: metric}, at=at,
             running=None if runs is None else {service: runs},
@@ -138,15 +138,20 @@ def receipts_for(controller: Controller, metric: Metric, outcomes: list[Outcome]
     return receipts
 
 
-def running(controller: Controller, service: str) -> Collection[str] | None:
-    """The experiments of a service that have not ended; None while the gateway does not show one for each line.
+def running(controller: Controller, service: str, metric: Metric) -> Mapping[str, Metric] | None:
+    """The experiments of a service that have not ended, each with its metric (`metric` where its revision declares
+    none); None while the gateway does not show one for each line.
 
     An arm whose processes are down for a moment comes back to its experiment: what is reported meanwhile counts.
     """
-    lines = {c.line for c in controller.recorder.service(service).candidates if c.phase in MEASURED}
-    shown = controller.ports.router.shown(service)
-    found = {line: shown[line].experiment for line in lines if line in shown and shown[line].experiment}
-    return set(found.values()) if found.keys() == lines else None
+    candidates = reversed(controller.recorder.service(service).candidates)  # of a line the longest under test counts
+    under_test = {each.line: each for each in candidates if each.phase in MEASURED}
+    shown, found = controller.ports.router.shown(service), {}
+    for line, candidate in under_test.items():
+        if line not in shown or not shown[line].experiment:
+            return None
+        found[shown[line].experiment] = spec_at(controller.ports, service, candidate.revision).metric or metric
+    return found
 
 
 def outcome_of(service: str, report: Report) -> Outcome:

@@ -166,9 +166,9 @@ def test_an_outcome_of_a_test_that_has_ended_is_late_F76(observations: Observati
     """Killer: within its window it would be kept, although nobody will ever look at it."""
     observations.take([line(), line("u2"), line("u3", experiment="e2")], "p")
     said_of = [said("u1"), said("u3"), said("u1")]
-    found = observations.report(said_of, METRICS, at=101, running={"shop": {"e2"}})
+    found = observations.report(said_of, METRICS, at=101, running={"shop": {"e2": METRICS["shop"]}})
     assert found == (Receipt("late", "its test has ended"), Receipt("kept"), Receipt("duplicate"))
-    found = observations.report([said("u2")], METRICS, at=101, running={"housing": set()})
+    found = observations.report([said("u2")], METRICS, at=101, running={"housing": {}})
     assert found == (Receipt("kept"),)  # of a service that is left out, any may run
     assert values(observations) == {"u1": None, "u2": 1}
     assert observations.counts("shop", "e1")["old"]["late"] == 1
@@ -177,9 +177,22 @@ def test_an_outcome_of_a_test_that_has_ended_is_late_F76(observations: Observati
 def test_while_nothing_is_under_test_nobody_is_a_stranger(observations: Observations) -> None:
     """Who is served by the incumbent alone is in no test: that is no forgery, and is not counted as one."""
     observations.take([line()], "p")
-    found = observations.report([said("served"), said("u1")], METRICS, at=101, running={"shop": ()})
+    found = observations.report([said("served"), said("u1")], METRICS, at=101, running={"shop": {}})
     assert found == (Receipt("unmeasured", "nothing of shop is under test"), Receipt("late", "its test has ended"))
     assert observations.counts("shop", "e1")[""]["unknown"] == 0
+
+
+def test_an_outcome_is_read_by_the_metric_of_its_own_experiment(observations: Observations) -> None:
+    """1.51: two majors under test at once may be judged by a metric each."""
+    observations.take([line(), line("u2", experiment="e2")], "p")
+    running = {"shop": {"e1": METRICS["shop"], "e2": Metric("stars", bounds=(0, 5), window=1)}}
+    found = observations.report(
+        [said("u1", 4), said("u2", 4), said("u2", 3, id="b")], METRICS, at=100.5, running=running
+    )
+    assert [each.word for each in found] == ["refused", "kept", "kept"]
+    late = observations.report([said("u1", 1), said("u2", 5, id="c")], METRICS, at=105, running=running)
+    assert [each.word for each in late] == ["kept", "late"]
+    assert [each.value for each in observations.matured("shop", "e2", after=0, until=999, window=1)] == [3.5]
 
 
 @pytest.mark.parametrize(

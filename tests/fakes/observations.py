@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -64,13 +64,13 @@ class FakeObservations:
 
     def report(
         self, outcomes: Sequence[Outcome], by_service: Mapping[str, Metric], *, at: float,
-        running: Mapping[str, Collection[str]] | None = None,
+        running: Mapping[str, Mapping[str, Metric]] | None = None,
     ) -> tuple[Receipt, ...]:  # fmt: skip
         """Keep outcomes; a receipt for each."""
         runs = running or {}
         return tuple(self._report(each, by_service.get(each.service), at, runs.get(each.service)) for each in outcomes)
 
-    def _report(self, each: Outcome, metric: Metric | None, at: float, running: Collection[str] | None) -> Receipt:
+    def _report(self, each: Outcome, metric: Metric | None, at: float, running: Mapping[str, Metric] | None) -> Receipt:
         stranger = Receipt("unknown", "no request of it was in the test")
         if metric is None:
             return stranger
@@ -83,6 +83,7 @@ class FakeObservations:
         about = f"request {each.request}" if each.request else f"unit {found.order}"
         key = (each.service, f"id {each.id}" if each.id else about)
         experiment = found.first.experiment
+        metric = (running or {}).get(experiment, metric)
         try:
             reported = metrics.number(each.value)
             if key in self._reported:
