@@ -51,6 +51,7 @@ class SqliteLedger:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
+        self._states: dict[str, Service] = {}  # as they are in the file, which nobody else writes
 
     def take_over(self) -> int:
         """Begin a new epoch and return it; each call returns a larger one. Not idempotent."""
@@ -70,12 +71,14 @@ class SqliteLedger:
 
     def service(self, name: str) -> Service:
         """The recorded state; raises UnknownService, and LedgerBroken when the state cannot be read."""
+        if name in self._states:
+            return self._states[name]
         with self._file.reading() as connection:
             text = connection.execute(STATE, {"name": name}).scalar_one_or_none()
         if text is None:
             raise UnknownService(name=name)
         try:
-            return from_json(json.loads(text))
+            return self._states.setdefault(name, from_json(json.loads(text)))
         except (ValueError, TypeError, KeyError) as error:
             raise LedgerBroken(f"the state of {name}: {error}") from error
 
@@ -91,8 +94,8 @@ class SqliteLedger:
     def history(self, service: str = "", *, limit: int = 50, before: int = 0) -> tuple[Entry, ...]:
         """Entries, newest first; `before` is an entry number to page on."""
         asked = NEWEST
-        if service:
-            asked = asked.where(event.c.service == service)
+        if service:  # in the order of its own index
+            asked = asked.where(event.c.service == service).order_by(None).order_by(event.c.generation.desc())
         if before:
             asked = asked.where(event.c.number < before)
         with self._file.reading() as connection:
@@ -152,6 +155,7 @@ class SqliteLedger:
             connection.execute(insert(event), {name: row[name] for name in _names(event)})
             connection.execute(insert(audit), {name: row[name] for name in _names(audit)})
             connection.execute(KEEP_STATE, {"name": after.name, "generation": after.generation, "state": state})
+        self._states[after.name] = after
         return Entry(
             row["number"], after.name, after.generation, row["type"], detail, actor, because, row["at"], row["chain"]
         )

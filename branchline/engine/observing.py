@@ -48,6 +48,7 @@ class Observer:
         self._ports = ports
         self._lock = threading.Lock()
         self._refs: Mapping[str, str] = {}
+        self._majors: list[str] = []
         self._branches: Mapping[str, Mapping[str, str]] = {}
         self._fetches = [0, 0]  # begun, ended
         self._shows: dict[tuple[object, ...], str] = {}
@@ -71,7 +72,9 @@ class Observer:
         for ref, tip in refs.items():
             if branch := names.branch(ref):
                 branches.setdefault(branch.service, {})[ref] = tip
+        majors = [ref for ref in refs if ref.startswith("major--")]
         with self._lock:
+            self._majors = majors
             self._refs, self._branches, self.reachable, self.fetched = refs, branches, True, True
         return refs
 
@@ -119,7 +122,7 @@ class Observer:
         if not self.fetched:
             return sight
         trunks = []
-        for ref in sorted({ref for ref, _ in desired(service).trunks} | older_trunks(service.name, refs)):
+        for ref in sorted({ref for ref, _ in desired(service).trunks} | older_trunks(service.name, self._majors)):
             shows = self.trunk(service, ref)
             if shows is not None:
                 trunks.append((ref, shows))

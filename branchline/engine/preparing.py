@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from branchline.core.revision import Revision
 from branchline.core.service import Method
@@ -44,7 +44,7 @@ class Prepared:
 
 def spec_at(ports: Ports, service: str, commit: str) -> Spec:
     """The service file of a commit; raises UnknownService when the commit has no such service."""
-    folders = [f for f in ports.repository.folders(commit, SERVICE_FILE) if PurePosixPath(f).name == service]
+    folders = [f for f in ports.repository.folders(commit, SERVICE_FILE) if f.rpartition("/")[2] == service]
     if not folders:
         raise UnknownService(f"no folder named {service} holds a {SERVICE_FILE} in {commit[:7]}", name=service)
     if len(folders) > 1:
