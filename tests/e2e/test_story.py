@@ -106,7 +106,7 @@ def played(tmp_path: Path, only: str) -> Iterator[tuple[Shell, str]]:
     home.mkdir()
     shell.work = tmp_path  # where the command is typed; the clone is made by the demo
     try:
-        told = shell.type("demo", "--only", only, "--keep", "--folder", str(home), seconds=900)
+        told = shell.type("demo", "--only", only, "--keep", "--folder", str(home), seconds=2000)
         shell.work = home / "realty"
         yield shell, told.out
     finally:
@@ -115,7 +115,7 @@ def played(tmp_path: Path, only: str) -> Iterator[tuple[Shell, str]]:
     assert shell.processes() == []
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
     """1.01-1.07, 1.30-1.52, 2.01-2.05, 3.02, 3.13: each part of the issue's demo, and nothing is left running."""
     with played(tmp_path, "housing") as (shell, told):
@@ -128,7 +128,7 @@ def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
         check_git(story)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_a_microservice_asks_another_is_fixed_and_rolled_back(tmp_path: Path) -> None:
     """3.05, 3.18: an app goes by canary, and a service without any Python is one like any other."""
     with played(tmp_path, "listings") as (shell, _):
