@@ -17,7 +17,7 @@ import uvicorn
 from branchline.core import lifecycle as law
 from branchline.sdk import report
 from branchline.server.ingest import ingest
-from tests.world import APP, World
+from tests.world import APP, KIM, MODEL, World
 
 
 @dataclass
@@ -118,6 +118,19 @@ def test_what_is_reported_while_an_arm_is_down_counts(place: Ingest) -> None:
     incumbent = world.router.shown("housing")[1].shares[0][0]
     world.router.shift("housing", 1, [(incumbent, 100)], world.router.told()["housing"])
     assert answered(place, {"unit": "a", "value": 7})[1]["outcomes"] == ["kept"]
+
+
+def test_two_majors_under_test_are_each_read_by_their_own_metric(place: Ingest) -> None:
+    """1.51: line 1 rates up to ten, line 2 up to a hundred."""
+    world = place.world
+    second = "major = 2\n" + MODEL.replace("bounds = [0, 10]", "bounds = [0, 100]")
+    world.push(KIM, second)
+    world.settle()
+    world.testing("experiment--housing--max", second)
+    world.visit(["a"])
+    world.visit(["b"], line=2)
+    status, document = answered(place, [{"unit": unit, "value": 50} for unit in ("a", "b")])
+    assert (status, document["outcomes"]) == (200, ["refused", "kept"])
 
 
 @pytest.mark.parametrize(
