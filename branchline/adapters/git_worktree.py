@@ -57,6 +57,12 @@ class WorkTree:
         return self._git.answer("symbolic-ref", "--quiet", "--short", "HEAD").text
 
     @property
+    def branches(self) -> tuple[str, ...]:
+        """One's own branches that are experiments or fixes by their name."""
+        asked = ("for-each-ref", "--format=%(refname:short)", "refs/heads/experiment--*", "refs/heads/fix--*")
+        return tuple(self._git.line(*asked).splitlines())
+
+    @property
     def head(self) -> str:
         """The commit that is checked out; '' before the first one."""
         return self._at("HEAD")

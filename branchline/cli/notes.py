@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from branchline.cli import show
-from branchline.cli.session import Session, as_json, pass_session
+from branchline.cli.session import Session, as_json, naming, pass_session
 
 Document = Mapping[str, Any]
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @as_json
 @pass_session
 def notes(session: Session, reference: str) -> None:

@@ -13,7 +13,7 @@ import click
 from branchline.cli import show
 from branchline.cli.follow import REFUSED
 from branchline.cli.parity import drift_lines
-from branchline.cli.session import Session, as_json, pass_session
+from branchline.cli.session import Session, as_json, naming, pass_session
 from branchline.core.codes import exit_of, leaves, problem, status_of
 from branchline.errors import BranchlineError, DaemonDown, NothingToDo, UnknownCode, UnknownService
 
@@ -31,7 +31,7 @@ FULL_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 
 
 @click.command()
-@click.argument("reference", required=False, default="")
+@naming("reference", required=False, default="")
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes; Ctrl-C detaches and cancels nothing.")
 @as_json
 @pass_session
@@ -134,7 +134,7 @@ def trouble(text: str, service: str = "") -> str:
 
 
 @click.command()
-@click.argument("service", required=False, default="")
+@naming("service", required=False, default="")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
 @click.option("--before", type=click.IntRange(0), default=0, metavar="NUMBER", help="Only what is older than this one.")
 @as_json
@@ -169,7 +169,7 @@ def history_cells(entry: Document, now: float) -> tuple[str, ...]:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @click.argument("step", required=False, default="")
 @as_json
 @pass_session
@@ -222,7 +222,7 @@ def measured(gate: Document) -> str:
 
 
 @click.command()
-@click.argument("reference", metavar="REFERENCE|gateway|daemon")
+@naming("reference", metavar="REFERENCE|gateway|daemon")
 @click.option("--lines", "-n", type=click.IntRange(1, 2000), default=40, show_default=True, help="How many lines.")
 @as_json
 @pass_session
@@ -249,7 +249,7 @@ def logs(session: Session, reference: str, lines: int) -> None:
 
 
 @click.command()
-@click.argument("code", required=False, default="")
+@click.argument("code", required=False, default="", shell_complete=lambda context, code, begun: codes_from(begun))
 @as_json
 @pass_session
 def explain(session: Session, code: str) -> None:
@@ -277,6 +277,11 @@ def explain(session: Session, code: str) -> None:
     show.out(f"  part of  {only['family']}")
     show.out(f"  next     {only['hint']}")
     show.out(f"  exit     {only['exit']}" + ("; trying again may help" if only["transient"] else ""))
+
+
+def codes_from(begun: str) -> list[str]:
+    """The codes that begin so, for a shell."""
+    return [code for code in leaves() if code.startswith(begun.upper())]
 
 
 def explanation(code: str, kind: type[BranchlineError]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from branchline.cli import show
-from branchline.errors import BadServiceFile, NothingToDo, UnknownService
+from branchline.errors import BadServiceFile, BranchlineError, NothingToDo, UnknownService
 
 if TYPE_CHECKING:
     from branchline.adapters.git_worktree import WorkTree
@@ -139,6 +139,17 @@ def branch_named(text: str) -> names.Branch | None:
     return names.branch(text)
 
 
+def completed(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The services and branches of the folder that somebody types in, for their shell; nothing where there are none."""
+    session = Session()
+    try:
+        known = [*session.services, *(session.tree.branches if parameter.name != "service" else ())]
+    except BranchlineError:
+        return []
+    return [name for name in known if name.startswith(incomplete)]
+
+
+naming = partial(click.argument, shell_complete=completed)  # an argument that names a service, a branch or a revision
 pass_session: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(Session)
 
 

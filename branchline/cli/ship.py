@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from branchline.cli import follow, show
-from branchline.cli.session import Session, as_json, dry_run, pass_session
+from branchline.cli.session import Session, as_json, dry_run, naming, pass_session
 from branchline.core import names
 from branchline.core.waiting import SMALLEST
 from branchline.errors import DaemonDown, NobodyToAsk, NothingToDo
@@ -43,7 +43,7 @@ def changing(command: Decorated) -> Decorated:
 
 
 @click.command()
-@click.argument("branch", required=False, default="")
+@naming("branch", required=False, default="")
 @click.option("--wait", type=float, default=float("inf"), show_default=False, metavar="SECONDS",
               help="Stop following after so many seconds (exit 5); what was begun goes on.")  # fmt: skip
 @dry_run
@@ -125,7 +125,7 @@ def address_of(service: Document, line: int | None, commit: str) -> str:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @changing
 @pass_session
 def approve(session: Session, reference: str, **options: Any) -> None:
@@ -134,7 +134,7 @@ def approve(session: Session, reference: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @click.option("--share", type=click.IntRange(SMALLEST, 100 - SMALLEST), required=True, help="Per cent of the traffic.")
 @changing
 @pass_session
@@ -147,7 +147,7 @@ def split(session: Session, reference: str, share: int, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @changing
 @pass_session
 def extend(session: Session, reference: str, **options: Any) -> None:
@@ -156,7 +156,7 @@ def extend(session: Session, reference: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @changing
 @pass_session
 def close(session: Session, reference: str, **options: Any) -> None:
@@ -168,7 +168,7 @@ def close(session: Session, reference: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @changing
 @pass_session
 def abort(session: Session, reference: str, **options: Any) -> None:
@@ -183,7 +183,7 @@ def abort(session: Session, reference: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("service")
+@naming("service")
 @click.option("--line", type=click.IntRange(1), default=None, metavar="MAJOR", help="Of this major; else the newest.")
 @changing
 @pass_session
@@ -199,7 +199,7 @@ def rollback(session: Session, service: str, line: int | None, **options: Any) -
 
 
 @click.command()
-@click.argument("service")
+@naming("service")
 @click.argument("major", type=click.IntRange(1))
 @changing
 @pass_session
@@ -213,7 +213,7 @@ def retire(session: Session, service: str, major: int, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("service")
+@naming("service")
 @changing
 @pass_session
 def freeze(session: Session, service: str, **options: Any) -> None:
@@ -225,7 +225,7 @@ def freeze(session: Session, service: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("service")
+@naming("service")
 @changing
 @pass_session
 def thaw(session: Session, service: str, **options: Any) -> None:
@@ -234,7 +234,7 @@ def thaw(session: Session, service: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @changing
 @pass_session
 def conclude(session: Session, reference: str, **options: Any) -> None:

@@ -226,13 +226,13 @@ def test_a_step_that_fails_is_told_with_its_last_lines(
     [
         (
             "hangs",
-            "1s",
-            "not ready after 1 s: nothing listens on the socket that BRANCHLINE_SOCKET names",
+            "8s",  # long enough to have printed its line on a busy machine
+            "not ready after 8 s: nothing listens on the socket that BRANCHLINE_SOCKET names",
             "hangs starts",
         ),
         ("dies", "60s", "it ended by itself with exit 1", "no model here"),
         ("fails", "10s", "not ready after 10 s: GET / answered 500", "fails starts"),
-        ("elsewhere", "2s", f"not ready after 2 s: {SILENT}", "elsewhere starts"),
+        ("elsewhere", "8s", f"not ready after 8 s: {SILENT}", "elsewhere starts"),
     ],
     ids=["never ready", "dies at once", "answers 500", "listens elsewhere"],
 )

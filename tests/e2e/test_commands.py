@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def test_a_first_revision_from_the_work_tree_to_all_traffic(shell: Shell) -> Non
     assert shell.history("first") == []  # what `run` made is no candidate
 
     judged = shell.git("rev-parse", "HEAD")
-    address = shell.type("deploy").out.strip()
+    deployed = shell.type("deploy")
+    address = deployed.out.strip()
+    home = deployed.err.splitlines()[-1].removeprefix("next     ")
     answer = shell.call(path_of(address), "POST", {})
     assert (answer.status, answer.revision, json.loads(answer.body)) == (200, "first@1.0.0", {"prediction": 0.4})
     row = shell.until_live("first", judged)
@@ -79,6 +82,12 @@ def test_a_first_revision_from_the_work_tree_to_all_traffic(shell: Shell) -> Non
     assert refs["refs/tags/first@v1.0.0"] == judged
     assert shell.git("rev-parse", "main:first", at=shell.truth) == shell.git("rev-parse", f"{judged}:first")
     assert sum(line.startswith("first/") for line in shell.trailers()) == 1
+    assert home == "git switch main && git pull --ff-only origin main"  # the branch that is checked out has gone
+    subprocess.run(["sh", "-c", home], cwd=shell.work, check=True, capture_output=True)
+    assert shell.git("rev-parse", "main") == shell.tip("main")
+    lines = shell.type("notes", "first@1.0.0").out.splitlines()
+    assert lines[0] == "# first 1.0.0"
+    assert any(line.startswith("- Answer 0.4 (") for line in lines)
     why = shell.ask("why", "first@1.0.0")
     assert [(step["step"], step["state"]) for step in why["steps"]] == [("level", "reused")]
 

@@ -211,6 +211,25 @@ def test_deploy_says_what_it_leaves_out_also_when_it_only_plans(world: RealGit) 
     assert "not committed are not deployed" in typed(world, "deploy", "--dry-run").stderr
 
 
+def test_completion_knows_the_services_and_branches_of_the_folder(
+    world: RealGit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service(world)
+    typed(world, "start", "housing", "--handle", "alex", "--because", "x", "--no-push")
+    monkeypatch.chdir(world.work)
+
+    def completed(words: str) -> list[str]:
+        environ = {"_BRANCHLINE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        told = CliRunner().invoke(main, [], prog_name="branchline", env=environ)
+        return [line.partition(",")[2] for line in told.stdout.splitlines() if line]
+
+    assert completed("branchline why ") == ["housing", BRANCH]
+    assert completed("branchline deploy exp") == [BRANCH]
+    assert completed("branchline freeze ") == ["housing"]
+    monkeypatch.chdir("/")
+    assert completed("branchline why ") == []
+
+
 def test_a_group_of_commands_alone_is_asked_for_help(world: RealGit) -> None:
     told = typed(world, "data")
     assert (told.exit_code, told.stderr) == (0, "")

@@ -133,6 +133,16 @@ def test_completion_prints_a_script_for_each_shell() -> None:
         assert "_BRANCHLINE_COMPLETE" in typed("completion", shell).stdout
 
 
+def test_completion_knows_commands_and_codes() -> None:
+    def completed(words: str) -> list[str]:
+        environ = {"_BRANCHLINE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        told = CliRunner().invoke(main, [], prog_name="branchline", env=environ)
+        return [line.partition(",")[2] for line in told.stdout.splitlines()]
+
+    assert completed("branchline sta") == ["start", "status"]
+    assert completed("branchline explain BL41") == ["BL412", "BL413", "BL414", "BL415"]
+
+
 # ------------------------------------------------------------------------------------------------ printing
 
 
