@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from branchline.cli import follow, show
-from branchline.cli.session import SERVICE_FILE, WHO, Session, as_json, dry_run, pass_session
+from branchline.cli.session import SERVICE_FILE, WHO, Session, as_json, dry_run, naming, pass_session
 from branchline.core import names
 from branchline.core.codes import exit_of
 from branchline.errors import BadName, DirtyWorkTree, NothingToDo, UsageError
@@ -74,7 +74,7 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
 
 
 @click.command()
-@click.argument("service", required=False, default="")
+@naming("service", required=False, default="")
 @as_json
 @pass_session
 def check(session: Session, service: str) -> None:
@@ -105,7 +105,7 @@ def check(session: Session, service: str) -> None:
 
 
 @click.command()
-@click.argument("service")
+@naming("service")
 @click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
 @click.option("--because", required=True, metavar="TEXT", help="The hypothesis: what should become better, and why.")
 @click.option("--metric", default="", metavar="NAME", help="What it is judged by; else what the service file says.")
@@ -189,7 +189,7 @@ def written(service: str, because: str, metric: str, first: str) -> str:
 
 
 @click.command()
-@click.argument("service", required=False, default="")
+@naming("service", required=False, default="")
 @click.option("--no-gates", is_flag=True, help="Only the steps.")
 @as_json
 @pass_session
@@ -233,7 +233,7 @@ def run(session: Session, service: str, no_gates: bool) -> None:
 
 
 @click.command()
-@click.argument("reference")
+@naming("reference")
 @click.option("--into", type=click.Path(path_type=Path), default=None, metavar="FOLDER",
               help="Where to put the work tree; else beside yours.")  # fmt: skip
 @click.option("--again", is_flag=True, help="Put back what differs in files that were laid out before.")
