@@ -144,6 +144,7 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     if not no_push:
         tree.push(branch)
     told(session, branch, trunk, tip, commands)
+    warn_of_strangers(session, service, f"branchline fix {service} && branchline deploy tries it as a fix")
     show.say(f"next     edit {folder}, then: branchline run {service}")
     if tree.is_dirty([folder]):
         show.say(f"then     git add {folder} && git commit: what is not committed is not deployed")
@@ -158,6 +159,19 @@ def told(session: Session, branch: str, base: str, tip: str, commands: list[str]
     done = [f"branch   {branch}  (from {base} {tip[:7]})", *show.ran(commands)]
     for line in done if tip else show.plan(("git", command) for command in commands):
         show.out(line)
+
+
+def warn_of_strangers(session: Session, service: str, otherwise: str) -> None:
+    """Say where a trunk holds what nothing knows, if a daemon can tell: a branch from there holds it, too."""
+    client = session.running()
+    if client is None:
+        return
+    client.post("/v1/look")
+    for drift in client.get("/v1/status", reference=service)["parity"]["drifts"]:
+        if drift["drift"] == "trunk is not the incumbent":
+            show.say(f"note     {drift['what']} of {service}: somebody wrote there. Your branch holds that, too")
+            show.say(f"undo it  {drift['repair']}")
+            show.say(f"or else  {otherwise}")
 
 
 def handle_of(session: Session) -> str:

@@ -117,13 +117,15 @@ class Watcher:
             return True
         base = self.ports.repository.base(trunk, tip)
         changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
-        if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"} or self._begins_foreign(service, spec, base):
+        if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"} or (
+            ref.startswith("fix--") and self._begins_foreign(service, spec, base)
+        ):
             return True
         self.troubles[service.name, ref] = f"{ref} has changed nothing of {service.name} yet but its log"
         return False
 
     def _begins_foreign(self, service: Service, spec: Spec, base: str) -> bool:
-        """Whether a branch left its trunk at what somebody wrote there by hand: that, then, is what is to be tried."""
+        """Whether a fix left its trunk at what somebody else wrote there: that, then, is what is to be tried."""
         repository, known = self.ports.repository, self.ports.catalog.revisions(service.name)
         shown = repository.tree(base, spec.closure) if base else ""
         return bool(shown) and shown not in {repository.tree(each.commit, spec.closure) for each in known}
@@ -202,13 +204,20 @@ class Watcher:
         refs, trunk = self.observer.refs, policy_of(service, candidate.line)
         if candidate.base and candidate.base in refs and self._contains(refs[candidate.base], candidate.tip):
             return f"it was merged into {candidate.base} by hand: that is a push there"
-        if self.observer.trunk(service, trunk) == candidate.revision:
-            if candidate.phase is Phase.CONCLUDING or is_first(service, candidate):
-                return ""
+        adopted = candidate.phase is Phase.CONCLUDING or is_first(service, candidate)
+        if adopted and self.observer.trunk(service, trunk) == candidate.revision:
+            return ""
+        if self._was_shown(service, candidate.revision, refs.get(trunk, "")):
             again = f"branchline start {service.name}, then: git checkout {candidate.tip:.12} -- {service.name}"
             return f"it was merged by hand without a verdict: {trunk} shows what serves again; to try it again: {again}"
         other = (ref for ref, tip in sorted(refs.items()) if tip == candidate.tip and names.branch(ref))
         return f"it was renamed to {ref}" if (ref := next(other, "")) else "its branch was deleted"
+
+    def _was_shown(self, service: Service, revision: str, trunk: str) -> bool:
+        """Whether a trunk lately showed a revision; it may have been put back since, by whoever was quicker than we."""
+        repository, closure = self.ports.repository, self.observer.closure(service.name, (revision,))
+        lately = repository.log("", trunk, closure, limit=20) if trunk else ()
+        return repository.tree(revision, closure) in {repository.tree(each["commit"], closure) for each in lately}
 
     def _author(self, tip: str) -> str:
         commits = self.ports.repository.log("", tip, limit=1)

@@ -182,6 +182,30 @@ def forge(world: World, tip: str, squashed: bool) -> None:
     world.git.remove(SAM)
 
 
+@pytest.mark.parametrize("squashed", [False, True], ids=["merged", "squashed"])
+def test_it_was_merged_by_hand_even_if_the_trunk_was_put_back_before_anybody_looked(
+    world: World, squashed: bool
+) -> None:
+    """Killer: ask only what the trunk shows now; git's lane is sometimes quicker than the one that watches."""
+    world.released()
+    tip = world.testing()
+    forge(world, tip, squashed)
+    world.controller.observer.fetch()
+    assert world.controller.reconciler.git("housing")
+    world.settle()
+    assert world.merges()[0] == "Show housing@1.0.0 again"
+    assert world.last("Withdrew").detail["reason"].startswith("it was merged by hand without a verdict")
+
+
+def test_a_branch_without_a_trunk_is_deleted_and_nothing_else(world: World) -> None:
+    world.released()
+    world.testing()
+    world.git.remove(SAM)
+    world.git.remove("main")
+    world.controller.watch()
+    assert world.last("Withdrew").detail["reason"] == "its branch was deleted"
+
+
 def test_a_branch_that_was_merged_by_hand_and_is_still_there_goes_on_being_tested(world: World) -> None:
     first = world.released()
     tip = world.testing()
@@ -301,6 +325,16 @@ def test_a_foreign_commit_is_tried_as_a_fix_by_who_opens_one_there(world: World)
     world.settle()
     assert (world.phase(FIX), shown(world, strange), world.git.tip(FIX)) == (Phase.LIVE, True, "")
     assert world.parity()
+
+
+def test_an_experiment_begun_at_a_foreign_commit_is_its_authors_own_to_begin(world: World) -> None:
+    """Killer: `start` pushes a log; what lay on the trunk is not tested in its author's name."""
+    world.released()
+    world.git.write("main", {"housing/serving.py": "# by hand\n"})
+    world.git.write(SAM, {"housing/EXPERIMENT.md": "# Hypothesis\nanother"}, start="main")
+    world.settle()
+    assert SAM not in {each.branch for each in world.service().candidates}
+    assert f"{SAM} has changed nothing of housing yet but its log" in world.troubles()
 
 
 def test_a_foreign_commit_holds_up_nobody_who_does_not_conclude(world: World) -> None:
