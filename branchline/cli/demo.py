@@ -50,6 +50,8 @@ def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> N
         ending(stage, keep, time.monotonic() - begun)
         ended_well = True
     finally:
+        if keep and not ended_well:
+            say(f"What was begun still runs. To stop it: cd {stage.clone} && branchline down")
         if not keep:
             with_down(stage)
             if ended_well and folder is None:

@@ -145,7 +145,8 @@ def misunderstood(error: click.ClickException) -> dict[str, Any]:
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "branchline"
     first, *more = error.format_message().splitlines() or [""]
     code = "BL100" if error.exit_code == 2 else "BL000"
-    return {"code": code, "title": first.rstrip("."), "detail": "\n".join(more), "hint": f"{path} --help"}
+    hint = f"{path} --help" if error.exit_code == 2 else ""
+    return {"code": code, "title": first.rstrip("."), "detail": "\n".join(more), "hint": hint}
 
 
 def reported(session: Session, words: list[str], error: Exception) -> dict[str, Any]:

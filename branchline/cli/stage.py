@@ -50,7 +50,10 @@ class Stage:
         say(f"$ branchline {' '.join(quoted(word) for word in words)}", dim=True)
         ended = subprocess.run([sys.executable, "-m", "branchline.cli.main", *words], cwd=self.clone, check=False)
         if ended.returncode not in ok:
-            raise click.ClickException(f"branchline {words[0]} ended with {ended.returncode}; look in {self.home}")
+            why = "why stands above; a load gate asks for a machine that is not busy: then try again"
+            raise click.ClickException(
+                f"branchline {words[0]} ended with {ended.returncode}\n{why}\nit played in {self.home}"
+            )
         return ended.returncode
 
     def ask(self, *words: str) -> Any:

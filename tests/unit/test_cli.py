@@ -106,7 +106,8 @@ def test_an_interruption_ends_with_130(raised: type[BaseException]) -> None:
 
 def test_what_click_complains_of_becomes_problem_details() -> None:
     found = misunderstood(click.ClickException("first\nsecond"))
-    assert (found["title"], found["detail"], found["hint"]) == ("first", "second", "branchline --help")
+    assert (found["title"], found["detail"], found["hint"]) == ("first", "second", "")
+    assert misunderstood(click.UsageError("no such option"))["hint"] == "branchline --help"
 
 
 # ------------------------------------------------------------------------------------------------ explain, offline
