@@ -164,7 +164,7 @@ def history_cells(entry: Document, now: float) -> tuple[str, ...]:
     reason = str(detail.pop("reason", "") or entry["because"]).splitlines() or [""]
     rest = " ".join(f"{k}={str(v)[:12]}" for k, v in detail.items())
     subject = str(entry["detail"].get("branch") or "")
-    words = "  ".join(each for each in (subject, rest, reason[0][:100]) if each) + left
+    words = "  ".join(each for each in (subject, rest, reason[0][:200]) if each) + left
     return (f"{entry['number']}", show.when(entry["at"], now), entry["service"], entry["event"], words, entry["actor"])
 
 

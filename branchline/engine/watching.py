@@ -207,17 +207,18 @@ class Watcher:
         adopted = candidate.phase is Phase.CONCLUDING or is_first(service, candidate)
         if adopted and self.observer.trunk(service, trunk) == candidate.revision:
             return ""
-        if self._was_shown(service, candidate.revision, refs.get(trunk, "")):
-            again = f"branchline start {service.name}, then: git checkout {candidate.tip:.12} -- {service.name}"
+        if shown := self._shown_by(service, candidate.revision, refs.get(trunk, "")):
+            again = f"branchline start {service.name}, then: git checkout {shown:.12} -- {service.name}"
             return f"it was merged by hand without a verdict: {trunk} shows what serves again; to try it again: {again}"
         other = (ref for ref, tip in sorted(refs.items()) if tip == candidate.tip and names.branch(ref))
         return f"it was renamed to {ref}" if (ref := next(other, "")) else "its branch was deleted"
 
-    def _was_shown(self, service: Service, revision: str, trunk: str) -> bool:
-        """Whether a trunk lately showed a revision; it may have been put back since, by whoever was quicker than we."""
+    def _shown_by(self, service: Service, revision: str, trunk: str) -> str:
+        """The commit by which a trunk lately showed a revision, though it may have been put back since; '' if none."""
         repository, closure = self.ports.repository, self.observer.closure(service.name, (revision,))
         lately = repository.log("", trunk, closure, limit=20) if trunk else ()
-        return repository.tree(revision, closure) in {repository.tree(each["commit"], closure) for each in lately}
+        wanted, commits = repository.tree(revision, closure), (each["commit"] for each in lately)
+        return next((commit for commit in commits if repository.tree(commit, closure) == wanted), "")
 
     def _author(self, tip: str) -> str:
         commits = self.ports.repository.log("", tip, limit=1)

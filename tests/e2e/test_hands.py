@@ -61,19 +61,20 @@ def test_what_a_forge_merged_without_a_verdict_is_undone_and_says_how_to_try_it_
     shell.reset(branch, judged)
     shell.until("that one, too", lambda: shell.events(branch).count("Pushed") == 2)
     words = ("commit-tree", f"{judged}^{{tree}}", "-p", "main", "-m", "Merge pull request (#7)")
-    button = f"update refs/heads/main {shell.git(*words, at=shell.truth)}\ndelete refs/heads/{branch}\n"
+    squashed = shell.git(*words, at=shell.truth)
+    button = f"update refs/heads/main {squashed}\ndelete refs/heads/{branch}\n"
     shell.git("update-ref", "--stdin", at=shell.truth, stdin=button)
     shell.until("it is withdrawn", lambda: "Withdrew" in shell.events(branch))
     shell.until("the trunk shows what serves", lambda: note(shell, "shelf") == "first")
     shell.until_rest()
     assert shares_of(shell, "shelf") == {"1.0.0": 100}
     (why,) = [each["detail"]["reason"] for each in shell.history("shelf") if each["event"] == "Withdrew"]
-    again = f"branchline start shelf, then: git checkout {judged[:12]} -- shelf"
+    again = f"branchline start shelf, then: git checkout {squashed[:12]} -- shelf"
     assert why == f"it was merged by hand without a verdict: main shows what serves again; to try it again: {again}"
     assert why in shell.type("history", "shelf").out
     shell.on_main()
     shell.type("start", "shelf", "--handle", "sam", "--because", "It was good.")
-    shell.git("checkout", judged[:12], "--", "shelf")
+    shell.git("checkout", squashed[:12], "--", "shelf")
     shell.git("commit", "--quiet", "-m", "Try it again")
     shell.type("deploy")
     assert shell.until_state(branch, "canary")["commit"] == shell.tip(branch) != judged

@@ -7,6 +7,8 @@ known; nothing that was pushed is lost. Faults F30 (a moved tip), F31 (deleted b
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from branchline.core import lifecycle as law
@@ -162,7 +164,10 @@ def test_a_branch_that_a_forge_merged_and_deleted_without_a_verdict_is_withdrawn
     assert (world.phase(SAM), world.shares()) == (Phase.WITHDRAWN, {first: 100})
     reason = world.last("Withdrew").detail["reason"]
     assert reason.startswith("it was merged by hand without a verdict: main shows what serves again; to try it again: ")
-    assert reason.endswith(f"branchline start housing, then: git checkout {tip[:12]} -- housing")
+    said = re.fullmatch(r".*: branchline start housing, then: git checkout ([0-9a-f]{12}) -- housing", reason)
+    assert said
+    (shows,) = [each for each in world.git._line(world.git.tip("main")) if each.startswith(said[1])]
+    assert world.git.tree(shows, FOLDER) == world.git.tree(tip, FOLDER)  # everybody who has the trunk has that one
     assert shown(world, first)
     assert "merged by hand" in world.git.message(world.git.tip("main"))
     world.git.write(SAM, {}, start="main")  # as the reason says
