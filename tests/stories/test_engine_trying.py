@@ -89,6 +89,12 @@ def test_a_step_that_fails_is_an_error_with_its_hint(world: World) -> None:
     assert more["problem"]["hint"] == "mend it, then: branchline run housing"  # nothing is kept
 
 
+def test_an_environment_that_cannot_be_built_keeps_its_own_hint(world: World) -> None:
+    world.environments.broken["housing"] = "no such package"
+    _, _, more = ended(world, tree(world))
+    assert (more["problem"]["code"], more["problem"]["hint"][:14]) == ("BL401", "uv pip compile")
+
+
 def test_a_gate_that_fails_is_told_with_its_last_lines(world: World) -> None:
     world.runner.commands["check"] = lambda task: printed(task, "one\nE  assert 1 == 2", exit=1)
     toml = MODEL.replace('gates = { unit = "gates:unit" }', 'gates = { own = { command = ["check"] } }')
