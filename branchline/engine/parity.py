@@ -102,6 +102,7 @@ class Parity:
             what = "git has not been seen since the daemon started"
             yield drift("unseen", service.name, what=what, command="git ls-remote origin")
             yield from of_world(service, sight.world, steps, ())
+            yield from of_conclusions(service)
             return
         refs = self.observer.refs
         yield from of_world(service, sight.world, steps, refs)
