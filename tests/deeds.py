@@ -193,8 +193,12 @@ class Stage:
             every[name].act()
 
     def restart(self) -> None:
-        """Begin a new controller: what was only in memory is gone."""
-        self.controller = self.place.begin(self.ports, again=True)
+        """Begin a new controller: what was only in memory is gone. Who cannot record does not start (BL707, BL708)."""
+        try:
+            self.controller = self.place.begin(self.ports, again=True)
+        except (LedgerBusy, DiskFull):
+            self.fault("ledger", "well")
+            self.controller = self.place.begin(self.ports, again=True)
 
     def kill(self, fuse: int, late: bool, starting: bool) -> None:
         """The controller dies at its so-manyth call from now on, while it starts or works; a new one takes over."""
@@ -399,10 +403,7 @@ class Stage:
 
     def wait(self, seconds: int) -> None:
         """Time passes, or somebody sets the clock back."""
-        if seconds < 0:
-            self.clock.jump(seconds)
-        else:
-            self.clock.advance(seconds)
+        (self.clock.jump if seconds < 0 else self.clock.advance)(seconds)
 
     # ------------------------------------------------------------------------------------------ at rest
 

@@ -106,7 +106,7 @@ class Witness:
         revisions = [revision for line in service.lines for revision in reversed(line.history)]
         revisions += [each.revision for each in service.candidates]
         trees = {revision: self.tree(revision) for revision in revisions}
-        for ref in (ref for ref in heads if ref == service.default or ref.startswith(OLD_TRUNK)):
+        for ref in (ref for ref in heads if ref in dict(wanted.trunks) or ref.startswith(OLD_TRUNK)):
             here, hoped = self.tree(heads[ref]), dict(wanted.trunks).get(ref, "")
             if not here:
                 continue
