@@ -23,11 +23,11 @@ from branchline.adapters.envoy_documents import (
     typed,
 )
 from branchline.adapters.envoy_table import Gateway, Line, Routes
-from branchline.core.traffic import BUCKETS
+from branchline.core.traffic import BUCKETS, salt_of
 from branchline.ports import Endpoint
 
 UNIT_HEADER = "x-branchline-unit"
-# Of 1 to 200 characters, in blocks: each change of routes compiles this anew, and `{1,200}` takes five times as long.
+# Of 1 to 200 characters, in blocks: each change of routes compiles this anew, and `{1,200}` takes longer.
 # Two headers arrive as one with a comma, so a unit holds none.
 _UNIT = "(?:[^,]{20}){0,9}[^,]{1,20}"
 _RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
@@ -160,7 +160,7 @@ def _split(service: str, of: Routes, number: int, line: Line, match: Document, r
         return
     assert sum(buckets for _, buckets in line.segments) == BUCKETS
     weights = [{"name": arm_of(service, of, line, arm), "weight": buckets} for arm, buckets in line.segments]
-    salted = {"pattern": {"regex": "^"}, "substitution": f"{line.experiment}:"}
+    salted = {"pattern": {"regex": "^"}, "substitution": f"{salt_of(line.experiment)}:"}
     by_unit = _to(
         rewrite,
         weighted_clusters={"clusters": weights, "use_hash_policy": True},
