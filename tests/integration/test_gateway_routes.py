@@ -79,6 +79,12 @@ def test_three_arms_and_a_neighbourless_table(real: Gateway, pair: tuple[Upstrea
     assert len(shown.segments) > 3
     for unit, answer in real.units(400).items():
         assert answer.revision == assigned(shown.segments, unit, shown.experiment)
+    real.writer.shift("housing", 1, [(B, 60), (C, 40)], Stamp(3, 1))  # one of them wins: the other's people stay
+    again = real.writer.shown("housing")[1]
+    assert again.experiment != shown.experiment
+    for unit, answer in real.units(400).items():
+        assert answer.revision == assigned(again.segments, unit, again.experiment)
+        assert C not in (was := {assigned(shown.segments, unit, shown.experiment)}) or answer.revision in was
 
 
 @pytest.mark.parametrize("pin", ["1.1.0-alex.1", "alex", "experiment--housing--alex", B[:7], B])
