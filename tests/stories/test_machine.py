@@ -24,7 +24,7 @@ from tests.subject import SERVICE
 from tests.world import ALEX, World
 
 SEEDS, EACH = range(6), 25  # 150 sequences
-FOUND = (2,)  # it never settles: a branch is moved while the remote refuses every push
+FOUND = (2,)  # "it never settles": the remote refused pushes, a branch was rewritten, then the disk was full
 BUDGET = 150  # sequences within which a planted bug is found
 
 
