@@ -15,7 +15,7 @@ from branchline.core import names
 from branchline.core.service import Service
 from branchline.core.world import FOREIGN, PRODUCTION, STAGING, Running, World, desired
 from branchline.engine.preparing import SERVICE_FILE
-from branchline.errors import RemoteUnreachable
+from branchline.errors import BadServiceFile, RemoteUnreachable
 from branchline.ports import Instance, Ports, Shown, Survey
 
 Key = TypeVar("Key")
@@ -195,7 +195,10 @@ class Observer:
         for folder in repository.folders(commit, SERVICE_FILE):
             if folder.rsplit("/", 1)[-1] == service:
                 path = f"{folder}/{SERVICE_FILE}"
-                return self._ports.read_spec(repository.read(commit, path) or b"", path).closure
+                try:
+                    return self._ports.read_spec(repository.read(commit, path) or b"", path).closure
+                except BadServiceFile:  # building it will say so; nothing else of the service waits for that (I24)
+                    return (folder,)
         return ()
 
 

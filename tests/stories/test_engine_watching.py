@@ -85,6 +85,17 @@ def test_a_file_that_cannot_be_read_hides_nobody_else_and_is_told_by_its_build(w
     assert "BL103" in world.last("BuildFailed").detail["reason"]
 
 
+def test_a_first_file_that_cannot_be_read_stops_nobody_from_being_followed_I24(world: World) -> None:
+    """Found by the sequences: what the service is made of was asked of the broken file, and no event came through."""
+    world.push(ALEX, "kind = what")
+    world.settle()
+    world.git.remove(ALEX)
+    world.push(SAM)
+    world.settle()
+    assert (world.phase(ALEX), world.phase(SAM)) == (Phase.WITHDRAWN, Phase.LIVE)
+    assert world.parity()
+
+
 def test_a_push_opens_and_names_its_author_1_26(world: World) -> None:
     tip = world.push()
     world.controller.watch()
