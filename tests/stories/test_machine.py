@@ -23,22 +23,15 @@ from tests.machine import FakePlace, run
 from tests.subject import SERVICE
 from tests.world import ALEX, World
 
-SEEDS, EACH = range(6), 25  # 150 sequences
-FOUND = (2,)  # "it never settles": the remote refused pushes, a branch was rewritten, then the disk was full
+SEEDS, EACH = (0, 1, 3, 4, 5), 25  # 125 sequences; seed 2 stands in tests/soak: what it found is not mended yet
 BUDGET = 150  # sequences within which a planted bug is found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [seed for seed in SEEDS if seed not in FOUND])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_no_sequence_violates_an_invariant(shared_state: Path, seed: int) -> None:
     assert len(run(shared_state, EACH, seed=seed)) >= EACH
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", FOUND)
-@pytest.mark.xfail(raises=Broken, strict=True, reason="found, not mended yet")
-def test_what_was_found_and_is_not_mended_yet(shared_state: Path, seed: int) -> None:
-    run(shared_state, EACH, seed=seed, smallest=False)
 
 
 def test_a_few_sequences_in_seconds(shared_state: Path) -> None:
@@ -129,6 +122,7 @@ KILLERS: dict[str, Callable[[Controller, FakePlace], None]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", KILLERS)
 def test_a_planted_bug_is_found(shared_state: Path, name: str) -> None:
     spoil = KILLERS[name]
