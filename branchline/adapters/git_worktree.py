@@ -97,19 +97,22 @@ class WorkTree:
         places = [f"refs/remotes/{self.remote}/", "refs/heads/"] if self.remote else ["refs/heads/"]
         return next((tip for place in places if (tip := self._at(place + ref_name(branch)))), "")
 
-    def beginning(self, branch: str, base: str, file: str = "") -> str:
+    def beginning(self, branch: str, base: str, file: str = "", kept: str = "") -> str:
         """The commit that a new branch would start from, as known here.
 
-        Raises BranchExists, UnknownReference when there is no base, NothingToDo when the base does not hold the file.
+        Raises BranchExists, UnknownReference when there is no base, NothingToDo when the base does not hold the file,
+        or when switching there would take away the one that is to be kept.
         """
         if self.tip(branch):
             raise BranchExists(branch=branch)
         tip = self.tip(base)
         if not tip:
             raise UnknownReference(reference=base, hint="git commit --allow-empty -m Start")
-        if file and self._git.answer("cat-file", "-e", f"{tip}:{file}").code:
+        if file and not self._holds(tip, file):
             hint = 'branchline start SERVICE --because "..."'
             raise NothingToDo(what=f"{base} holds no {file}, so nothing of it can be mended", hint=hint)
+        if kept and self._holds("HEAD", kept) and not self._holds(tip, kept):
+            raise self._left_behind(base, tip, kept)
         return tip
 
     def commit(self, text: str) -> str:
@@ -173,14 +176,14 @@ class WorkTree:
             if answer.code:
                 raise RemoteUnreachable(words(answer.err), remote=remote)
 
-    def start(self, branch: str, base: str, file: str = "") -> str:
+    def start(self, branch: str, base: str, file: str = "", kept: str = "") -> str:
         """Create a branch at the fetched tip of another one and switch to it; returns the commit it starts from.
 
         Changes that are not committed are carried along, as `git switch` does. Raises DirtyWorkTree,
         RemoteUnreachable, and what `beginning` raises.
         """
         self.fetch()
-        tip = self.beginning(branch, base, file)
+        tip = self.beginning(branch, base, file, kept)
         answer = self._git.answer("switch", "--quiet", "--no-track", "--create", branch, tip)
         if answer.code:
             raise DirtyWorkTree(words(answer.err))
@@ -297,6 +300,25 @@ class WorkTree:
             if answer.code:
                 raise DirtyWorkTree(words(answer.err))
         return True
+
+    def _holds(self, commit: str, file: str) -> bool:
+        """Whether a commit has a file at that path."""
+        return not self._git.answer("cat-file", "-e", f"{commit}:{file}").code
+
+    def _left_behind(self, base: str, tip: str, file: str) -> NothingToDo:
+        """That a base lacks what is committed here, and what to type to get it there."""
+        remote, mine = self.remote, f"refs/heads/{ref_name(base)}"
+        place = f"{remote}/{base}" if remote and self._at(f"refs/remotes/{remote}/{base}") else base
+        has = self._holds(mine, file)
+        count = self._git.line("rev-list", "--left-right", "--count", f"{tip}...{mine if has else 'HEAD'}", "--")
+        behind, ahead = (int(number) for number in count.split())
+        whose = f"your {base}" if has else self.branch or "HEAD"
+        todo = [f"git switch {base}"] if self.branch != base and (behind or not has) else []
+        todo += [f"git pull --no-rebase {remote} {base}"] if place != base and behind else []
+        todo += [] if has else [f"git merge {self.branch or self.head}"]
+        todo += [f"git push {remote} {base}"] if place != base else []
+        far = f"{ahead} commit{'s' * (ahead != 1)} ahead"
+        return NothingToDo(what=f"{place} has no {file}; {whose} is {far}, and has it", hint=" && ".join(todo))
 
     def _at(self, name: str) -> str:
         """The commit of a name; '' when it names none."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 
 APPS = re.compile(r"^(\w+)\s*(?::[^=]*)?=\s*(?:fastapi\.)?(?:FastAPI|Starlette|Quart|Litestar)\(", re.MULTILINE)
+NAMED = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)", re.MULTILINE)
+USUAL = ("main", "app", "asgi")  # modules that an application is looked for in first
+NOT_SERVED = ("tests", "test", "docs", "examples")
+ASKED = "requirements.txt"
 
 SERVICE = """\
 # {service}: how it is built, checked, served and judged. The folder's name is the service's name.
@@ -60,13 +64,17 @@ def test_it_can_be_imported() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the folder tells of a service: how it listens, and the packages that are needed for that."""
+    """What the folder tells of a service: how it listens, and the packages that are needed for that.
+
+    `asked` are those that its own requirements.txt names, normalised; None where there is no such file.
+    """
 
     kind: str
     serve: str
     packages: tuple[str, ...]
     module: str = ""
     said: str = ""
+    asked: frozenset[str] | None = None
 
     @property
     def is_python(self) -> bool:
@@ -75,6 +83,15 @@ class Found:
 
 
 def detected(folder: Path, kind: str = "") -> Found:
+    """Find out what is there already: how a service is served, and the packages that it asks for."""
+    found, path = served(folder, kind), folder / ASKED
+    if not path.is_file():
+        return found
+    named = NAMED.findall(path.read_text(encoding="utf-8", errors="replace"))
+    return replace(found, asked=frozenset(re.sub(r"[-_.]+", "-", name).lower() for name in named))
+
+
+def served(folder: Path, kind: str = "") -> Found:
     """Find out how a service is served: a Procfile, an ASGI application, or else a `predict` of its own."""
     procfile = folder / "Procfile"
     if procfile.is_file():
@@ -84,14 +101,23 @@ def detected(folder: Path, kind: str = "") -> Found:
                 words = ", ".join(quoted(word) for word in shlex.split(command))
                 said, packages = "Procfile: let it listen on {socket}", ("pytest",) if any(folder.glob("*.py")) else ()
                 return Found(kind or "app", f"{{ command = [{words}] }}", packages, said=said)
-    for path in sorted(folder.glob("*.py")):
-        found = APPS.search(path.read_text(encoding="utf-8", errors="replace"))
+    for path in modules(folder):
+        found = APPS.search((folder / path).read_text(encoding="utf-8", errors="replace"))
         if found:
-            words = f'"uvicorn", "{path.stem}:{found[1]}", "--uds", "{{socket}}"'
-            return Found(
-                kind or "app", f"{{ command = [{words}] }}", ("uvicorn",), path.stem, f"{path.name}: an ASGI app"
-            )
+            module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+            words = f'"uvicorn", "{module}:{found[1]}", "--uds", "{{socket}}"'
+            said = f"{path}: an ASGI app"
+            return Found(kind or "app", f"{{ command = [{words}] }}", ("uvicorn",), module, said)
     return Found(kind or "model", '{ predict = "serving:predict" }', ("uvicorn",), "serving")
+
+
+def modules(folder: Path) -> list[PurePath]:
+    """The modules an application may be in, by their path: the folder's own before its packages', usual ones first."""
+    own = [*folder.glob("*.py"), *folder.glob("*/*.py")]
+    paths = [path.relative_to(folder) for path in own]
+    likely = [path for path in paths if all(part.isidentifier() for part in path.with_suffix("").parts)]
+    within = [path for path in likely if path.parts[0] not in NOT_SERVED]
+    return sorted(within, key=lambda path: (len(path.parts), path.stem not in USUAL, path))
 
 
 def quoted(word: str) -> str:
@@ -109,7 +135,9 @@ def files(service: str, found: Found) -> dict[str, str]:
     )  # fmt: skip
     written = {"branchline.toml": head}
     if found.is_python:
-        written["requirements.in"] = "".join(f"{name}\n" for name in sorted({*found.packages, "pytest"}))
+        more = sorted({*found.packages, "pytest"} - (found.asked or frozenset()))
+        lines = [f"-r {ASKED}", *more] if found.asked is not None else more
+        written["requirements.in"] = "".join(f"{line}\n" for line in lines)
     if found.module == "serving":
         written["serving.py"] = SERVING.format(service=service)
     if found.module:

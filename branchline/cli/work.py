@@ -70,7 +70,9 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
     locked = any((folder / lock).exists() for lock in ("requirements.lock", "uv.lock"))
     if found.is_python and not locked:
         show.say(f"next     (cd {folder.relative_to(top)} && {compiling()})")
-    show.say(f'then     branchline check {name}, and: branchline start {name} --because "..."')
+    push = f" && git push {session.tree.remote} HEAD" if session.tree.remote else ""
+    show.say(f"then     branchline check {name} && git add {folder.relative_to(top)} && git commit{push}")
+    show.say(f'and      branchline start {name} --because "..."')
 
 
 @click.command()
@@ -132,10 +134,10 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     commands += [f"git add {path}", f"git commit --only -m '{message}' {path}"]
     commands += [f"git push -u {remote} {branch}"] if remote and not no_push else []
     if dry_run:
-        tree.beginning(branch, trunk)
+        tree.beginning(branch, trunk, kept=f"{folder}/{SERVICE_FILE}")
         told(session, branch, trunk, "", commands)
         return
-    tip = tree.start(branch, trunk)
+    tip = tree.start(branch, trunk, kept=f"{folder}/{SERVICE_FILE}")
     day = time.strftime("%Y-%m-%d", time.gmtime())
     text = written(service, because, metric or metric_of(session, folder), f"{day}: started from {trunk} {tip[:7]}")
     (tree.root / folder).mkdir(parents=True, exist_ok=True)

@@ -75,6 +75,16 @@ def test_what_init_wrote_has_to_be_committed_and_start_says_so(world: RealGit) -
     assert told.stderr.splitlines()[-1] == "next     edit shop, then: branchline run shop"
 
 
+def test_init_names_commit_and_push_before_start(world: RealGit, tmp_path: Path) -> None:
+    """H5: what is not pushed is not where an experiment begins."""
+    assert typed(world, "init", "shop").stderr.splitlines()[-2:] == [
+        "then     branchline check shop && git add shop && git commit && git push origin HEAD",
+        'and      branchline start shop --because "..."',
+    ]
+    alone = RealGit(tmp_path / "alone", remote=False)
+    assert "push" not in typed(alone, "init", "shop").stderr
+
+
 def test_init_never_overwrites(world: RealGit) -> None:
     folder = service(world, "shop")
     before = (folder / "branchline.toml").read_text()
@@ -202,12 +212,48 @@ def test_only_what_asks_for_packages_has_to_lock_them(tmp_path: Path, name: str,
     ("name", "text", "kind", "serve"),
     [
         ("main.py", "from fastapi import FastAPI\napi = FastAPI(title='x')\n", "app", '"main:api", "--uds"'),
+        ("app/main.py", "from fastapi import FastAPI\napp = FastAPI()\n", "app",
+         '["uvicorn", "app.main:app", "--uds", "{socket}"]'),
+        ("app/__init__.py", "from fastapi import FastAPI\napi = FastAPI()\n", "app", '"app:api", "--uds"'),
+        ("tests/main.py", "from fastapi import FastAPI\napp = FastAPI()\n", "model", "serving:predict"),
+        (".venv/main.py", "from fastapi import FastAPI\napp = FastAPI()\n", "model", "serving:predict"),
         ("Procfile", "web: node server.js '$PORT'\n", "app", '"node", "server.js", "$PORT"'),
         ("other.py", "x = 1\n", "model", "serving:predict"),
     ],
-)
+)  # fmt: skip
 def test_init_sees_what_is_there(tmp_path: Path, name: str, text: str, kind: str, serve: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     found = detected(tmp_path)
     assert found.kind == kind
     assert serve in found.serve
+
+
+def test_init_prefers_the_module_that_is_named_as_usual(tmp_path: Path) -> None:
+    """The folder's own modules first, then its packages'; the test it writes imports the one that was found."""
+    text = "from fastapi import FastAPI\napp = FastAPI()\n"
+    (tmp_path / "app").mkdir()
+    for name in ("admin", "main"):
+        (tmp_path / "app" / f"{name}.py").write_text(text)
+    found = detected(tmp_path)
+    assert (found.module, found.said) == ("app.main", "app/main.py: an ASGI app")
+    assert "import app.main\n" in files("shop", found)["tests/test_shop.py"]
+    (tmp_path / "zero.py").write_text(text)
+    assert detected(tmp_path).module == "zero"
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        ("fastapi==0.1\n", "-r requirements.txt\npytest\nuvicorn\n"),
+        ("# web\nUvicorn[standard]>=0.30 ; python_version > '3'\npy.test-extra\n", "-r requirements.txt\npytest\n"),
+        ("pytest\nuvicorn\n", "-r requirements.txt\n"),
+        ("", "-r requirements.txt\npytest\nuvicorn\n"),
+        (None, "pytest\nuvicorn\n"),
+    ],
+)
+def test_init_asks_for_what_requirements_txt_asks_for(tmp_path: Path, asked: str | None, written: str) -> None:
+    """H4: nothing that the service needs is left out, and no name is there twice."""
+    if asked is not None:
+        (tmp_path / "requirements.txt").write_text(asked)
+    assert files("shop", detected(tmp_path))["requirements.in"] == written

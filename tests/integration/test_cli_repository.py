@@ -112,6 +112,46 @@ def test_start_makes_branch_and_log_commits_only_that_and_pushes(world: RealGit)
     assert "error[BL209]" in again.stderr
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_start_refuses_where_the_service_is_not_yet(world: RealGit, more: list[str]) -> None:
+    """H5: main was committed and not pushed. Killer: branch off the trunk without looking what it has."""
+    service(world)
+    world.git("add", "housing")
+    world.git("commit", "--quiet", "-m", "Add housing")
+    words = ("start", "housing", "--handle", "alex", "--because", "x", *more)
+    told = typed(world, *words)
+    assert told.exit_code == 2
+    where = "origin/main has no housing/branchline.toml"
+    assert f"error[BL109]: {where}; your main is 1 commit ahead, and has it" in told.stderr
+    assert "hint:  git push origin main\n" in told.stderr
+    assert (world.git("branch", "--list", BRANCH), world.tip(BRANCH)) == ("", "")
+    assert WorkTree(world.work).branch == "main"
+    world.write("main", {"other.txt": "theirs"})
+    world.git("fetch", "--quiet")
+    assert "hint:  git pull --no-rebase origin main && git push origin main\n" in typed(world, *words).stderr
+    world.git("pull", "--quiet", "--no-rebase", "--no-edit", "origin", "main")
+    world.git("push", "--quiet", "origin", "main")
+    assert typed(world, *words).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("remote", "place", "push"), [(True, "origin/main", " && git push origin main"), (False, "main", "")]
+)
+def test_start_says_how_a_service_gets_from_a_branch_to_the_trunk(
+    tmp_path: Path, remote: bool, place: str, push: str
+) -> None:
+    world = RealGit(tmp_path, remote=remote)
+    world.git("switch", "--quiet", "-c", "draft")
+    service(world)
+    world.git("add", "housing")
+    world.git("commit", "--quiet", "-m", "Add housing")
+    told = typed(world, "start", "housing", "--handle", "alex", "--because", "x")
+    assert told.exit_code == 2
+    assert f"{place} has no housing/branchline.toml; draft is 1 commit ahead, and has it" in told.stderr
+    assert f"hint:  git switch main && git merge draft{push}\n" in told.stderr
+    assert WorkTree(world.work).branch == "draft"
+
+
 def test_start_takes_metric_and_handle_from_what_is_there(world: RealGit) -> None:
     shutil.copytree(EXAMPLE / "housing", world.work / "housing")
     (world.work / "housing" / "EXPERIMENT.md").unlink()
