@@ -359,7 +359,8 @@ def detached(order: Mapping[str, Any]) -> None:
         me = os.getpid()
         state = {"pid": me, "ticks": ticks(me), "boot": boot, "child": child, "at": time.time()}
         write_whole(os.path.join(folder, "state.json"), state)
-        os.write(1, b"ok\n")
+        with contextlib.suppress(BrokenPipeError):  # who asked has died meanwhile: its successor finds us by the folder
+            os.write(1, b"ok\n")
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from branchline.adapters.runner import ProcessRunner
+from branchline.adapters.runner import SHIM, ProcessRunner
 from branchline.ports import Finished, Task
 from tests.waiting import wait_until
 
@@ -147,6 +147,18 @@ def test_an_exception_of_whoever_asks_ends_the_tree_first(tmp_path: Path) -> Non
     with pytest.raises(ZeroDivisionError):
         ProcessRunner(grace=0.2, every=0.02).run(task, look)
     assert not alive(tmp_path)
+
+
+def test_a_start_whose_daemon_died_before_it_was_told_goes_on(tmp_path: Path) -> None:
+    """I22, F57, found by killing the daemon: nobody reads `ok` any more, and the group is there for its successor."""
+    order = {"argv": ["/bin/true"], "env": {}, "cwd": "/", "log": str(tmp_path / "log"), "folder": str(tmp_path)}
+    shim = subprocess.Popen([sys.executable, "-S", "-I", SHIM, "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert shim.stdin is not None
+    assert shim.stdout is not None
+    shim.stdout.close()
+    shim.communicate(json.dumps(order).encode() + b"\n")
+    assert wait_until((tmp_path / "exit.json").is_file)
+    assert json.loads((tmp_path / "exit.json").read_text())["exit"] == 0
 
 
 def test_nothing_of_a_step_outlives_the_daemon(daemon: subprocess.Popen[bytes], tmp_path: Path) -> None:
