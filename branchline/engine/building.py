@@ -17,7 +17,7 @@ from pathlib import Path
 from branchline.core import graph, names
 from branchline.core.revision import Revision, StepRun, step_key
 from branchline.core.spec import Step
-from branchline.engine.preparing import Prepared, closed_environment, laid
+from branchline.engine.preparing import Prepared, closed_environment, laid, working_copy
 from branchline.engine.progress import Progress
 from branchline.errors import BranchlineError, StepFailed, StepTimedOut, UnsafeArtifact
 from branchline.ports import Ports, Task
@@ -226,9 +226,8 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
 
 
 def run_command(this: Build, step: Step, stopped: Stopped) -> None:
-    """Run a command step in a copy of the service's folder; what it must leave is its declared output."""
-    work = this.home / "work" / step.name
-    shutil.copytree(this.prepared.folder, work, symlinks=True)
+    """Run a command step in a copy of the service's files; what it must leave is its declared output."""
+    work = working_copy(this.prepared, this.home / "work" / step.name)
     env = closed_environment(this.prepared, this.home)
     given = dict(this.prepared.spec.parameters) | dict(this.prepared.data) | this.results
     for name in step.inputs:

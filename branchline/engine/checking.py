@@ -21,7 +21,7 @@ from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.core.spec import Gate
 from branchline.engine.building import modules, read_lines
-from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, Prepared, closed_environment, laid
+from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, Prepared, closed_environment, laid, working_copy
 from branchline.engine.progress import Progress
 from branchline.ports import Finished, Ports, Task
 
@@ -162,12 +162,13 @@ def run_call(this: Evaluation, gate: Gate) -> GateResult:
 
 
 def run_pytest(this: Evaluation, gate: Gate) -> GateResult:
-    """The service's own tests, in its own environment, from a copy of its folder; counted from pytest's JUnit file."""
+    """The service's own tests, in its own environment, from a copy of its files; counted from pytest's JUnit file."""
     work, report = this.home / "work" / gate.name, this.home / f"{gate.name}.xml"
-    shutil.copytree(this.prepared.folder, work, symlinks=True)
+    folder = working_copy(this.prepared, work)
+    (work / "pytest.ini").touch()  # where pytest ends to look for settings and conftests: above are a person's files
     python = str(this.prepared.environment.python)
     argv = (python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", gate.path)
-    finished = run_task(this, gate, argv, work)
+    finished = run_task(this, gate, argv, folder)
     shutil.rmtree(work, ignore_errors=True)
     if finished.timed_out:
         return GateResult(gate.name, Result.FAIL, f"stopped after {gate.seconds:g} s")
@@ -192,8 +193,7 @@ def counted(report: Path) -> dict[str, int] | None:
 def run_command(this: Evaluation, gate: Gate) -> GateResult:
     """Any command: 0 passes, 75 is inconclusive (try again), everything else fails."""
     work = this.home / "work" / gate.name
-    shutil.copytree(this.prepared.folder, work, symlinks=True)
-    finished = run_task(this, gate, gate.command, work)
+    finished = run_task(this, gate, gate.command, working_copy(this.prepared, work))
     shutil.rmtree(work, ignore_errors=True)
     if finished.timed_out:
         return GateResult(gate.name, Result.FAIL, f"stopped after {gate.seconds:g} s")

@@ -7,7 +7,11 @@ Everything it lays out is named by content and never changed afterwards, so doin
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +44,11 @@ class Prepared:
     def folder(self) -> Path:
         """Where the service's own files lie."""
         return self.code / self.spec.folder
+
+    @property
+    def imports(self) -> tuple[Path, ...]:
+        """Where its modules are looked for, in order: its folder, and the root of what it shares, when it does."""
+        return (self.folder, shared_root(self.code)) if self.spec.shared else (self.folder,)
 
 
 def spec_at(ports: Ports, service: str, commit: str) -> Spec:
@@ -77,7 +86,53 @@ def code_of(ports: Ports, spec: Spec, commit: str) -> Path:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         ports.repository.export(commit, folder, spec.closure)
+    root = shared_root(folder)
+    if spec.shared and not root.exists():
+        draft = root.with_name(f".{root.name}-{uuid.uuid4().hex[:8]}")
+        try:
+            link_paths(folder, spec.shared, draft)
+            with suppress(OSError):  # somebody else was first with the same
+                draft.rename(root)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def shared_root(code: Path) -> Path:
+    """The folder that leads to the shared paths of a laid-out commit and to nothing else: what is not part of a
+    revision is not to be imported by it.
+    """
+    return code.with_name(f"{code.name}-shared")
+
+
+def link_paths(code: Path, paths: Iterable[str], root: Path) -> None:
+    """Link these paths of a laid-out commit at the same places below a folder; no copies, which nobody would check."""
+    root.mkdir()
+    for path in sorted({*paths}):
+        source, place = code / path, root / path
+        if source.exists() and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(source, place.parent))
+
+
+def copy_paths(code: Path, paths: Iterable[str], target: Path) -> None:
+    """Copy these paths of a laid-out commit to the same places below a folder; one within another is copied once."""
+    target.mkdir(parents=True)
+    for path in sorted({*paths}):
+        source, place = code / path, target / path
+        if place.exists() or not source.exists():
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, place, symlinks=True)
+        else:
+            shutil.copy2(source, place)
+
+
+def working_copy(prepared: Prepared, work: Path) -> Path:
+    """Copy all that the revision is made of, for commands that may write; returns the service's folder in it."""
+    copy_paths(prepared.code, prepared.spec.closure, work)
+    return work / prepared.spec.folder
 
 
 def pinned(ports: Ports, spec: Spec, commit: str) -> dict[str, str]:
@@ -125,7 +180,7 @@ def closed_environment(prepared: Prepared, home: Path) -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONPATH": f"{prepared.sdk_path}:{prepared.folder}",
+        "PYTHONPATH": ":".join(str(path) for path in (prepared.sdk_path, *prepared.imports)),
         **pycache(prepared.environment),
     }
 
