@@ -6,6 +6,7 @@ Requirement 1.51; faults F33, F54, F64, F73. The same twelve, on real parts and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from branchline.core.service import Phase
 from branchline.engine.observing import Observer
 from branchline.engine.parity import Parity
 from branchline.engine.recording import Onlooker
-from branchline.errors import GatewayDown
+from branchline.errors import GatewayDown, GitError
 from branchline.ports import Checkout, Endpoint, Stamp, Stray
 from tests.world import KIM, MODEL, SAM, World
 
@@ -349,10 +350,14 @@ def test_what_cannot_be_seen_of_one_service_hides_no_other(world: World) -> None
         "experiment--cars--kim", {"cars/branchline.toml": MODEL, "cars/requirements.lock": "uvicorn==1.0\n"}
     )
     world.settle()
-    world.git.write("main", {"housing/branchline.toml": "no = toml = at all\n"})
-    world.controller.observer.fetch()
-    world.git.commits[world.service().lines[0].incumbent or ""] = world.git.commits[world.git.tip("main")]
-    world.controller.observer._closures.clear()
+    shows = world.git.shows
+
+    def broken(ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
+        if service == "housing":
+            raise GitError("bad object")
+        return shows(ref, service, closure, revisions)
+
+    world.git.shows = broken  # type: ignore[method-assign]
     world.controller.observer._shows.clear()
     assert "unseen" in [each.drift for each in found(world) if each.service == "housing"]
     assert [each.service for each in found(world)].count("cars") == 0
