@@ -128,9 +128,10 @@ def no_process_left(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
     if tmp_path_factory._basetemp:
         homes.append(str(tmp_path_factory._basetemp))
     left: list[psutil.Process] = []
+    above = {os.getpid(), *(each.pid for each in psutil.Process().parents())}
 
     def none_left() -> bool:
-        left[:] = [process for process in psutil.process_iter() if belongs(process, homes)]
+        left[:] = [each for each in psutil.process_iter() if each.pid not in above and belongs(each, homes)]
         return not left
 
     if not wait_until(none_left, seconds=3):
@@ -142,8 +143,6 @@ def no_process_left(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 
 def belongs(process: psutil.Process, homes: list[str]) -> bool:
     """Whether a process, however detached, was started by this session: it lives in a folder of ours."""
-    if process.pid == os.getpid():
-        return False
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False

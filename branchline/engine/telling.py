@@ -5,12 +5,15 @@ The same facts give the same bytes, so every retry of a conclusion makes the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from branchline.core.revision import Revision
-from branchline.core.service import OPEN, Phase, Service
+from branchline.core.service import OPEN, Candidate, Phase, Service
 from branchline.core.world import Write
 from branchline.ports import Entry, Ports
 
 FORWARD = ("Won", "GatesPassed", "Approved", "Kept")  # none of them can happen to who is concluding: it stays the same
+BEGIN = ("Opened", "Pushed", "Extended")
 BACK = ("RolledBack", "Breached", "Aborted", "Withdrew", "Retired")
 
 
@@ -18,7 +21,7 @@ def conclusion_message(ports: Ports, service: Service, step: Write, revision: Re
     """The recorded entry that made the trunk want this revision, and the commit text for it."""
     entries = ports.ledger.history(service.name, limit=200)
     taker = next((c for c in service.candidates if (c.revision, c.phase) == (step.revision, Phase.CONCLUDING)), None)
-    if taker is None and is_by_hand(service, step):
+    if taker is None and is_by_hand(service, step, entries):
         entry = _cause(entries, ("Recorded", "Restored"), "")
         title = f"Show {revision.name} again"
         body = [f"{step.ref} was made to show {step.seen:.7} by hand. Only a verdict changes what serves."]
@@ -38,10 +41,20 @@ def conclusion_message(ports: Ports, service: Service, step: Write, revision: Re
     return entry, "\n".join([title, "", *body])
 
 
-def is_by_hand(service: Service, step: Write) -> bool:
-    """Whether somebody made a trunk show what no verdict has brought there: an incumbent of before, or who is tried."""
-    open_ones = {each.revision for each in service.candidates if each.phase in OPEN}
-    return step.seen in open_ones | {*service.line(step.line).history} - {step.revision}
+def is_by_hand(service: Service, step: Write, entries: Sequence[Entry]) -> bool:
+    """Whether somebody made a trunk show what no verdict has brought there: an incumbent of before, or who is tried.
+
+    A winner that was taken back while git was being told is none of these: the push that landed late was our own.
+    """
+    tried = {each.revision for each in service.candidates if each.phase in OPEN and not _had_won(each, entries)}
+    return step.seen in tried | {*service.line(step.line).history} - {step.revision}
+
+
+def _had_won(candidate: Candidate, entries: Sequence[Entry]) -> bool:
+    """Whether the attempt that a person or a guardrail ended had its verdict already."""
+    mine = [e.event for e in entries if e.detail.get("branch") == candidate.branch]
+    begun = next((at for at, event in enumerate(mine) if event in BEGIN), len(mine))
+    return candidate.phase is Phase.ROLLED_BACK and "Won" in mine[:begun]
 
 
 def reason_of(entry: Entry) -> str:

@@ -5,6 +5,8 @@ Requirements: 1.38 and 1.48 (the merge), I2 (it merges exactly once), I3 (the ju
 
 from __future__ import annotations
 
+import pytest
+
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.core.world import Write
@@ -78,6 +80,30 @@ def test_going_back_without_words_names_the_event(world: World) -> None:
     text = world.git.message(world.git.tip("main"))
     assert text.startswith("Roll housing back to 1.0.0\n\nWithdrew\n")
     assert world.parity()
+
+
+@pytest.mark.parametrize("event", [law.Aborted, law.Breached])
+def test_a_merge_that_landed_after_its_winner_was_taken_back_was_made_by_no_hand(
+    world: World, event: type[law.Aborted | law.Breached]
+) -> None:
+    """Killer: take every revision that is still tried for one that somebody merged."""
+    won_but_unrecorded(world)
+    world.record(event(SAM, reason="too slow"))
+    world.git.refusing = False
+    world.git.heads["main"] = world.on(SAM).tip  # the push that was under way has landed
+    world.settle()
+    text = world.git.message(world.git.tip("main"))
+    assert text.startswith(f"Roll housing back to 1.0.0\n\n{event.__name__}: too slow\n")
+    assert world.parity()
+
+
+def test_who_was_taken_back_before_it_had_won_can_only_be_merged_by_hand(world: World) -> None:
+    world.released()
+    tip = world.testing()
+    world.record(law.Aborted(SAM, reason="too slow"))
+    world.git.reset("main", tip)
+    world.settle()
+    assert world.git.message(world.git.tip("main")).startswith("Show housing@1.0.0 again\n")
 
 
 def test_the_trunk_of_an_incumbent_that_is_gone_is_written_by_its_own_words(world: World) -> None:
