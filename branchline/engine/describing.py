@@ -7,8 +7,11 @@ Nothing of the service is imported here, and a function without any hint is not 
 from __future__ import annotations
 
 import json
+import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from branchline.core import schema
@@ -22,6 +25,20 @@ from branchline.ports import Ports, Task
 
 Stopped = Callable[[], bool]
 SECONDS = 120.0
+
+
+@contextmanager
+def described_beside(
+    ports: Ports, prepared: Prepared, progress: Progress, topic: str, stopped: Stopped = lambda: False
+) -> Iterator[Callable[[], str]]:
+    """Find the schema beside the build, whose worker has to import the same libraries; yields what waits for it."""
+    over = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="schema") as beside:
+        found = beside.submit(schema_of, ports, prepared, progress, topic, lambda: over.is_set() or stopped())
+        try:
+            yield found.result
+        finally:
+            over.set()
 
 
 def schema_of(

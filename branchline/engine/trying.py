@@ -17,7 +17,7 @@ from branchline.core.spec import Gate, Spec, as_json
 from branchline.core.world import policy_of
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
-from branchline.engine.describing import schema_of
+from branchline.engine.describing import described_beside
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import Prepared, governed_spec, group_of, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -72,9 +72,12 @@ class Trials:
         major = spec_at(ports, service, commit).major
         spec = governed_spec(ports, service, commit, self.observer.refs.get(policy_of(state, major), ""))
         prepared = prepare(ports, spec, commit)
-        runs = build(ports, prepared, self.progress, topic)
         if not gates:
+            build(ports, prepared, self.progress, topic)
             return ()
+        with described_beside(ports, prepared, self.progress, topic) as schema:
+            runs = build(ports, prepared, self.progress, topic)
+            document = schema()
         revision = Revision(
             service,
             commit,
@@ -85,7 +88,7 @@ class Trials:
             prepared.sdk,
             as_json(spec),
             tuple((run.step, run.artifact) for run in runs),
-            schema=schema_of(ports, prepared, self.progress, topic),
+            schema=document,
         )
         instance = self._stage(prepared, revision) if needs_staging(spec) else None
         try:

@@ -20,7 +20,7 @@ from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
-from branchline.engine.describing import schema_of
+from branchline.engine.describing import described_beside
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import SERVICE_FILE, governed_spec, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -113,7 +113,9 @@ class Workshop:
         spec = self._spec(service, candidate)
         line = spec.major
         prepared = prepare(ports, spec, candidate.revision)
-        runs = build(ports, prepared, self.progress, topic, stopped)
+        with described_beside(ports, prepared, self.progress, topic, stopped) as schema:
+            runs = build(ports, prepared, self.progress, topic, stopped)
+            document = schema()
         made = Revision(
             service=service.name,
             commit=candidate.revision,
@@ -128,7 +130,7 @@ class Workshop:
             trained=self._trained(service.name, candidate.revision, runs),
             author=self._author(candidate.revision),
             built=ports.clock.now(),
-            schema=schema_of(ports, prepared, self.progress, topic, stopped),
+            schema=document,
         )
         fix = candidate.method is Method.PATCH
         moved = replace(candidate, line=line)
