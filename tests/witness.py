@@ -144,7 +144,8 @@ class Witness:
         """Whether something is wanted and is not there, though nothing is done: it may need time."""
         look = self.look()
         there = look.world.running == look.wanted.running and look.world.routes == look.wanted.routes
-        return not there or bool(self.drifts(controller))
+        worked_on = any(each.phase in (Phase.BUILDING, Phase.EVALUATING) for each in look.service.candidates)
+        return not there or worked_on or bool(self.drifts(controller))
 
     def drifts(self, controller: Controller) -> list[str]:
         """What parity tells, but that a branch is refused: that one only a person ends."""

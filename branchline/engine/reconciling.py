@@ -62,11 +62,17 @@ TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
 
 @dataclass(slots=True)
 class Attempts:
-    """How often a group failed, why it did last, and when it may be tried again."""
+    """How often something failed, why it did last, and when it may be tried again."""
 
     failed: int = 0
     again: float = 0.0
     why: str = ""
+
+    def fail(self, now: float, why: str) -> None:
+        """Note that it failed at this moment: it may be tried again after a while, twice as long each time."""
+        self.failed += 1
+        self.again = now + min(30.0, 0.25 * 2 ** min(self.failed, 8))
+        self.why = why
 
 
 @dataclass(slots=True)
@@ -173,9 +179,7 @@ class Reconciler:
                 continue
             self._buried.add(instance.nonce)
             attempts = self._attempts.setdefault(key, Attempts())
-            attempts.failed += 1
-            attempts.again = now + min(30.0, 0.25 * 2 ** min(attempts.failed, 8))
-            attempts.why = f"{instance.version} did not stay up in {instance.perimeter}: {in_short(instance.tail)}"
+            attempts.fail(now, f"{instance.version} did not stay up in {instance.perimeter}: {in_short(instance.tail)}")
             self.ports.launcher.stop(instance.nonce, stamp)
             if attempts.failed >= (1 if instance.perimeter == "staging" else PATIENCE):
                 self._give_up(service, instance)

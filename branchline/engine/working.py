@@ -1,7 +1,8 @@
 """This file sends candidates to be built and evaluated, a few at a time, and records what came of it.
 
 What takes minutes may end after its candidate has moved on: a result is recorded only for the very commit and phase
-it was begun for. Stopped work is begun again from what was finished.
+it was begun for. Stopped work is begun again from what was finished. What is no fault of the candidate is told for as
+long as it is so, and the work begun again after a while: a gate may take minutes and a ledger be full for hours.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from branchline.engine.describing import described_beside
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import SERVICE_FILE, governed_spec, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
+from branchline.engine.reconciling import Attempts
 from branchline.engine.recording import Recorder
-from branchline.errors import BadServiceFile, BranchlineError, IllegalMove, UnknownReference
+from branchline.errors import BadServiceFile, BranchlineError, IllegalMove, LedgerError, UnknownReference
 from branchline.ports import Ports
+
+Key = tuple[str, str, str, str]  # service, branch, revision, phase: one piece of work
 
 
 @dataclass(slots=True)
@@ -40,13 +44,15 @@ class Workshop:
     troubles: dict[tuple[str, str], str]
     staged: Callable[[str, str], bool]  # whether a service's revision can be reached in staging
     pool: Executor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="work"))
-    _busy: set[tuple[str, str, str, str]] = field(default_factory=set)
+    _busy: set[Key] = field(default_factory=set)
+    _attempts: dict[Key, Attempts] = field(default_factory=dict)  # of work that has to be begun again
     _closed: threading.Event = field(default_factory=threading.Event)
 
     def look(self, name: str) -> bool:
         """Begin whatever work the service's candidates wait for; says whether any was begun."""
         service = self.recorder.service(name)
         begun = False
+        self._forget(service)
         for candidate in service.candidates:
             if candidate.phase is Phase.BUILDING:
                 begun |= self._begin(service, candidate, self._build)
@@ -60,8 +66,9 @@ class Workshop:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, service: Service, candidate: Candidate, work: Callable[[Service, Candidate], None]) -> bool:
-        key = (service.name, candidate.branch, candidate.revision, candidate.phase.value)
-        if key in self._busy or self._closed.is_set():
+        key = key_of(service, candidate)
+        waits = key in self._attempts and self.ports.clock.monotonic() < self._attempts[key].again
+        if waits or key in self._busy or self._closed.is_set():
             return False
         self._busy.add(key)
 
@@ -83,8 +90,8 @@ class Workshop:
     def _failed(self, service: Service, candidate: Candidate, error: BranchlineError) -> None:
         if self._stopped(service, candidate)():
             return  # stopped work says nothing about the candidate
-        if error.transient:
-            self.troubles[service.name, "work"] = f"{error.code}: {error.message}"
+        if error.transient or isinstance(error, LedgerError):
+            self._put_off(service, candidate, error)
             return
         reason = self.progress.failed(service.name, candidate.branch, candidate.phase.value, error)
         kind = law.BuildFailed if candidate.phase is Phase.BUILDING else law.GatesFailed
@@ -93,7 +100,21 @@ class Workshop:
         except IllegalMove:
             return
         except BranchlineError as unkept:
-            self.troubles[service.name, "work"] = f"{unkept.code}: {unkept.message}"
+            self._put_off(service, candidate, unkept)
+
+    def _put_off(self, service: Service, candidate: Candidate, error: BranchlineError) -> None:
+        """Tell what came between, and begin the work again after a while."""
+        why = f"{error.code}: {error.message}"
+        self._attempts.setdefault(key_of(service, candidate), Attempts()).fail(self.ports.clock.monotonic(), why)
+        self.troubles[service.name, trouble(candidate.branch)] = why
+
+    def _forget(self, service: Service) -> None:
+        """Tell no more what came between when the work is done, or wanted no more."""
+        wanted = {key_of(service, candidate) for candidate in service.candidates}
+        for key in tuple(self._attempts):  # the pool's threads may add to it
+            if key[0] == service.name and key not in wanted:
+                del self._attempts[key]
+                self.troubles.pop((service.name, trouble(key[1])), None)
 
     def _record(self, service: Service, candidate: Candidate, event: law.BranchEvent) -> None:
         self.recorder.record(service.name, event, only_if=lambda now: same_try(now, candidate))
@@ -213,6 +234,16 @@ def line_for(service: Service, candidate: Candidate, spec: Spec) -> int:
         hint = f"set major = {allowed} in {{path}} and push"
         raise BadServiceFile(f"major {spec.major}: {cause}", hint=hint, path=f"{spec.folder}/{SERVICE_FILE}")
     return spec.major
+
+
+def key_of(service: Service, candidate: Candidate) -> Key:
+    """Which piece of work a candidate waits for."""
+    return service.name, candidate.branch, candidate.revision, candidate.phase.value
+
+
+def trouble(branch: str) -> str:
+    """By which name what came between a branch and its work is kept among the troubles."""
+    return f"work on {branch}"
 
 
 def same_try(service: Service, candidate: Candidate) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.engine.working import same_try
-from branchline.errors import EnvironmentBusy, IllegalMove
+from branchline.errors import DiskFull, EnvironmentBusy, IllegalMove
 from branchline.ports import Finished, Task
 from tests.world import ALEX, MODEL, SAM, World
 
@@ -147,8 +147,10 @@ def test_an_environment_that_is_busy_is_tried_again(world: World) -> None:
     world.controller.watch()
     world.controller.workshop.look("housing")
     assert world.troubles() == ["BL414: The environment ab12 is being built by another process"]
+    world.clock.advance(1)
     world.settle()
     assert world.service().line(1).incumbent
+    assert world.troubles() == []
 
 
 def test_a_surprise_fails_its_candidate_and_no_other_I24(world: World) -> None:
@@ -171,8 +173,78 @@ def test_a_full_ledger_is_told_and_loses_no_work_F55(world: World) -> None:
     world.controller.workshop.look("housing")
     assert world.troubles() == ["BL707: The disk is full; the event was not written"]
     world.ledger.full = False
+    world.clock.advance(1)
     world.settle()
     assert world.phase(ALEX) is Phase.FAILED
+
+
+def test_what_the_ledger_cannot_keep_is_no_fault_of_who_passed_F55(world: World) -> None:
+    """Killer: there was room again just when the failure would have been recorded, and a good candidate had failed."""
+    record = world.ledger.record
+    full = [DiskFull(what="the event")]
+
+    def once(after: law.Service, event: Any, **told: Any) -> Any:
+        if event["type"] == "GatesPassed" and full:
+            raise full.pop()
+        return record(after, event, **told)
+
+    world.ledger.record = once  # type: ignore[method-assign]
+    world.push()
+    world.settle()
+    assert (world.phase(ALEX), full) == (Phase.EVALUATING, [])
+    world.clock.advance(1)
+    world.settle()
+    assert world.phase(ALEX) is Phase.LIVE
+    assert "GatesFailed" not in world.events()
+
+
+def test_work_that_cannot_be_recorded_is_not_begun_at_every_look_F55(world: World) -> None:
+    """Found: while the disk was full the gates ran again and again without a pause, and nobody was told why."""
+    gates = [0]
+    said = world.runner.calls["gates:unit"]
+
+    def counted(order: dict[str, Any]) -> Any:
+        gates[0] += 1
+        return said(order)
+
+    def full(after: law.Service, event: Any, **told: Any) -> Any:
+        raise DiskFull(what="the event")
+
+    world.push()
+    world.controller.watch()
+    world.controller.workshop.look("housing")
+    record, world.runner.calls["gates:unit"] = world.ledger.record, counted
+    world.ledger.record = full  # type: ignore[method-assign]
+    pauses = []
+    for times in range(1, 10):
+        world.settle()
+        assert gates == [times]
+        assert world.troubles() == ["BL707: The disk is full; the event was not written"]
+        begun = world.clock.monotonic()
+        while not world.controller.workshop.look("housing"):
+            world.clock.advance(0.25)
+        pauses.append(world.clock.monotonic() - begun)
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
+    world.ledger.record = record  # type: ignore[method-assign]
+    world.clock.advance(30)
+    world.settle()
+    assert (world.phase(ALEX), world.troubles()) == (Phase.LIVE, [])
+
+
+def test_a_trouble_of_work_that_is_wanted_no_more_is_told_no_more(world: World) -> None:
+    world.environments.ensure = _busy  # type: ignore[method-assign,assignment]
+    other = ALEX.replace("housing", "rating")
+    world.push()
+    world.push(other)
+    world.settle()
+    assert len(world.troubles()) == 2
+    world.ask("abort", ALEX)
+    world.settle()
+    assert len(world.troubles()) == 1
+
+
+def _busy(*args: Any) -> Any:
+    raise EnvironmentBusy(digest="ab12")
 
 
 def test_a_failure_of_a_state_that_was_left_meanwhile_is_not_recorded(world: World) -> None:

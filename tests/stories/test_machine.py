@@ -23,7 +23,7 @@ from tests.machine import FakePlace, run
 from tests.subject import SERVICE
 from tests.world import ALEX, World
 
-SEEDS, EACH = (0, 1, 3, 4, 5), 25  # 125 sequences; seed 2 stands in tests/soak: what it found is not mended yet
+SEEDS, EACH = range(6), 25  # 150 sequences
 BUDGET = 150  # sequences within which a planted bug is found
 
 
