@@ -4,13 +4,14 @@ Rules. Weights of a split always sum to 10,000 and stand in the order of the buc
 times if need be. A pin nobody knows is 404 and never falls into the split; only routes named `split/…` are exposures.
 A request that brings its unit meets no script; one without is given a unit by the script and then matched again.
 Envoy checks that clusters exist for routes of a host only, not for those found by path; so every service has both,
-made by one function.
+made by one function. What is taken off a path is told in `x-forwarded-prefix`: who pinned a revision by any word is
+told the address by its version, for links that lead to the same revision.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from branchline.adapters.envoy_documents import (
     DAEMON,
@@ -27,6 +28,7 @@ from branchline.core.traffic import BUCKETS, salt_of
 from branchline.ports import Endpoint
 
 UNIT_HEADER = "x-branchline-unit"
+PREFIX_HEADER = "x-forwarded-prefix"
 # Of 1 to 200 characters, in blocks: each change of routes compiles this anew, and `{1,200}` takes longer.
 # Two headers arrive as one with a comma, so a unit holds none.
 _UNIT = "(?:[^,]{20}){0,9}[^,]{1,20}"
@@ -100,42 +102,45 @@ def _service(service: str, of: Routes, *, by_path: bool) -> Iterator[Document]:
     yield _ask(service, root, "outcomes", "POST")
     unpinned: Document = {"prefix": f"{root}/", "headers": [{"name": PIN, "present_match": False}]}
     if of.lines:  # the newest line has the plain address
-        yield from _split(service, of, *of.lines[-1], unpinned, {"prefix_rewrite": "/"} if by_path else {})
+        yield from _split(service, of, *of.lines[-1], unpinned, {"prefix_rewrite": "/"} if by_path else {}, root)
     if by_path:
         rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{service}(?:@[^/]+)?/?"}, "substitution": "/"}}
         yield from _addresses(service, of, rewrite)
-        yield from _pins(service, of, {"path_separated_prefix": root}, rewrite)
+        yield from _pins(service, of, {"path_separated_prefix": root}, rewrite, root)
         if of.lines:
-            yield from _split(service, of, *of.lines[-1], {"path": root}, rewrite)
+            yield from _split(service, of, *of.lines[-1], {"path": root}, rewrite, root)
     else:
-        yield from _pins(service, of, {"prefix": "/"}, {})
+        yield from _pins(service, of, {"prefix": "/"}, {}, root)
 
 
 def _addresses(service: str, of: Routes, rewrite: Document) -> Iterator[Document]:
     """`/SERVICE@REF/`: lines first, for a branch named like one must not take its address."""
     for number, line in of.lines:
-        yield from _split(service, of, number, line, {"path_separated_prefix": f"/{service}@v{number}"}, rewrite)
-    for cluster, either in _words(service, of):
+        address = f"/{service}@v{number}"
+        yield from _split(service, of, number, line, {"path_separated_prefix": address}, rewrite, address)
+    for endpoint, either in _words(of):
         match = {"safe_regex": {"regex": f"/{service}@(?:{either})(?:/.*)?"}}
-        yield {"match": match, "route": _to(rewrite, cluster=cluster)}
+        route = _to(rewrite, cluster=cluster_of(service, endpoint))
+        yield {"match": match, "route": route, **_headers(f"/{service}@{endpoint.version}")}
 
 
-def _pins(service: str, of: Routes, here: Document, rewrite: Document) -> Iterator[Document]:
+def _pins(service: str, of: Routes, here: Document, rewrite: Document, root: str) -> Iterator[Document]:
     """The same by a header; a pin nobody knows ends here."""
     for number, line in of.lines:
         header = {"name": PIN, "string_match": {"exact": f"v{number}"}}
-        yield from _split(service, of, number, line, {**here, "headers": [header]}, rewrite)
-    for cluster, either in _words(service, of):
-        yield {"match": _with_header(here, PIN, either), "route": _to(rewrite, cluster=cluster)}
+        yield from _split(service, of, number, line, {**here, "headers": [header]}, rewrite, root)
+    for endpoint, either in _words(of):
+        route = _to(rewrite, cluster=cluster_of(service, endpoint))
+        yield {"match": _with_header(here, PIN, either), "route": route, **_headers(root)}
     yield {"match": {**here, "headers": [{"name": PIN, "present_match": True}]}, "direct_response": {"status": 404}}
 
 
-def _words(service: str, of: Routes) -> list[tuple[str, str]]:
-    """Each cluster that can be pinned, and an expression for all the words that mean it."""
-    pinned: dict[str, list[str]] = {}
+def _words(of: Routes) -> list[tuple[Endpoint, str]]:
+    """Each endpoint that can be pinned, and an expression for all the words that mean it."""
+    pinned: dict[Endpoint, list[str]] = {}
     for pin, endpoint in pins_of(of).items():
-        pinned.setdefault(cluster_of(service, endpoint), []).append(re.escape(pin))
-    return [(cluster, "|".join(words)) for cluster, words in pinned.items()]
+        pinned.setdefault(endpoint, []).append(re.escape(pin))
+    return [(endpoint, "|".join(words)) for endpoint, words in pinned.items()]
 
 
 def _ask(service: str, root: str, word: str, method: str) -> Document:
@@ -148,12 +153,13 @@ def _ask(service: str, root: str, word: str, method: str) -> Document:
     }
 
 
-def _split(service: str, of: Routes, number: int, line: Line, match: Document, rewrite: Document) -> Iterator[Document]:
+def _split(
+    service: str, of: Routes, number: int, line: Line, match: Document, rewrite: Document, prefix: str
+) -> Iterator[Document]:
     """The routes of a line: to its one arm, or by the unit into the table."""
     header = of.group(line.holder)[0].unit_header if of.group(line.holder) else UNIT_HEADER
-    named: Document = {"name": route_name(service, number, line)}
-    if header != UNIT_HEADER:
-        named["request_headers_to_add"] = [_overwrite(UNIT_HEADER, f"%REQ({header})%")]
+    unit = {} if header == UNIT_HEADER else {UNIT_HEADER: f"%REQ({header})%"}
+    named: Document = {"name": route_name(service, number, line), **_headers(prefix, unit)}
     holder = _to(rewrite, cluster=arm_of(service, of, line, line.holder))
     if not line.experiment:
         yield {"match": match, "route": holder, **named}
@@ -191,6 +197,12 @@ def _to(rewrite: Document, **more: object) -> Document:
 def _with_header(match: Document, name: str, regex: str) -> Document:
     header = {"name": name, "string_match": {"safe_regex": {"regex": regex}}}
     return {**match, "headers": [*match.get("headers", ()), header]}
+
+
+def _headers(prefix: str, more: Mapping[str, str] | None = None) -> Document:
+    """What a service is told besides the request: what was taken off the path, if anything was."""
+    told = {**({PREFIX_HEADER: prefix} if prefix else {}), **(more or {})}
+    return {"request_headers_to_add": [_overwrite(*each) for each in told.items()]} if told else {}
 
 
 def _overwrite(key: str, value: str) -> Document:

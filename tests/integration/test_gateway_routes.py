@@ -127,6 +127,23 @@ def test_paths_and_hosts_lead_to_the_same_split(real: Gateway, pair: tuple[Upstr
         assert {answer.body["path"] for answer in answers} == {"/"}
 
 
+def test_what_is_taken_off_a_path_is_told(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """And a caller who makes one up is not believed; a host takes nothing off."""
+
+    def told(path: str, **headers: str) -> object:
+        return real.ask(path, **headers).body["headers"].get("x-forwarded-prefix")
+
+    assert {told(path, x_branchline_unit=unit) for path in ("/housing", "/housing/a") for unit in "abcdefg"} == {
+        "/housing"
+    }
+    assert told("/housing/", x_forwarded_prefix="/elsewhere") == "/housing"
+    assert told("/housing/", x_branchline_pin="alex") == told("/housing/", x_branchline_pin="v1") == "/housing"
+    assert told("/housing@v1/a") == "/housing@v1"
+    for word in ("alex", B, B[:7], "1.1.0-alex.1"):
+        assert told(f"/housing@{word}/a") == "/housing@1.1.0-alex.1"
+    assert told("/", host="housing.localhost") is told("/", host="housing.localhost", x_branchline_pin="alex") is None
+
+
 def test_a_stranger_gets_a_unit_and_keeps_it(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
     """1.33: minted once; first answer and later ones come from the same arm, which is the predicted one."""
     shown = real.writer.shown("housing")[1]

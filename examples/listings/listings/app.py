@@ -8,11 +8,13 @@ from typing import Any
 
 from details import details
 from fastapi import FastAPI, HTTPException, Request
+from prefix import BehindGateway
 from valuation import estimate
 
 HOUSES = {house["id"]: house for house in json.loads(Path(__file__).with_name("houses.json").read_text("utf-8"))}
 
 app = FastAPI(title="listings")
+app.add_middleware(BehindGateway)
 
 
 @app.get("/healthz")
