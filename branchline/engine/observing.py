@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from branchline.core import names
-from branchline.core.service import Service
+from branchline.core.service import Phase, Service
 from branchline.core.world import FOREIGN, PRODUCTION, STAGING, Running, World, desired
 from branchline.engine.preparing import SERVICE_FILE
 from branchline.errors import BadServiceFile, RemoteUnreachable
@@ -212,7 +212,7 @@ def remember(memory: dict[Key, Value], key: Key, value: Value) -> None:
 def candidates_first(service: Service) -> Iterable[str]:
     """Every revision a trunk may show: who concludes, then the incumbents, the newest first."""
     for candidate in service.candidates:
-        if candidate.phase.value == "concluding":
+        if candidate.phase is Phase.CONCLUDING:
             yield candidate.revision
     for line in service.lines:
         yield from reversed(line.history)

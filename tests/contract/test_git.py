@@ -36,6 +36,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     return RealGit(tmp_path, remote=request.param == "remote")
 
 
+with_a_remote = pytest.mark.parametrize("world", ["fake", "remote"], indirect=True)
+
+
 def change(revision: str, version: str = "1.0.0", event: int = 3, **more: object) -> Change:
     made = Change(
         service="housing", closure=CLOSURE, ref="main", revision=revision, seen=None, version=version,
@@ -414,10 +417,9 @@ def test_what_was_planned_before_the_newest_told_stamp_is_refused(world: World) 
     assert world.writer.conclude(change(one, stamp=Stamp(4, 1))) == world.tip("main")
 
 
+@with_a_remote
 def test_an_unreachable_remote_is_said_to_be_so(world: World) -> None:
     """F35."""
-    if isinstance(world, RealGit) and world.truth.name != "remote.git":
-        pytest.skip("there is no remote")
     one = world.write(BRANCH, {"housing/model.py": "one\n"})
     world.repository.fetch()
     world.reachable = False
@@ -431,10 +433,9 @@ def test_an_unreachable_remote_is_said_to_be_so(world: World) -> None:
     assert world.repository.shows("main", "housing", CLOSURE, [one]) == one
 
 
+@with_a_remote
 def test_a_refused_push_changes_nothing(world: World) -> None:
     """F34."""
-    if isinstance(world, RealGit) and world.truth.name != "remote.git":
-        pytest.skip("there is no remote")
     start = world.tip("main")
     one = world.write(BRANCH, {"housing/model.py": "one\n"})
     world.refusing = True

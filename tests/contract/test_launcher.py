@@ -160,7 +160,8 @@ def test_what_was_planned_before_a_newer_decision_is_refused(house: House) -> No
 
 def test_a_decision_about_one_service_fences_no_other(house: House) -> None:
     house.launcher.tell("listings", Stamp(9, 9))
-    house.launch(stamp=Stamp(1, 1))
+    begun = house.launch(stamp=Stamp(1, 1))
+    assert begun.nonce in [each.nonce for each in house.launcher.instances("housing")]
 
 
 def test_the_log_is_what_was_printed_last(house: House) -> None:

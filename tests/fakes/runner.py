@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from branchline.ports import Finished, Task
+from tests.waiting import wait_until
 
 Act = Callable[[Task], Finished]
 Call = Callable[[dict[str, Any]], Any]
@@ -18,12 +19,15 @@ class FakeRunner:
 
     `commands` maps a program's name, or its module after `-m`, to what it does; a program that is not there ends with
     127. `calls` maps `module:function` to what a step or gate does with its order: it returns the value (which becomes
-    `value.json`) or raises; what is not there returns its own name. Every task is in `tasks`.
+    `value.json`) or raises; what is not there returns its own name. A call in `endless` ends only when it is stopped,
+    and then is in `ended`. Every task is in `tasks`.
     """
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
         self.calls: dict[str, Call] = {}
+        self.endless: set[str] = set()
+        self.ended: list[str] = []
         self.commands: dict[str, Act] = {
             "true": lambda task: Finished(0, 0.01),
             "false": lambda task: Finished(1, 0.01),
@@ -40,6 +44,9 @@ class FakeRunner:
             if stopped():
                 return Finished(143, 0.1)
             return Finished(0, float(task.argv[1])) if float(task.argv[1]) <= task.seconds else ran_out(task)
+        if endless := [call for call in self.endless if call in task.stdin]:
+            self.ended += endless if wait_until(stopped) else []
+            return Finished(143, 0.1)
         if name not in self.commands:
             return printed(task, f"branchline: cannot run {name}: No such file or directory", 127)
         finished = self.commands[name](task)

@@ -7,8 +7,6 @@ Requirements: 1.10 (versions), 3.14 (a yardstick); the older trunk is `major--SE
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from branchline.core.service import Method, Phase
 from branchline.core.waiting import behind
 from branchline.engine.recalling import Memory
 from branchline.ports import Finished, Task
-from tests.waiting import wait_until
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
 SECOND = f"major = 2\n{MODEL}"
@@ -248,27 +245,13 @@ def test_a_worker_that_says_nothing_is_told(world: World) -> None:
     assert told == ["the hints cannot be read: its worker ended with exit 9"]
 
 
-def test_the_hints_are_read_beside_the_build_and_no_longer_than_it_takes_to_fail(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hints_are_read_beside_the_build_and_no_longer_than_it_takes_to_fail(world: World) -> None:
     """Killer: let the reader of the hints be; a build that failed would then wait for it."""
-    begun, ended = threading.Event(), threading.Event()
-    run = world.runner.run
-
-    def running(task: Task, stopped: Callable[[], bool]) -> Finished:
-        if '"describe"' not in task.stdin:
-            assert begun.wait(10)  # the worker of the hints runs meanwhile
-            return run(task, stopped)
-        begun.set()
-        if wait_until(stopped):
-            ended.set()
-        return Finished(143, 0.01)
-
-    monkeypatch.setattr(world.runner, "run", running)
+    world.runner.endless.add("serving:predict")
     world.runner.calls["steps:train"] = raising
     world.push(ALEX, files={"serving.py": HINTED})
     world.settle()
-    assert (world.phase(ALEX), begun.is_set(), ended.is_set()) == (Phase.FAILED, True, True)
+    assert (world.phase(ALEX), world.runner.ended) == (Phase.FAILED, ["serving:predict"])
     assert "no such table" in world.last("BuildFailed").detail["reason"]
 
 
