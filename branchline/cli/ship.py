@@ -7,7 +7,7 @@ recorded, and what follows is exactly that plan. What changes production asks a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 PATIENCE = 15.0  # seconds that a change of traffic is waited for; it goes on without us
-TRAFFIC = {"traffic"}
 ENDED = {"serves", "absorbed", "declined", "withdrawn"}  # the words for a branch without a row that git has deleted
 
 
@@ -311,10 +310,26 @@ def change(
     took = time.monotonic() - begun
     word = "done" if settled else "begun"
     show.say(f"{word:<8} {done['service']}: {done['event']}  {took:.1f}s" + undo(command, done["service"]))
-    if not settled:
+    follows = followed(session, [text for _, text in done["steps"]])
+    if not settled or (follows and not shifted(client, done["service"], "git")):
         show.say(f"next     branchline status {done['service']}")
-    elif any(text.startswith(f"archive and delete {session.tree.branch} ") for _, text in done["steps"]):
-        show.say(f"next     {homeward(session)}")
+    elif follows:
+        show.say(f"next     {follows}")
+
+
+def followed(session: Session, steps: Sequence[str]) -> str:
+    """What brings a person's clone after these steps of a plan; '' where it needs nothing."""
+    tree = session.tree
+    if any(text.startswith(f"archive and delete {tree.branch} ") for text in steps):
+        return homeward(session)
+    written = [text.split()[1] for text in steps if text.startswith("make ")]
+    if not tree.remote or not written or (trunk := session.trunk()) not in written:
+        return ""
+    return (
+        f"git pull --ff-only {tree.remote} {trunk}"
+        if tree.branch == trunk
+        else f"git fetch {tree.remote} {trunk}:{trunk}"
+    )
 
 
 def undo(command: str, service: str) -> str:
@@ -344,17 +359,17 @@ def agreed(service: str, command: str, *, yes: bool, no_input: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def shifted(client: Client, service: str) -> bool:
-    """Wait until no step of traffic is left to do for a service; False when that takes too long."""
+def shifted(client: Client, service: str, where: str = "traffic") -> bool:
+    """Wait until no step is left to do for a service there, in traffic or git; False when that takes too long."""
     deadline = time.monotonic() + PATIENCE
     with follow.waiting() as line:
         while True:
             drifts = client.get("/v1/status", reference=service)["parity"]["drifts"]
-            if not any(drift["kind"] in TRAFFIC for drift in drifts):
+            if not any(drift["kind"] == where for drift in drifts):
                 return True
             if time.monotonic() > deadline:
                 return False
-            line.tick("traffic")
+            line.tick(where)
             time.sleep(0.05)
 
 

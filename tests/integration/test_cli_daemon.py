@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from branchline.cli import follow
+from branchline.cli.session import Session
+from branchline.cli.ship import followed
 from branchline.engine.asking import described
 from tests.places import Place
 from tests.waiting import wait_until
@@ -217,8 +219,27 @@ def test_conclude_waits_for_evidence_and_then_for_a_person(place: Place) -> None
         assert wait_until(lambda: world.service().line(1).incumbent == commit)
     assert "undo: branchline rollback housing" in done.stderr
     with place.living():
-        assert place.type("rollback", "housing", "--yes").exit_code == 0
+        back = place.type("rollback", "housing", "--yes")
+        assert back.exit_code == 0
+        assert back.stderr.splitlines()[-1] == "next     git pull --ff-only origin main", back.stderr
     assert world.events()[-1] in ("RolledBack", "Recorded")
+
+
+def test_what_brings_a_clone_after_a_change_is_said(place: Place) -> None:
+    """A pull on the trunk, a fetch beside other work, the way home from a branch that goes, and else nothing."""
+
+    def follows(*steps: str) -> str:
+        return followed(Session(place.git.work), steps)
+
+    trunk, gone = "make main show 1.0.0 (41daddf)", f"archive and delete {SAM} at 41daddf"
+    assert follows(trunk, gone) == "git pull --ff-only origin main"
+    assert follows("make major--housing--1 show 1.0.0 (41daddf)", gone) == ""
+    place.git.git("switch", "--quiet", "-c", "of-my-own")
+    assert follows(trunk, gone) == "git fetch origin main:main"
+    place.git.git("switch", "--quiet", "-c", SAM)
+    assert follows(trunk, gone) == "git switch main && git pull --ff-only origin main"
+    place.git.git("remote", "remove", "origin")
+    assert follows(trunk) == ""
 
 
 # ------------------------------------------------------------------------------------------------ following
