@@ -6,7 +6,7 @@ Every git command that changes something is printed as it could be typed. Work t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +243,19 @@ def run(session: Session, service: str, no_gates: bool) -> None:
     failed = end["more"].get("failed", [])
     if failed:
         show.say(f"stays    {tree.branch or name}: {', '.join(failed)} said no")
-    else:
-        show.say("next     git commit, then: branchline deploy")
+    for line in onward(name, tree.branch, failed):
+        show.say(f"next     {line}")
     raise click.exceptions.Exit(1 if failed else 0)
+
+
+def onward(service: str, branch: str, failed: Sequence[str]) -> list[str]:
+    """What to type after a run on a branch, with the gates that said no; nothing where that is for a person to find."""
+    begun = names.branch(branch) is not None
+    if failed:
+        wanted = "log" in failed and not begun
+        return [f'branchline start {service} --because "...": a branch of its own, and the log'] if wanted else []
+    start = "git commit, then: branchline deploy"
+    return [start if begun else f'branchline start {service} --because "...", git commit, then: branchline deploy']
 
 
 @click.command()

@@ -13,6 +13,10 @@ from branchline.core.revision import GateResult, Result
 from branchline.core.schema import changes
 from branchline.core.spec import Gate, Metric
 
+NO_LOG = (
+    "there is no EXPERIMENT.md: branchline start writes it; by hand it says Hypothesis, Metric and Log, a heading each"
+)
+
 
 def compared(gate: Gate, own: float | None, other: float | None, whose: str = "incumbent") -> GateResult:
     """Judge one number of a step's result against its limits and against the incumbent's (3.14), or a benchmark's.
@@ -124,7 +128,7 @@ def planned(metric: Metric | None, sigma: float | None) -> GateResult:
 def logged(text: str | None) -> GateResult:
     """The built-in gate `log`: an experiment has a written hypothesis, a metric and a log (1.14, 1.27)."""
     if text is None:
-        return GateResult("log", Result.FAIL, "there is no EXPERIMENT.md")
+        return GateResult("log", Result.FAIL, NO_LOG)
     lines = text.splitlines()
     sections = {line.lstrip("# ").strip().lower(): i for i, line in enumerate(lines) if line.startswith("#")}
     missing = [name for name in ("hypothesis", "metric", "log") if not _filled(name, sections, lines)]

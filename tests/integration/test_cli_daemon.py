@@ -19,6 +19,7 @@ import pytest
 from branchline.cli import follow
 from branchline.cli.session import Session
 from branchline.cli.ship import followed
+from branchline.cli.work import onward
 from branchline.engine.asking import described
 from tests.places import Place
 from tests.waiting import wait_until
@@ -290,3 +291,13 @@ def test_run_tells_every_step_and_gate_and_exits_with_their_answer(place: Place)
     told = place.type("run", "housing")
     assert told.exit_code == 2
     assert "error[BL104]" in told.stderr, "the world of fakes does not know our commit"
+
+
+def test_what_follows_a_run_is_said_also_before_a_branch_was_begun() -> None:
+    """Without `start` there is neither a log for the gate nor a branch to deploy."""
+    assert onward("housing", SAM, []) == ["git commit, then: branchline deploy"]
+    assert onward("housing", SAM, ["log"]) == onward("housing", "main", ["unit"]) == []
+    (line,) = onward("housing", "main", ["unit", "log"])
+    assert line.startswith('branchline start housing --because "..."')
+    (line,) = onward("housing", "", [])
+    assert line == 'branchline start housing --because "...", git commit, then: branchline deploy'

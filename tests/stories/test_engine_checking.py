@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from branchline.core.gates import NO_LOG
 from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.engine.checking import counted, evaluate, number_at
@@ -76,7 +77,7 @@ def test_no_gate_at_all_checked_nothing_and_fails(world: World) -> None:
 
 def test_an_experiment_without_its_log_fails_1_27(world: World) -> None:
     results = evaluated(world, method=Method.AB_TEST, files={"EXPERIMENT.md": None})
-    assert one(results[1:2]) == ("fail", "there is no EXPERIMENT.md")
+    assert one(results[1:2]) == ("fail", NO_LOG)
 
 
 def test_what_is_stopped_runs_no_further_gate(world: World) -> None:

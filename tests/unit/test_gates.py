@@ -116,7 +116,7 @@ WRITTEN = "# Hypothesis\nIt is better.\n\n## Metric\nstars\n\n# Log\nTried.\n"
     ("text", "result", "summary"),
     [
         (WRITTEN, "pass", "hypothesis, metric and log are written"),
-        (None, "fail", "there is no EXPERIMENT.md"),
+        (None, "fail", gates.NO_LOG),
         ("", "fail", "EXPERIMENT.md says nothing under: hypothesis, metric, log"),
         (WRITTEN.replace("Tried.", "<!-- say what happened -->"), "fail", "EXPERIMENT.md says nothing under: log"),
         (WRITTEN.replace("It is better.", ""), "fail", "EXPERIMENT.md says nothing under: hypothesis"),
