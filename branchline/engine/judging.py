@@ -31,7 +31,7 @@ ENOUGH_TO_INVALIDATE = 100  # units; below, one stray unit would be more than on
 
 @dataclass(slots=True)
 class Measurement:
-    """What was seen of one candidate against one incumbent, and what follows from it."""
+    """What was seen of one candidate against one incumbent, and what follows from it; `far` is how far a canary is."""
 
     control: str
     challenger: str
@@ -53,6 +53,7 @@ class Measurement:
     crossed: int = 0
     requests: int = 0
     stepped_in: int = 0
+    far: str = ""
 
     def __post_init__(self) -> None:
         rule = Guardrail(tolerated=self.limits.tolerated_ratio, tick=BUCKETS_PER_TICK)
@@ -214,10 +215,10 @@ class Judge:
             seen.verdict = decide(seen.judgement, seen.guards, invalid=seen.invalid(), hold=hold)
         else:
             requests = max((guard.requests for guard in seen.guards.values()), default=0)
-            waited = lasted >= rollout.canary_seconds
-            seen.verdict = decide_canary(
-                seen.guards, requests=requests, min_requests=rollout.canary_requests, waited=waited
-            )
+            waited, least = lasted >= rollout.canary_seconds, rollout.canary_requests
+            seen.far = f"{min(lasted, rollout.canary_seconds):.0f} s of {rollout.canary_seconds:.0f} s"
+            seen.far += f", {min(requests, least)} of {least} requests"
+            seen.verdict = decide_canary(seen.guards, requests=requests, min_requests=least, waited=waited)
         event = event_of(candidate, seen.verdict)
         return event is not None and self._record(service, event, seen.verdict.text)
 

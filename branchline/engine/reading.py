@@ -213,6 +213,7 @@ def measurement_document(seen: Measurement) -> Document:
             text += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
         if judged.reason:
             text += f", {judged.reason}"
-    elif seen.guards:
-        text = "; ".join(f"{name}: {g.bad} bad of {g.requests}" for name, g in seen.guards.items())
+    elif seen.far or seen.guards:
+        guards = (f"{name}: {g.bad} bad of {g.requests}" for name, g in seen.guards.items())
+        text = "; ".join(filter(None, (seen.far, *guards)))
     return {**document, "text": text}

@@ -6,6 +6,7 @@ the engine reads them, F56 (the clock), F79 (what cannot be compared is inconclu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -298,12 +299,25 @@ def test_a_canary_that_nobody_could_prove_is_let_through_after_its_time(world: W
 
 
 def test_a_canary_without_enough_requests_holds(world: World) -> None:
-    world.released(toml=with_rollout('canary = { duration = "1h", requests = 90 }', APP))
+    """And `status` says how far it is: time first, from its first request on, then what it lacks."""
+    world.released(toml=with_rollout('slice = 50, canary = { duration = "1h", requests = 90 }', APP))
     world.testing()
+    assert far(world).startswith("0 s of 3600 s, 0 of 90 requests; failed requests: ")
     world.visit([f"u{n}" for n in range(60)])
+    world.clock.advance(12)
+    world.settle()
+    assert re.match(r"12 s of 3600 s, ([1-9]\d) of 90 requests; failed requests: 0 bad of \1;", far(world))
     world.clock.advance(7200)
     world.settle()
+    assert far(world).startswith("3600 s of 3600 s, ")
     assert world.phase(SAM) is Phase.CANARY
+
+
+def far(world: World) -> str:
+    """What `status` says of the challenger."""
+    told = world.controller.reader.status()["services"][0]["rows"]
+    (detail,) = (row["detail"] for row in told if row["branch"] == SAM)
+    return str(detail)
 
 
 def test_a_canary_is_rolled_back_by_bad_outcomes(world: World) -> None:
