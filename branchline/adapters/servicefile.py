@@ -116,7 +116,7 @@ def _gate(name: str, gate: GateTable) -> Gate:
     seconds = gate.seconds if gate.seconds is not None else (5.0 if kind == "load" else _GATE.seconds)
     return Gate(
         name, kind, gate.call or "", tuple(gate.command or ()), gate.pytest or "", gate.value or "", gate.max, gate.min,
-        gate.max_worse, gate.direction or "lower", gate.rps or 0.0, gate.p99_ms or 0.0, gate.max_failed or 0, seconds,
+        gate.max_worse, gate.better or "lower", gate.rps or 0.0, gate.p99_ms or 0.0, gate.max_failed or 0, seconds,
     )  # fmt: skip
 
 

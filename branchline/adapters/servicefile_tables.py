@@ -176,7 +176,16 @@ class GateTable(Table):
             raise ValueError(f"{', '.join(wrong)} does not go with {key}; known are {known}")
         if key == "value" and self.max is None and self.min is None and self.max_worse is None:
             raise ValueError("a comparison needs max, min or max_worse")
+        if self.max_worse is not None and not self.better:
+            raise ValueError('max_worse needs direction = "higher" or "lower": which way is better?')
         return self
+
+    @property
+    def better(self) -> Direction | None:
+        """Which way is better: what is said, or what the one limit says; None when nothing does."""
+        if self.direction or (self.max is None) == (self.min is None):
+            return self.direction
+        return "lower" if self.min is None else "higher"
 
     @property
     def key(self) -> str:

@@ -34,7 +34,9 @@ def compared(gate: Gate, own: float | None, other: float | None, whose: str = "i
         failed.append(f"< min {gate.min:g}")
     if other is not None:
         numbers.append((whose, other))
-        words.append(f"({whose} {other:.4g}" + (f", limit +{gate.max_worse:g})" if gate.max_worse is not None else ")"))
+        sign = "+" if gate.direction == "lower" else "-"
+        limit = f", limit {sign}{gate.max_worse:g}" if gate.max_worse is not None else ""
+        words.append(f"({whose} {other:.4g}{limit})")
         worse = own - other if gate.direction == "lower" else other - own
         if gate.max_worse is not None and worse > gate.max_worse:
             failed.append(f"{worse:.3g} worse than the {whose}")

@@ -21,7 +21,7 @@ SECOND = f"major = 2\n{MODEL}"
 HINTED = "def predict(house: dict[str, float]) -> float: ...\n"
 FIX, ON = "fix--housing--typo", "fix--housing--typo--sam"
 OLD = "major--housing--1"
-LIMIT = '{ unit = "gates:unit", holdout = { value = "train.loss", max_worse = 1 } }'
+LIMIT = '{ unit = "gates:unit", holdout = { value = "train.loss", max_worse = 1, direction = "lower" } }'
 GATED = MODEL.replace('{ unit = "gates:unit" }', LIMIT)
 
 

@@ -43,7 +43,9 @@ def test_a_number_is_held_against_its_limits_and_the_incumbent_3_14(
 def test_where_higher_is_better_lower_is_worse() -> None:
     accuracy = Gate("holdout", "compare", value="evaluate.accuracy", max_worse=0.01, direction="higher")
     assert gates.compared(accuracy, 0.95, 0.9).result is Result.PASS
-    assert gates.compared(accuracy, 0.85, 0.9).result is Result.FAIL
+    worse = gates.compared(accuracy, 0.85, 0.9)
+    assert worse.result is Result.FAIL
+    assert worse.summary == "evaluate.accuracy 0.85 (incumbent 0.9, limit -0.01) 0.05 worse than the incumbent"
     first = gates.compared(accuracy, 0.85, None)
     assert said(first) == ("pass", "evaluate.accuracy 0.85 (nothing to compare with: the first revision)")
     shown = gates.compared(Gate("holdout", "compare", value="x.y", max=1), 0.5, 0.4)

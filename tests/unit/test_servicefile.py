@@ -175,6 +175,8 @@ WRONG = {
     "[gates]\nunit = { pytst = 'x' }": "unknown key gates.unit.pytst; did you mean pytest?",
     "[gates]\nunit = { pytest = 'x', max = 1 }": "gates.unit: max does not go with pytest; known are seconds",
     "[gates]\nh = { value = 'a.b' }": "gates.h: a comparison needs max, min or max_worse",
+    "[gates]\nh = { value = 'a.b', max_worse = 1 }": 'gates.h: max_worse needs direction = "higher" or "lower": which way is better?',
+    "[gates]\nh = { value = 'a.b', max_worse = 1, min = 0, max = 1 }": 'gates.h: max_worse needs direction = "higher" or "lower": which way is better?',
     "[gates]\nh = { value = 'a.b', max = 1 }": "gate h compares a.b, but there is no such step",
     "[metric]\nname = 'x'\nkind = 'error'": "metric: 'x' is no error; known are abs_pct_error, abs_error, "
     "squared_error",
@@ -196,6 +198,21 @@ WRONG = {
     "[rollout.canary]\nrequest = 1": "unknown key rollout.canary.request; did you mean requests?",
     "[rollout]\napproval = 'never'": "rollout.approval: Input should be '', 'before' or 'after'",
 }
+
+
+@pytest.mark.parametrize(
+    ("limits", "better"),
+    [
+        ("max_worse = 1, max = 9", "lower"),
+        ("max_worse = 1, min = 9", "higher"),
+        ("max_worse = 1, max = 9, direction = 'higher'", "higher"),
+        ("max_worse = 1, min = 1, max = 9, direction = 'higher'", "higher"),
+    ],
+)
+def test_which_way_is_better_is_what_the_one_limit_says_else_has_to_be_said(limits: str, better: str) -> None:
+    """Killer: take lower for better where an accuracy has a floor: what is worse would pass, and what is better fail."""
+    (gate,) = read(f"{SMALL}steps = {{ a = 'm:f' }}\n[gates]\nh = {{ value = 'a.b', {limits} }}\n").gates
+    assert gate.direction == better
 
 
 @pytest.mark.parametrize("slots", [1, 20])
