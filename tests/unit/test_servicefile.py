@@ -21,6 +21,7 @@ from branchline.ports import DataVersion
 
 PATH = "services/housing/branchline.toml"
 SMALL = 'kind = "app"\nserve = { command = ["node", "server.js"], health = "/healthz" }\n'
+DIRECTION = 'gates.h: max_worse needs direction = "higher" or "lower": which way is better?'
 WHOLE = """\
 kind = "model"
 major = 2
@@ -175,8 +176,8 @@ WRONG = {
     "[gates]\nunit = { pytst = 'x' }": "unknown key gates.unit.pytst; did you mean pytest?",
     "[gates]\nunit = { pytest = 'x', max = 1 }": "gates.unit: max does not go with pytest; known are seconds",
     "[gates]\nh = { value = 'a.b' }": "gates.h: a comparison needs max, min or max_worse",
-    "[gates]\nh = { value = 'a.b', max_worse = 1 }": 'gates.h: max_worse needs direction = "higher" or "lower": which way is better?',
-    "[gates]\nh = { value = 'a.b', max_worse = 1, min = 0, max = 1 }": 'gates.h: max_worse needs direction = "higher" or "lower": which way is better?',
+    "[gates]\nh = { value = 'a.b', max_worse = 1 }": DIRECTION,
+    "[gates]\nh = { value = 'a.b', max_worse = 1, min = 0, max = 1 }": DIRECTION,
     "[gates]\nh = { value = 'a.b', max = 1 }": "gate h compares a.b, but there is no such step",
     "[metric]\nname = 'x'\nkind = 'error'": "metric: 'x' is no error; known are abs_pct_error, abs_error, "
     "squared_error",
@@ -210,7 +211,7 @@ WRONG = {
     ],
 )
 def test_which_way_is_better_is_what_the_one_limit_says_else_has_to_be_said(limits: str, better: str) -> None:
-    """Killer: take lower for better where an accuracy has a floor: what is worse would pass, and what is better fail."""
+    """Killer: take lower for better where an accuracy has a floor: worse would pass, and better fail."""
     (gate,) = read(f"{SMALL}steps = {{ a = 'm:f' }}\n[gates]\nh = {{ value = 'a.b', {limits} }}\n").gates
     assert gate.direction == better
 
