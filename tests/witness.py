@@ -136,6 +136,8 @@ class Witness:
             if before is None:
                 major = next(each.line for each in look.service.candidates if each.revision == revision)
                 before = look.service.line(major).incumbent
+            if before is None and trunks.get(ref) == FOREIGN and incumbents:
+                before = look.service.lines[-1].incumbent  # a new major takes the trunk over from the newest line
             if ref in look.heads and trunks.get(ref) in (FOREIGN, None) and before and incumbents:
                 found.append((ref, before))
         return found

@@ -133,9 +133,15 @@ def is_incumbent(service: Service, revision: str) -> bool:
 
 
 def _before(service: Service, revision: str) -> str:
-    """The incumbent of a trunk that is to show a revision: that one, or whom it is about to replace there."""
+    """The incumbent of a trunk that is to show a revision: that one, or whom it is about to replace there.
+
+    A new major takes the default branch over from the newest line before it.
+    """
+    if is_incumbent(service, revision):
+        return revision
     line = next((each.line for each in service.candidates if each.revision == revision), 0)
-    return revision if is_incumbent(service, revision) else service.line(line).incumbent or revision
+    heads = [service.line(line).incumbent, *(each.incumbent for each in reversed(service.lines))]
+    return next(filter(None, heads), revision)
 
 
 def of_branches(

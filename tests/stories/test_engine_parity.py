@@ -187,6 +187,24 @@ def test_a_foreign_trunk_under_a_conclusion_goes_back_to_what_it_showed(world: W
     assert f"--source={first[:12]} " in repairs["trunk is not the incumbent"]
 
 
+def test_a_foreign_trunk_under_a_new_major_goes_back_to_the_line_before_it(world: World) -> None:
+    """Found: it was told to show the major that waits for it, which its author had then merged by hand."""
+    first = world.released()
+    world.git.write("main", {"housing/serving.py": "# by hand\n"})
+    world.push(SAM, f"major = 2\n{MODEL}")
+    world.settle()
+    assert (world.phase(SAM), world.on(SAM).trouble) == (Phase.CONCLUDING, "foreign")
+    repairs = {each.drift: each.repair for each in found(world)}
+    assert repairs["trunk is not the incumbent"] == WAY_BACK.format(first[:12], first[:7])
+    text = world.git.read(first, "housing/serving.py")
+    assert text is not None
+    world.git.write("main", {"housing/serving.py": text.decode()})
+    world.settle()
+    assert world.parity()
+    assert len(world.merges()) == 2
+    assert world.git.tip("major--housing--1")
+
+
 def test_a_first_revision_over_a_foreign_trunk_has_only_itself(world: World) -> None:
     world.push()
     world.settle()
