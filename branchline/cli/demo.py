@@ -7,11 +7,13 @@ What is played stands in `demo_housing` and `demo_listings`, and where in `stage
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -40,7 +42,8 @@ def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> N
     home.mkdir(parents=True, exist_ok=True)
     stage = Stage(home, examples)
     begun = time.monotonic()
-    ended_well = False
+    leave, stays = keep, True  # what runs, and the folder, unless it ends well or somebody ends it
+    signal.signal(signal.SIGTERM, ended_by)
     try:
         prepare(stage)
         if only != "listings":
@@ -48,18 +51,31 @@ def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> N
         if only != "housing":
             demo_listings.play(stage, alone=only == "listings")
         ending(stage, keep, time.monotonic() - begun)
-        ended_well = True
-    finally:
-        if keep and not ended_well:
+        stays = keep or folder is not None
+    except KeyboardInterrupt as error:
+        say("interrupted; stopping what was begun")
+        leave, stays = False, folder is not None
+        raise click.exceptions.Exit(128 + (error.args[0] if error.args else signal.SIGINT)) from None
+    except Exception:
+        if keep:
             say(f"What was begun still runs. To stop it: cd {stage.clone} && branchline down")
-        if not keep:
+        raise
+    finally:
+        if not leave:
             with_down(stage)
-            if ended_well and folder is None:
-                shutil.rmtree(home, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def ended_by(number: int, frame: object) -> NoReturn:
+    """End as by Ctrl-C, so that nothing is left running."""
+    raise KeyboardInterrupt(number)
 
 
 def with_down(stage: Stage) -> None:
-    """Leave nothing running."""
+    """Leave nothing running, however impatient somebody is."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if (stage.clone / ".git" / "branchline").is_dir():
         subprocess.run([sys.executable, "-m", "branchline.cli.main", "down"], cwd=stage.clone, check=False)
 

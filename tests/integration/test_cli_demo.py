@@ -1,0 +1,45 @@
+"""This file ends a demo before its end, as whoever has no keyboard does: nothing of it runs on, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.waiting import wait_until
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_ends_a_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    """Killer: let `--keep` hold for a story that was not told to its end, or let a TERM end the demo at once."""
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    command = [sys.executable, "-P", "-m", "branchline.cli.main", "demo", "--only", "listings", "--keep"]
+    environ = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            wait_until(lambda: any(scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")), 60)
+            (told,) = scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")
+            wait_until(lambda: told.read_text(encoding="utf-8").endswith("}"), 60)
+            pid = json.loads(told.read_text(encoding="utf-8"))["pid"]
+            demo.send_signal(number)
+            said, _ = demo.communicate(timeout=120)
+        finally:
+            demo.kill()
+    assert demo.returncode == 128 + number, said
+    assert "interrupted; stopping what was begun" in said
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    mine = [process for process in psutil.process_iter(["cmdline"]) if str(scratch) in " ".join(cmdline(process))]
+    assert not mine
+    assert not [*scratch.glob("branchline-demo-*")]
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    """What a process was started with; nothing of one that is gone or another's."""
+    return process.info["cmdline"] or []
