@@ -146,6 +146,8 @@ def belongs(process: psutil.Process, homes: list[str]) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
+        if process.ppid() == os.getpid() and process.cmdline()[-2:] == ["cat-file", "--batch"]:
+            return False  # what a mirror reads through ends with us: test_git_objects holds it to that
         words = [process.environ().get("HOME", ""), process.cwd(), *process.cmdline()]
     except psutil.Error:
         return False

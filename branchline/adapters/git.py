@@ -121,7 +121,7 @@ class Git:
         except subprocess.TimeoutExpired:
             raise GitError(f"git {arguments[0]} took longer than {seconds:.0f} s") from None
         finally:
-            _end(process)
+            end(process)
         return Answer(process.returncode, out, err.decode("utf-8", "replace"))
 
     def out(
@@ -148,12 +148,21 @@ class Git:
             assert process.stdout is not None
             yield process.stdout
         finally:
-            _end(process)
+            end(process)
+
+    def conversation(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """A command that answers line by line and ends with its input; `end` is its caller's to call."""
+        return self._start(arguments, subprocess.PIPE, None, sheltered=False)
 
     def _start(
-        self, arguments: Sequence[str], stdin: IO[bytes] | int, env: Mapping[str, str] | None
+        self,
+        arguments: Sequence[str],
+        stdin: IO[bytes] | int,
+        env: Mapping[str, str] | None,
+        *,
+        sheltered: bool = True,
     ) -> subprocess.Popen[bytes]:
-        guard = _guard() if self._sheltered else ()
+        guard = _guard() if self._sheltered and sheltered else ()
         try:
             return subprocess.Popen(
                 [*guard, executable(), *self._options, *arguments],
@@ -164,7 +173,7 @@ class Git:
             raise GitError(f"{missing.filename} is not there") from missing
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Leave nothing of a command behind: its group is ended, gently first, for then git takes its locks along."""
     for ending, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, None)):
         if process.poll() is None:

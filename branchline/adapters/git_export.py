@@ -14,24 +14,14 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from branchline.adapters.git import Git, commit_id, tree_path
+from branchline.adapters.git_objects import LINK, PROGRAM, SUBMODULE, Entry
 from branchline.errors import DiskFull, GitError, UnknownReference, UnsafeTree
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
-_LINK, _SUBMODULE, _PROGRAM = "120000", "160000", "100755"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One path of a tree as `ls-tree` prints it."""
-
-    mode: str
-    oid: str
-    path: str
 
 
 def entries(git: Git, commit: str, paths: Sequence[str] = ()) -> tuple[Entry, ...]:
@@ -79,7 +69,7 @@ def _write(git: Git, commit: str, wanted: Sequence[Entry], folder: Path, closure
     for entry in wanted:
         if not is_plain(entry.path):
             raise UnsafeTree("git or a file system takes it for something else", commit=commit[:12], path=entry.path)
-        if entry.mode != _SUBMODULE:
+        if entry.mode != SUBMODULE:
             blobs.append(entry)
         elif _within(entry.path, closure):
             raise UnsafeTree("it is a submodule; its content is not in the commit", commit=commit[:12], path=entry.path)
@@ -104,7 +94,7 @@ def _write_one(
     left = int(header[2])
     path = folder / entry.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    if entry.mode == _LINK:
+    if entry.mode == LINK:
         target = told.read(left).decode("utf-8", "surrogateescape")
         told.read(1)
         if stays_inside(entry.path, target):
@@ -126,14 +116,14 @@ def _write_one(
     told.read(1)
     if left:
         raise GitError(f"{entry.path} of {commit[:12]} ended early")
-    if entry.mode == _PROGRAM:
+    if entry.mode == PROGRAM:
         os.chmod(path, 0o755)
     return None
 
 
 def differing(wanted: Sequence[Entry], folder: Path) -> list[Entry]:
     """Those entries that a folder does not hold as they are in git; submodules are not looked at."""
-    return [entry for entry in wanted if entry.mode != _SUBMODULE and not _is_there(entry, folder / entry.path)]
+    return [entry for entry in wanted if entry.mode != SUBMODULE and not _is_there(entry, folder / entry.path)]
 
 
 def put_back(git: Git, commit: str, wanted: Sequence[Entry], folder: Path) -> None:
@@ -152,9 +142,9 @@ def put_back(git: Git, commit: str, wanted: Sequence[Entry], folder: Path) -> No
 
 
 def _is_there(entry: Entry, path: Path) -> bool:
-    if path.is_symlink() or entry.mode == _LINK:
-        return path.is_symlink() and entry.mode == _LINK and _blob(os.fsencode(path.readlink()), entry) == entry.oid
-    if not path.is_file() or (entry.mode == _PROGRAM) != bool(path.stat().st_mode & 0o100):
+    if path.is_symlink() or entry.mode == LINK:
+        return path.is_symlink() and entry.mode == LINK and _blob(os.fsencode(path.readlink()), entry) == entry.oid
+    if not path.is_file() or (entry.mode == PROGRAM) != bool(path.stat().st_mode & 0o100):
         return False
     return _blob(path.read_bytes(), entry) == entry.oid
 

@@ -28,9 +28,10 @@ from branchline.adapters.git import (
     tree_path,
     words,
 )
-from branchline.adapters.git_export import Entry, differing, entries, export, put_back
+from branchline.adapters.git_export import differing, export, put_back
 from branchline.adapters.git_graft import Conflict, merge
 from branchline.adapters.git_locks import clear_drafts, clear_locks
+from branchline.adapters.git_objects import Batch, Entry, Objects
 from branchline.adapters.git_truth import Truth, settings_of, taken, truth_of
 from branchline.adapters.git_worktree import NOTE
 from branchline.core.names import checked
@@ -59,7 +60,7 @@ _OPTIONS = (
     "push.recurseSubmodules=no",
     "submodule.recurse=false",
 )
-_REMEMBERED, _SMALL = 20_000, 1 << 16
+_REMEMBERED = 20_000
 KEPT, SEEN = "refs/branchline/revisions", "refs/truth/revisions"  # what we keep, and what of it the truth has
 _TRAILER = "Branchline-Event"
 
@@ -103,11 +104,9 @@ class Mirror:
         )
         self._truth: Truth | None = None
         self._known: dict[object, str] = {}
-        self._trees: dict[str, tuple[Entry, ...]] = {}
+        self._objects = Objects(Batch(self.git))
         self._parts: dict[tuple[str, ...], tuple[Entry, ...]] = {}
         self._heads: dict[str, str] | None = None  # None: to be asked
-        self._texts: dict[str, bytes] = {}  # of small files in listed commits, by mode, type and id
-        self._listings: dict[str, dict[str, str]] = {}
         self._recorded: tuple[str, Mapping[str, int]] = ("", {})
         self._trailers: dict[tuple[str, str], tuple[Trailer, ...]] = {}
         self._open()
@@ -131,19 +130,13 @@ class Mirror:
 
     def read(self, commit: str, path: str) -> bytes | None:
         """One file of a commit."""
-        listed = self._listings.get(commit, {}).get(tree_path(path), "")
-        if listed in self._texts:
-            return self._texts[listed]
         self.borrow(commit)
-        answer = self.git.answer("cat-file", "blob", f"{commit}:{tree_path(path)}")
-        if listed and len(answer.out) <= _SMALL:
-            self._texts[listed] = answer.out
-        return None if answer.code else answer.out
+        return self._objects.read(commit, tree_path(path))
 
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
         """The folders that directly hold a file of that name; '' is the root."""
-        found = self._entries(commit)
-        return tuple(sorted(e.path.rpartition("/")[0] for e in found if e.path.rpartition("/")[2] == name))
+        self.borrow(commit)
+        return self._objects.folders(commit, name)
 
     def base(self, one: str, other: str) -> str:
         """The best common ancestor."""
@@ -197,7 +190,7 @@ class Mirror:
     def shows(self, ref: str, service: str, closure: Sequence[str], revisions: Sequence[str]) -> str | None:
         """Which revision's closure the branch holds, as of the last fetch; of equal ones the newest trailer's."""
         tip = self.tip(ref)
-        shown = self._tree_at(tip, closure) if tip else ""
+        shown = self.tree(tip, closure) if tip else ""
         if not shown:
             return None
         same = [revision for revision in revisions if self.has(revision) and self.tree(revision, closure) == shown]
@@ -298,11 +291,7 @@ class Mirror:
 
     def has(self, commit: str) -> bool:
         """Whether the commit is here."""
-        if ("has", commit) not in self._known:
-            if self.git.answer("cat-file", "-e", f"{commit_id(commit)}^{{commit}}").code:
-                return False
-            self._remember(("has", commit), "")
-        return True
+        return bool(self._objects.root(commit))
 
     def set(self, full: str, new: str, old: str | None = None) -> None:
         """Point a full ref of the mirror to `new` ('' deletes it), from `old` when that is given ('' is absent)."""
@@ -314,12 +303,8 @@ class Mirror:
 
     def parts(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """Mode, type and object id of each path that the commit has; '' is its root."""
-        named = [path for path in paths if path]
-        rows = self._ask(commit, "ls-tree", "-z", "--full-tree", commit, "--", *named) if named else ""
-        found = {path: meta for meta, _, path in (row.partition("\t") for row in rows.split("\0")[:-1])}
-        if "" in paths:
-            found[""] = self._ask(commit, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
-        return found
+        self.borrow(commit)
+        return self._objects.parts(commit, [tree_path(path) for path in paths])
 
     def trailers(self, tip: str, service: str) -> tuple[Trailer, ...]:
         """What was recorded for the service on the first-parent line of a branch, newest first."""
@@ -403,45 +388,14 @@ class Mirror:
         except RemoteUnreachable:
             return  # the next fetch will say so
 
-    def _ask(self, commit: str, *arguments: str) -> str:
-        self.borrow(commit)
-        answer = self.git.answer("--literal-pathspecs", *arguments)
-        if answer.code:
-            raise UnknownReference(words(answer.err), reference=commit[:12])
-        return answer.text
-
-    def _tree_at(self, tip: str, closure: Sequence[str]) -> str:
-        """As `tree`, for the tip of a trunk: that is asked for every service, so all of it is listed at once."""
-        if tip not in self._listings:
-            told = self._ask(tip, "ls-tree", "-r", "-t", "-z", "--full-tree", tip)
-            if len(self._listings) >= 4:
-                self._listings, self._texts = {}, self._texts if len(self._texts) < 2000 else {}
-            self._listings[tip] = {
-                path: meta for meta, _, path in (row.partition("\t") for row in told.split("\0")[:-1])
-            }
-        paths, listing = sorted({tree_path(path) for path in closure}), self._listings[tip]
-        if "" in paths:
-            return self.tree(tip, closure)
-        return digest({path: listing[path] for path in paths if path in listing})
-
     def _inside(self, commit: str, closure: Sequence[str]) -> tuple[Entry, ...]:
         key = (commit, *(tree_path(path) for path in closure))
         if key not in self._parts:
             self.borrow(commit)
             if len(self._parts) >= 1000:
                 self._parts.clear()
-            self._parts[key] = entries(self.git, commit, [path or "." for path in key[1:]])
+            self._parts[key] = self._objects.files(commit, key[1:])
         return self._parts[key]
-
-    def _entries(self, commit: str) -> tuple[Entry, ...]:
-        known = self._trees.get(commit)
-        if known is None:
-            self.borrow(commit)
-            known = entries(self.git, commit)
-            if len(self._trees) >= 8:
-                self._trees.clear()
-            self._trees[commit] = known
-        return known
 
 
 def digest(parts: Mapping[str, str]) -> str:
