@@ -44,7 +44,7 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
     if not names.is_word(name):
         raise BadName(what="service", name=name)
     folder = here / name if service else here
-    found = scaffold.detected(folder, kind or "")
+    found = scaffold.detected(folder, kind or "", top)
     wanted = scaffold.files(name, found)
     fresh = scaffold.missing(folder, wanted)
     if found.said:

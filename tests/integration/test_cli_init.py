@@ -257,3 +257,54 @@ def test_init_asks_for_what_requirements_txt_asks_for(tmp_path: Path, asked: str
     if asked is not None:
         (tmp_path / "requirements.txt").write_text(asked)
     assert files("shop", detected(tmp_path))["requirements.in"] == written
+
+
+APPLICATION = "from fastapi import FastAPI\nfrom app.rates import price\napp = FastAPI()\n"
+
+
+def test_an_application_of_the_repository_stays_where_it_is_and_is_shared(world: RealGit) -> None:
+    """For a new folder; its tests are the gate, and what its requirements.txt asks for is not asked for twice."""
+    (world.work / "app").mkdir()
+    (world.work / "tests").mkdir()
+    (world.work / "app" / "main.py").write_text(APPLICATION)
+    (world.work / "requirements.txt").write_text("fastapi\nuvicorn\n")
+    told = typed(world, "init", "parcels")
+    assert "found    app/main.py: an ASGI app" in told.stderr
+    assert told.stdout.splitlines() == ["wrote    parcels/branchline.toml", "wrote    parcels/requirements.in"]
+    assert (world.work / "parcels" / "requirements.in").read_text() == "-r ../requirements.txt\npytest\n"
+    spec = read_service((world.work / "parcels" / "branchline.toml").read_bytes(), "parcels/branchline.toml")
+    assert spec.shared == ("app", "tests")
+    assert spec.serving.command == ("uvicorn", "app.main:app", "--uds", "{socket}")
+    assert spec.serving.health == "/openapi.json"
+    assert [gate.command for gate in spec.gates] == [("python", "-m", "pytest", "-q", "../tests")]
+    assert "found" not in typed(world, "init", "parcels").stderr, "that folder is not new any more"
+
+
+def test_a_module_of_the_root_is_shared_with_what_it_can_import(tmp_path: Path) -> None:
+    """And not with another service, nor with what is there for other tools."""
+    for path in ("main.py", "rates.py", "setup.py", "lib/__init__.py", "tests/__init__.py", "eta/main.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(APPLICATION if path.endswith("main.py") else "")
+    (tmp_path / "eta" / "branchline.toml").write_text("")
+    found = detected(tmp_path / "services" / "parcels", "", tmp_path)
+    assert found.shared == ("main.py", "rates.py", "lib", "tests")
+    assert (found.up, found.module) == ("../../", "main")
+    (tmp_path / "main.py").unlink()
+    (tmp_path / "lib" / "api.py").write_text(APPLICATION)
+    assert detected(tmp_path / "parcels", "", tmp_path).shared == ("lib", "tests")
+    (tmp_path / "lib" / "api.py").unlink()
+    assert detected(tmp_path / "parcels", "", tmp_path).shared == ()
+
+
+@pytest.mark.parametrize(
+    ("route", "health"),
+    [
+        ("@app.get('/healthz')", "/healthz"), ('@app.get( "/ping" )', "/ping"), ("@app.get('/')", "/"),
+        ("@app.get('/{number}')", "/openapi.json"), ("@app.post('/health')", "/openapi.json"),
+    ],
+)  # fmt: skip
+def test_init_names_a_path_that_answers(tmp_path: Path, route: str, health: str) -> None:
+    """Without one of its own a FastAPI application has its document; `/` would be a 404, and never ready."""
+    (tmp_path / "main.py").write_text(f"{APPLICATION}\n{route}\ndef answer(): ...\n")
+    text = files("shop", detected(tmp_path))["branchline.toml"]
+    assert read_service(text.encode(), "shop/branchline.toml").serving.health == health
