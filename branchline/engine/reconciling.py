@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
@@ -23,6 +24,7 @@ from branchline.core.world import (
     Drop,
     Route,
     Start,
+    Step,
     Stop,
     World,
     Write,
@@ -33,7 +35,7 @@ from branchline.engine.observing import Observer, Sight
 from branchline.engine.preparing import group_of, prepare, spec_at
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
-from branchline.engine.telling import conclusion_message
+from branchline.engine.telling import conclusion_message, was_kept
 from branchline.errors import (
     BranchlineError,
     Fenced,
@@ -48,6 +50,7 @@ from branchline.errors import (
 )
 from branchline.ports import Change, Endpoint, Group, Instance, Ports, Stamp
 
+S = TypeVar("S", bound=Step)
 TRIAL = "trial"  # the perimeter of a group that only a `run` wants
 PATIENCE = 3  # failures of one revision in one perimeter before it is given up
 HEALED = 60.0  # seconds without one until they are forgotten: what comes up and dies again and again is given up too
@@ -103,7 +106,7 @@ class Reconciler:
         done = self._bury(service, sight, stamp)
         self._tell_failures(service, sight, wanted)
         done |= self._offer(service, sight, wanted, stamp)
-        for step in [each for each in ready(sight.world, wanted) if isinstance(each, Start | Route | Stop)]:
+        for step in self._due(name, sight.world, wanted, (Start, Route, Stop)):
             done |= self._try(name, step, lambda step=step: self._produce(service, sight, step, stamp))  # type: ignore[misc]
         return done
 
@@ -270,9 +273,8 @@ class Reconciler:
         stamp, wanted = self.recorder.stamp(service), desired(service)
         world = self.observer.whole(service).world
         done = self._try(name, "foreign", lambda: self._look_for_strangers(service, world, wanted))
-        for step in ready(world, wanted):
-            if isinstance(step, Write | Absorb | Delete | Drop):
-                done |= self._try(name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
+        for step in self._due(name, world, wanted, (Write, Absorb, Delete, Drop)):
+            done |= self._try(name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
         if done:
             world = self.observer.whole(service).world
         for candidate in service.candidates:
@@ -290,7 +292,6 @@ class Reconciler:
         for ref, revision in wanted.trunks:
             if dict(world.trunks).get(ref) == FOREIGN:
                 error = ForeignCommit(ref=ref, service=service.name)
-                self.troubles.pop((service.name, "write"), None)  # nothing is written meanwhile
                 if candidate := taker(service, revision):
                     self._refuse(service.name, candidate, error)
                 raise error
@@ -302,7 +303,7 @@ class Reconciler:
         for ref, revision in wanted.trunks:
             if candidate.base is None and revision == candidate.revision and key not in self._concluded:
                 step = Write(candidate.line, ref, revision, before)
-                self._try(service.name, step, lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
+                self._try(service.name, "tag", lambda step=step: self._write(service, step, stamp))  # type: ignore[misc]
         return candidate.base is not None or key in self._concluded
 
     def _has(self, candidate: Candidate, world: World, wanted: World) -> bool:
@@ -312,22 +313,27 @@ class Reconciler:
         return bool(refs) and all(dict(world.trunks).get(ref) == candidate.revision for ref in refs)
 
     def _write(self, service: Service, step: Write | Absorb | Delete | Drop, stamp: Stamp) -> bool:
+        """Do one step in git; who concludes by it is told why git does not take it."""
+        try:
+            self._written(service, step, stamp)
+        except tuple(kind for kind, _ in TROUBLES) as error:
+            candidate = taker(service, step.revision) if isinstance(step, Write | Absorb) else None
+            if candidate:
+                self._refuse(service.name, candidate, error)
+            raise
+        self.observer.fetch()
+        return True
+
+    def _written(self, service: Service, step: Write | Absorb | Delete | Drop, stamp: Stamp) -> None:
         writer = self.ports.writer
         match step:
             case Write():
-                candidate = taker(service, step.revision)
-                try:
-                    writer.conclude(self._change(service, step, stamp))
-                except tuple(kind for kind, _ in TROUBLES) as error:
-                    if candidate:
-                        self._refuse(service.name, candidate, error)
-                    raise
+                writer.conclude(self._change(service, step, stamp))
                 self._concluded.add((service.name, step.revision))
                 for each in service.candidates:
                     if each.revision == step.revision:
-                        self.progress.note(
-                            service.name, each.branch, "ok", "git", f"{step.ref} shows {step.revision[:7]}"
-                        )
+                        text = f"{step.ref} shows {step.revision[:7]}"
+                        self.progress.note(service.name, each.branch, "ok", "git", text)
             case Absorb():
                 base = service.on(step.branch)
                 writer.absorb(service.name, step.branch, base.tip, step.revision, stamp)
@@ -336,8 +342,6 @@ class Reconciler:
                 self.progress.note(service.name, step.branch, "ok", "git", f"deleted {step.branch} (archived)")
             case _:
                 writer.drop(service.name, step.ref, stamp)
-        self.observer.fetch()
-        return True
 
     def _change(self, service: Service, step: Write, stamp: Stamp) -> Change:
         revision = self.ports.catalog.revision(service.name, step.revision)
@@ -367,6 +371,13 @@ class Reconciler:
             self._record(name, law.Refused(candidate.branch, reason=reason))
 
     # -------------------------------------------------------------------------------------------- together
+
+    def _due(self, name: str, world: World, wanted: World, kinds: tuple[type[S], ...]) -> list[S]:
+        """The steps of these kinds that can be done now; what came between one that is due no more is told no more."""
+        due: list[S] = [step for step in ready(world, wanted) if isinstance(step, kinds)]
+        for kind in set(kinds) - {type(step) for step in due}:
+            self.troubles.pop((name, kind.__name__.lower()), None)
+        return due
 
     def _try(self, name: str, step: object, act: Callable[[], bool]) -> bool:
         """Do one step; a trouble is kept for people and met again in the next pass, and stops no other step."""
@@ -420,20 +431,8 @@ def endpoints_of(
 
 
 def taker(service: Service, revision: str) -> Candidate | None:
-    """The candidate that is taking over the trunk's arm with this revision."""
+    """The candidate that is taking over an arm with this revision."""
     return next((c for c in service.candidates if c.phase is Phase.CONCLUDING and c.revision == revision), None)
-
-
-def was_kept(ports: Ports, service: Service, candidate: Candidate) -> bool:
-    """Whether a person said of this very try that its tree replaces the base as it is."""
-    for entry in ports.ledger.history(service.name, limit=200):
-        if entry.detail.get("branch") != candidate.branch:
-            continue
-        if entry.event == "Kept":
-            return True
-        if entry.event in ("Opened", "Pushed"):
-            return False
-    return False
 
 
 def in_short(tail: str) -> str:

@@ -1,4 +1,4 @@
-"""This file finds the words of git: what a merge commit says, taken from recorded facts alone.
+"""This file finds what a merge commit says, and whether its tree was to be kept, from recorded facts alone.
 
 The same facts give the same bytes, so every retry of a conclusion makes the same commit.
 """
@@ -55,6 +55,18 @@ def _had_won(candidate: Candidate, entries: Sequence[Entry]) -> bool:
     mine = [e.event for e in entries if e.detail.get("branch") == candidate.branch]
     begun = next((at for at, event in enumerate(mine) if event in BEGIN), len(mine))
     return candidate.phase is Phase.ROLLED_BACK and "Won" in mine[:begun]
+
+
+def was_kept(ports: Ports, service: Service, candidate: Candidate) -> bool:
+    """Whether a person said of this very try that its tree replaces the base as it is."""
+    for entry in ports.ledger.history(service.name, limit=200):
+        if entry.detail.get("branch") != candidate.branch:
+            continue
+        if entry.event == "Kept":
+            return True
+        if entry.event in ("Opened", "Pushed"):
+            return False
+    return False
 
 
 def reason_of(entry: Entry) -> str:

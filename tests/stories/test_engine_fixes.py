@@ -310,3 +310,22 @@ def test_a_challenger_with_a_fix_in_it_is_found_by_its_version(world: World) -> 
     world.ask("abort", "housing@1.1.1")
     assert (world.phase(FIX), world.phase(SAM)) == (Phase.ABSORBED, Phase.ROLLED_BACK)
     assert world.service().owner("nobody's") is None
+
+
+def test_a_fix_that_its_challenger_has_grown_apart_from_waits_for_a_person_1_56(world: World) -> None:
+    """Found: nobody was told who waited nor how to end it, for only what the trunk refuses was kept as a trouble."""
+    world.released()
+    challenger = world.testing()
+    world.push(FIX, start=SAM)
+    world.settle()
+    assert world.phase(FIX) is Phase.CANARY
+    world.push(SAM)  # the same file
+    world.record(law.Won(FIX))
+    world.settle()
+    assert (world.phase(FIX), world.on(FIX).trouble) == (Phase.CONCLUDING, "conflict")
+    drifts = {each.drift: each.repair for each in world.controller.parity.drifts(["housing"])}
+    assert drifts["conclusion held up"] == f"branchline abort {FIX}"
+    world.ask("abort", FIX)
+    world.settle()
+    assert (world.phase(FIX), world.on(SAM).revision) == (Phase.ROLLED_BACK, challenger)
+    assert (world.parity(), world.troubles()) == (True, [])

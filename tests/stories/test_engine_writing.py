@@ -12,7 +12,7 @@ import pytest
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.core.world import Absorb, Drop
-from branchline.engine.reconciling import was_kept
+from branchline.engine.telling import was_kept
 from branchline.errors import MergeConflict
 from branchline.ports import Change
 from tests.world import ALEX, KIM, MODEL, SAM, World
