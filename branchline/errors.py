@@ -252,6 +252,12 @@ class StepTimedOut(RunError):
     code = "BL404"
 
 
+class InputChanged(RunError):
+    """Step {step} of {service} was given {input}, and it was changed while the step ran."""
+
+    code, hint = "BL405", "let the step copy what it changes, and write the copy; branchline logs {service}"
+
+
 class StartFailed(RunError):
     """{revision} did not become ready."""
 

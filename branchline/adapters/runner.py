@@ -59,7 +59,8 @@ class ProcessRunner:
         if not told:
             return orphaned(task, mark, time.monotonic() - begun)
         report = json.loads(told)
-        return Finished(report["exit"], report["seconds"], report["timed_out"], report["left"], report["tail"])
+        changed = tuple(map(Path, report["changed"]))
+        return Finished(report["exit"], report["seconds"], report["timed_out"], report["left"], report["tail"], changed)
 
 
 def order(task: Task, mark: str, grace: float, cap: int) -> bytes:
@@ -73,6 +74,7 @@ def order(task: Task, mark: str, grace: float, cap: int) -> bytes:
         "stdin": task.stdin,
         "grace": grace,
         "cap": cap,
+        "inputs": [str(path) for path in task.inputs],
     }
     return json.dumps(document).encode() + b"\n"
 
@@ -97,4 +99,5 @@ def orphaned(task: Task, mark: str, seconds: float) -> Finished:
     """What is left to say when the supervisor itself was killed: its tree is swept by the mark."""
     swept = subprocess.run((*PYTHON, "--sweep", f"{MARK}={mark}"), capture_output=True, env={}, check=False).stdout
     tail = "\n".join(task.log.read_text(errors="replace")[-16384:].splitlines()[-20:])
-    return Finished(137, round(seconds, 4), left=int(swept or 0), tail=tail)
+    # Nobody has watched the inputs: none is trusted any more.
+    return Finished(137, round(seconds, 4), left=int(swept or 0), tail=tail, changed=task.inputs)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from branchline.core.revision import Revision, StepRun, step_key
 from branchline.core.spec import Step
 from branchline.engine.preparing import Prepared, closed_environment, laid, working_copy
 from branchline.engine.progress import Progress
-from branchline.errors import BranchlineError, StepFailed, StepTimedOut, UnsafeArtifact
+from branchline.errors import BranchlineError, InputChanged, StepFailed, StepTimedOut, UnsafeArtifact
 from branchline.ports import Ports, Task
 
 Stopped = Callable[[], bool]
@@ -173,11 +174,14 @@ def run_calls(this: Build, steps: list[Step], stopped: Stopped) -> None:
         log=this.home / "worker.log",
         seconds=sum(step.seconds for step in steps) + 60,
         stdin="".join(json.dumps(order) + "\n" for order in orders),
+        inputs=tuple(dict.fromkeys(path for step in steps for path in kept_inputs(this, step).values())),
     )
     finished = this.ports.runner.run(task, look)
     look()
     if len(told) < len(steps):
         step = steps[len(told)]
+        put_back(this, step, finished.changed)
+        this.runs[:] = [run for run in this.runs if run.state != "ran" or run.step not in this.needs[step.name]]
         raise StepFailed(
             f"the worker ended with exit {finished.exit}",
             step=step.name,
@@ -206,6 +210,8 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
     """Keep one finished step, or raise what it failed with."""
     seconds = float(str(answer.get("seconds") or 0))
     service = this.prepared.spec.name
+    changed = [Path(str(path)) for path in answer.get("changed") or ()]  # type: ignore[attr-defined]
+    spoilt = put_back(this, step, changed)
     try:
         artifact = this.ports.artifacts.put(this.results[step.name]) if answer.get("ok") else ""
     except UnsafeArtifact as unsafe:
@@ -216,9 +222,10 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
         this.runs.append(StepRun(step.name, "failed", this.keys[step.name], "", seconds, error, why))
         this.note("no", step.name, error, seconds)
         kind: type[BranchlineError] = StepTimedOut if answer.get("timed_out") else StepFailed
+        kind = InputChanged if changed else kind
         log = this.home / f"{step.name}.log"
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
-        raise kind(error, step=step.name, service=service, seconds=step.seconds, log=tail)
+        raise kind(error, step=step.name, service=service, seconds=step.seconds, input=spoilt, log=tail)
     summary = str(answer.get("summary") or "")
     why = why_it_ran(this, step)
     this.runs.append(StepRun(step.name, "ran", this.keys[step.name], artifact, seconds, summary, why))
@@ -233,9 +240,12 @@ def run_command(this: Build, step: Step, stopped: Stopped) -> None:
     for name in step.inputs:
         env[f"BRANCHLINE_{name.upper().replace('-', '_')}"] = str(given[name])
     log = this.home / f"{step.name}.log"
-    finished = this.ports.runner.run(Task(step.command, work, env, log, step.seconds), stopped)
+    inputs = tuple(inputs_of(this, step).values())
+    finished = this.ports.runner.run(Task(step.command, work, env, log, step.seconds, inputs=inputs), stopped)
     output = work / step.output
-    if finished.timed_out:
+    if finished.changed:
+        answer = {"ok": False, "changed": finished.changed, "error": f"{finished.changed[0]} was changed"}
+    elif finished.timed_out:
         answer = {"ok": False, "timed_out": True, "error": f"stopped after {step.seconds:g} s"}
     elif finished.exit:
         answer = {
@@ -248,6 +258,41 @@ def run_command(this: Build, step: Step, stopped: Stopped) -> None:
         this.results[step.name] = output
         answer = {"ok": True, "summary": step.output}
     settle(this, step, {**answer, "seconds": finished.seconds})
+
+
+def inputs_of(this: Build, step: Step) -> dict[str, Path]:
+    """What a step is given to read: data and results of other steps, by name."""
+    given = {**this.prepared.data, **{name: path for name, path in this.results.items() if name != step.name}}
+    return {name: given[name] for name in this.needs[step.name] if name in given}
+
+
+def kept_inputs(this: Build, step: Step) -> dict[str, Path]:
+    """Those of them that are shared with other builds and with what serves, for they were laid out of the store."""
+    return {name: path for name, path in inputs_of(this, step).items() if not path.is_relative_to(this.home)}
+
+
+def put_back(this: Build, step: Step, changed: Sequence[Path]) -> str:
+    """Undo what a step did to its inputs (F23), and say to which; the store never was within its reach.
+
+    What was laid out is laid out anew; what it left of a result of this very run is kept for nobody.
+    """
+    spoilt = {n: p for n, p in inputs_of(this, step).items() if any(each.is_relative_to(p) for each in changed)}
+    (this.home / "work").mkdir(exist_ok=True)
+    this.runs[:] = [run for run in this.runs if run.step not in spoilt or run.state != "ran"]
+    for name, path in spoilt.items():
+        fresh, digest = this.home / "work" / f"{name}-again", this.prepared.data_digests.get(name)
+        if path.is_relative_to(this.home):
+            continue
+        with suppress(BranchlineError):  # what cannot be laid out now is missed, and told, by whoever wants it next
+            if digest:
+                this.ports.sources.lay(name, digest, fresh)
+            else:
+                this.ports.artifacts.get(path.name, fresh)
+        with suppress(FileNotFoundError):
+            path.rename(this.home / "work" / f"{name}-spoilt")
+        if fresh.exists():
+            fresh.rename(path)
+    return ", ".join(sorted(spoilt))
 
 
 def read_lines(path: Path) -> list[dict[str, object]]:

@@ -76,7 +76,7 @@ class Sources(Protocol):
 @dataclass(frozen=True, slots=True)
 class Task:
     """One command to run to its end: `argv`, working folder, the *whole* environment, a time limit, where its output
-    goes.
+    goes, and the files and folders that nobody may change meanwhile.
     """
 
     argv: tuple[str, ...]
@@ -85,12 +85,13 @@ class Task:
     log: Path
     seconds: float = 3600.0
     stdin: str = ""
+    inputs: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """How it ended: `exit` as the shell counts (137: killed), `timed_out`, `left` processes that had to be swept,
-    seconds.
+    seconds; `changed` is what was changed of the inputs, the first path of each.
     """
 
     exit: int
@@ -98,6 +99,7 @@ class Finished:
     timed_out: bool = False
     left: int = 0
     tail: str = ""
+    changed: tuple[Path, ...] = ()
 
 
 class Runner(Protocol):

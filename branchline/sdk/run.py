@@ -6,14 +6,15 @@
 
 and gets a line of JSON in the file ANSWERS (or, without it, on standard output) as soon as it is done
 
-    {"step", "ok", "seconds", "timed_out", "left", "exit", "summary", "error", "value"?}
+    {"step", "ok", "seconds", "timed_out", "left", "exit", "summary", "error", "value"?, "changed"}
 
 An order with `"gate": true` is a gate's: its function may also ask for `incumbent` (results of the incumbent by step,
 or None) and `staging` (an address), and what it returned is the answer's `value`, judged elsewhere. With
 `"describe": true` besides, the function is not called but described: the value is its schema. The worker stops
-after the first step that failed, never after a gate. Rules: the worker itself imports only locked packages (those that
-the function's module and its neighbours import at their top), never the service's code, so each fork starts clean; it
-is `shim.supervise` that ends a fork's whole tree at its time limit.
+after the first step that failed, never after a gate. What `inputs` and `data` name may not be changed: `changed` says
+what was (F23). Rules: the worker itself imports only locked packages (those that the function's module and its
+neighbours import at their top), never the service's code, so each fork starts clean; it is `shim.supervise` that ends a
+fork's whole tree at its time limit.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def done(order: Mapping[str, Any]) -> dict[str, Any]:
     scratch = tempfile.mkdtemp(prefix="scratch-", dir=home)
     try:
         ended = shim.supervise(
-            lambda: forked(order, told, scratch), order["log"], seconds=float(order.get("seconds", 3600))
+            lambda: forked(order, told, scratch),
+            order["log"],
+            seconds=float(order.get("seconds", 3600)),
+            inputs=[*order.get("inputs", {}).values(), *order.get("data", {}).values()],
         )
         os.lseek(told, 0, os.SEEK_SET)
         with os.fdopen(os.dup(told), "rb") as file:
@@ -81,7 +85,10 @@ def done(order: Mapping[str, Any]) -> dict[str, Any]:
         "exit": ended.exit,
         "summary": "",
         "error": "",
+        "changed": ended.changed,
     }
+    if ended.changed:
+        return answer | {"error": f"{ended.changed[0]} was changed"}
     if ended.timed_out:
         return answer | {"error": f"stopped after {order['seconds']:g} s"}
     if not said:

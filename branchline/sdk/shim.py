@@ -50,6 +50,7 @@ class Ended:
     asked: bool = False
     left: int = 0
     tail: str = ""
+    changed: tuple[str, ...] = ()  # of the inputs: the first path of each
 
 
 class Log:
@@ -96,14 +97,17 @@ def supervise(
     grace: float = GRACE,
     cap: int = CAP,
     stops: Sequence[int] = (),
+    inputs: Sequence[str] = (),
     started: Callable[[int], None] = lambda pid: None,
 ) -> Ended:
     """Fork, run `body` in the child and see its whole tree to the end; the child's streams go to `log`.
 
-    Readable (or closed) file descriptors in `stops` end it early, as does the time limit. Only one at a time in a
-    process: every child of this process is taken for a part of the tree.
+    Readable (or closed) file descriptors in `stops` end it early, as does the time limit. Files and folders in `inputs`
+    are looked at before and after (F23): to forbid writing there is not in the power of who runs as the same user. Only
+    one at a time in a process: every child of this process is taken for a part of the tree.
     """
     _libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    given = {path: marks(path) for path in inputs}
     writer = Log(log, cap)
     reading, writing = os.pipe()
     settled, settling = os.pipe()
@@ -130,11 +134,29 @@ def supervise(
         watch.drain()
         took = time.monotonic() - begun
         code = watch.code if watch.code >= 0 else 128 - watch.code
-        return Ended(code, round(took, 4), early == "time", early == "asked", left, writer.tail())
+        changed = tuple(filter(None, (difference(before, marks(path)) for path, before in given.items())))
+        return Ended(code, round(took, 4), early == "time", early == "asked", left, writer.tail(), changed)
     finally:
         os.close(reading)
         os.close(watch.end)
         writer.close()
+
+
+def marks(path: str) -> dict[str, tuple[int, ...]]:
+    """What a file, or everything in a folder, is told by to have stayed as it was, without reading it."""
+    names = [path, *(os.path.join(at, name) for at, folders, files in os.walk(path) for name in (*folders, *files))]
+    found: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            info = os.lstat(name)
+            found[name] = (info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns)
+    return found
+
+
+def difference(before: Mapping[str, object], after: Mapping[str, object]) -> str:
+    """The deepest path that is not as it was; '' when all are: a folder changes with what is added to it."""
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    return max(sorted(changed), key=lambda name: name.count("/"), default="")
 
 
 class _Watch:
@@ -331,7 +353,7 @@ def command(order: Mapping[str, Any]) -> Callable[[], None]:
 
 def options(order: Mapping[str, Any]) -> dict[str, Any]:
     """The limits of an order, as `supervise` takes them."""
-    return {name: order[name] for name in ("seconds", "grace", "cap") if order.get(name) is not None}
+    return {name: order[name] for name in ("seconds", "grace", "cap", "inputs") if order.get(name) is not None}
 
 
 def on_leash(order: Mapping[str, Any]) -> None:

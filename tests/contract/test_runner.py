@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,13 @@ def test_it_is_stopped_when_nobody_wants_it_any_more(runner: Runner, tmp_path: P
 
 def test_nothing_is_left_of_a_plain_command(runner: Runner, tmp_path: Path) -> None:
     assert runner.run(task(tmp_path, "true")).left == 0
+
+
+def test_what_was_changed_of_the_inputs_is_told_F23(runner: Runner, tmp_path: Path) -> None:
+    """The first path of each, deepest first; what was only read is not."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    (one / "deep").mkdir(parents=True)
+    other.touch()
+    asked = replace(task(tmp_path, "touch", str(one / "deep" / "file")), inputs=(one, other))
+    assert runner.run(asked).changed == (one / "deep" / "file",)
+    assert runner.run(replace(asked, argv=("true",))).changed == ()

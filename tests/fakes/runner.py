@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from branchline.ports import Finished, Task
+from branchline.sdk import shim
 from tests.waiting import wait_until
 
 Act = Callable[[Task], Finished]
@@ -32,6 +34,7 @@ class FakeRunner:
             "true": lambda task: Finished(0, 0.01),
             "false": lambda task: Finished(1, 0.01),
             "echo": lambda task: printed(task, " ".join(task.argv[1:])),
+            "touch": touched,
             "cat": lambda task: printed(task, task.stdin.rstrip("\n")),
             "branchline.sdk.run": self._work,
         }
@@ -49,9 +52,11 @@ class FakeRunner:
             return Finished(143, 0.1)
         if name not in self.commands:
             return printed(task, f"branchline: cannot run {name}: No such file or directory", 127)
+        before = {path: shim.marks(str(path)) for path in task.inputs}
         finished = self.commands[name](task)
         stopped()
-        return finished
+        changed = [shim.difference(marks, shim.marks(str(path))) for path, marks in before.items()]
+        return replace(finished, changed=tuple(Path(path) for path in changed if path))
 
     def _work(self, task: Task) -> Finished:
         """Be `branchline.sdk.run`."""
@@ -87,6 +92,13 @@ def printed(task: Task, text: str, exit: int = 0) -> Finished:
     with task.log.open("a", encoding="utf-8") as file:
         file.write(text + "\n")
     return Finished(exit, 0.01, tail="\n".join(text.splitlines()[-20:]))
+
+
+def touched(task: Task) -> Finished:
+    """Make the files that are named."""
+    for name in task.argv[1:]:
+        Path(name).touch()
+    return Finished(0, 0.01)
 
 
 def ran_out(task: Task) -> Finished:
