@@ -245,7 +245,11 @@ def _appearing(path: Path) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
     try:
         yield home / "part"
-        (home / "part").rename(path)
+        try:
+            (home / "part").rename(path)
+        except OSError:
+            if not path.is_dir():  # else somebody was first with the same
+                raise
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -78,6 +78,9 @@ class LocalSources:
                 self._store.get(artifact, part / file["path"])
             part.chmod(0o755)
             part.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else somebody was first with the same
+                raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
 

@@ -101,3 +101,28 @@ def test_nothing_is_written_over(sources: Sources, lie: Lie, tmp_path: Path) -> 
 def test_rows_are_lines_of_text_without_headers(sources: Sources, lie: Lie) -> None:
     lie({"a.csv": b"", "b.csv": b"id\n", "c.csv": b"id\n1\n2", "d.csv": b"\0\n\n"})
     assert sources.pin("sales", WHERE).rows == 2
+
+
+class Crowded(FolderArtifacts):
+    """A store in which, whenever something is laid out, somebody else is faster with the same."""
+
+    faster: Callable[[], None] | None = None
+
+    def get(self, artifact: str, path: Path) -> None:
+        faster, self.faster = self.faster, None
+        if faster:
+            faster()
+        super().get(artifact, path)
+
+
+def test_two_that_lay_out_the_same_version_at_once_both_have_it(tmp_path: Path) -> None:
+    """A build and a `run` of the same data; killer: let the rename fail for the slower of them."""
+    store = Crowded(tmp_path / "store")
+    sources = LocalSources(tmp_path / "project", tmp_path / "pins", store)
+    (tmp_path / "project" / "data" / "sales").mkdir(parents=True)
+    (tmp_path / "project" / "data" / "sales" / "2006.csv").write_bytes(FILES["2006.csv"])
+    version = sources.pin("sales", WHERE)
+    store.faster = lambda: sources.lay("sales", version.digest, tmp_path / "laid" / "v")
+    sources.lay("sales", version.digest, tmp_path / "laid" / "v")
+    assert [path.name for path in (tmp_path / "laid").iterdir()] == ["v"]
+    assert (tmp_path / "laid" / "v" / "2006.csv").read_bytes() == FILES["2006.csv"]

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from branchline.adapters.folder import FolderArtifacts
 from branchline.adapters.sources import LocalSources
-from branchline.errors import ArtifactBroken, DataChanged, DataGone, DataMissing
+from branchline.errors import ArtifactBroken, DataChanged, DataGone, DataMissing, ReuseError
 from tests.integration.artifact_writer import content
 from tests.waiting import wait_until
 
@@ -230,3 +231,26 @@ def test_a_version_that_the_store_lost_is_gone(project: Path, store: Path, tmp_p
     with pytest.raises(DataGone):
         sources.lay("sales", version.digest, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_who_lays_out_the_same_at_once_as_another_has_it_too(store: Path, tmp_path: Path) -> None:
+    """Killer: let the rename fail for the slower of two. Who comes when it is there is told so, as ever."""
+    artifacts = FolderArtifacts(store)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "one").write_bytes(b"1" * 1000)
+    artifact = artifacts.put(tmp_path / "made")
+    for number in range(20):
+        place, start = tmp_path / "laid" / str(number), threading.Barrier(4)
+
+        def lay(place: Path = place, start: threading.Barrier = start) -> None:
+            start.wait()
+            with suppress(ReuseError):  # what else is raised in a thread fails the test
+                artifacts.get(artifact, place)
+
+        threads = [threading.Thread(target=lay) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (place / "one").read_bytes() == b"1" * 1000
+    assert len([*(tmp_path / "laid").iterdir()]) == 20
