@@ -1,4 +1,4 @@
-"""This file plays `docs/tutorial.md` as its reader would: the page's files, the page's commands, at a shell of its own.
+"""This file plays pages of `docs` as their reader would: a page's files, its commands, at a shell of its own.
 
 A block whose paragraph ends with `PATH`: is a file. In a `console` block lines after `$ ` are typed, in order; those
 between are what they print. Compared is what does not differ from day to day: numbers (but versions), commits, the port
@@ -21,7 +21,8 @@ import pytest
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "tutorial.md"
+DOCS = ROOT / "docs"
+LOCKS = (ROOT / "requirements.lock", ROOT / "examples" / "housing" / "housing" / "requirements.lock")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
 PATIENCE = 120.0
@@ -41,7 +42,7 @@ class Reader:
         environ = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "UV_CONSTRAINT": str(ROOT / "requirements.lock"),  # the versions that the other tests have fetched
+            "UV_CONSTRAINT": " ".join(map(str, LOCKS)),  # the versions that the other tests have fetched
         }
         ran = subprocess.run(
             ["bash", "-c", script], cwd=self.folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -63,7 +64,7 @@ def told(text: str) -> list[str]:
 
 def unsaid(line: str) -> str:
     """A line without commits, digests and numbers; versions stay."""
-    line = re.sub(r"\b(?:[0-9a-f]{40}|[0-9a-f]{7})\b|(?<=lock )\w+", "COMMIT", line)
+    line = re.sub(r"\b(?:[0-9a-f]{40}|[0-9a-f]{7,8})\b|(?<=lock )\w+", "COMMIT", line)
     line = re.sub(r"\([^()]* ago\)", "AGO", line)
     number = re.compile(r"-?\+?\d[\d.]*(?:e[+-]?\d+)?")
     return number.sub(lambda n: n[0] if re.fullmatch(r"\d+\.\d+\.\d+\.?\d?", n[0]) else "N", line)
@@ -99,10 +100,11 @@ def play(reader: Reader, block: str, again: bool) -> str:
     return "".join(f"$ {command}\n{out}" for command, out in printed)
 
 
-@pytest.mark.timeout(900)
-def test_the_tutorial_does_what_it_says(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """Issue 4, 9: own service from nothing to a verdict, by the page alone."""
-    page = PAGE.read_text(encoding="utf-8")
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", ["tutorial.md", "guides/your-project.md"])
+def test_a_page_does_what_it_says(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """Issue 4, 9: by the page alone, from nothing to a verdict, and from a project of one's own to a challenger's."""
+    page = (DOCS / name).read_text(encoding="utf-8")
     work = tmp_path / "work"
     work.mkdir()
     reader, new, end = Reader(work), "", 0
@@ -126,7 +128,7 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path, pytestconfig: pytest.Con
     finally:
         subprocess.run([sys.executable, "-P", "-m", "branchline.cli.main", "down"], cwd=reader.folder, check=False)
     if pytestconfig.getoption("--write-docs"):
-        PAGE.write_text(ADDRESS.sub("http://127.0.0.1:20000", new + page[end:]), encoding="utf-8")
+        (DOCS / name).write_text(ADDRESS.sub("http://127.0.0.1:20000", new + page[end:]), encoding="utf-8")
     else:
         assert "BL" not in "".join(re.findall(r"^error.*", new, re.MULTILINE))
 
