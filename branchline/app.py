@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,15 +32,13 @@ from branchline.adapters.sqlite_catalog import SqliteCatalog
 from branchline.adapters.sqlite_ledger import SqliteLedger
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.uv import UvEnvironments
-from branchline.engine.controlling import Controller, Pass
+from branchline.engine.controlling import Controller, Pass, surprise
 from branchline.engine.observing import Observer
 from branchline.engine.parity import Parity
 from branchline.engine.recording import Onlooker
-from branchline.errors import BranchlineError, SecondDaemon
+from branchline.errors import SecondDaemon
 from branchline.ports import Instance, Ports
 from branchline.settings import Settings, default_branch, made, project_of
-
-LOG = logging.getLogger("branchline")
 
 
 class Daemon:
@@ -116,12 +113,8 @@ class Daemon:
             try:
                 pause = one.least if one.act() else min(one.most, pause * 2)
                 self.controller.troubles.pop(("", one.name), None)
-            except BranchlineError as error:
-                self.controller.troubles["", one.name] = f"{error.code}: {error.message}"
-                pause = one.most
-            except Exception:
-                LOG.exception("the pass %s failed", one.name)
-                self.controller.troubles["", one.name] = "BL000: something failed inside; see daemon.log"
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self.controller.troubles["", one.name] = surprise(error, one.name)
                 pause = one.most
             rung = bell.wait(heard, pause)
             pause, heard = (one.least, rung) if rung > heard else (pause, heard)

@@ -418,3 +418,9 @@ class LedgerOlder(LedgerError):
     """The ledger is an older copy than what was done of {service}."""
 
     code, hint = "BL709", "put the newest ledger back; without one: branchline up --restored"
+
+
+class Exhausted(Transient, LedgerError):
+    """The system lets the daemon open no more files; what waits for one goes on when there are some."""
+
+    code, hint = "BL710", "end what holds them, or: ulimit -n 4096; branchline down --daemon-only; branchline up"

@@ -9,6 +9,7 @@ What SQLite says is translated here: LedgerBroken, LedgerBusy, DiskFull.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -25,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from branchline.adapters import sqlite_schema
-from branchline.errors import DiskFull, LedgerBroken, LedgerBusy, LedgerError
+from branchline.errors import DiskFull, Exhausted, LedgerBroken, LedgerBusy, LedgerError
 
 DRIVER: ModuleType = sqlite3
 with suppress(ImportError):  # a SQLite newer than the system's, where there is a wheel for it
@@ -140,6 +141,12 @@ class SqliteFile:
             return DiskFull(said, what=what)
         if "locked" in said:
             return LedgerBusy(f"{self.path}: {said}")
+        if "unable to open" in said:
+            try:
+                os.close(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as why:
+                if why.errno in (errno.EMFILE, errno.ENFILE):  # it could not be opened, which says nothing of it (F61)
+                    return Exhausted(said)
         return LedgerBroken(f"{self.path}: {said}")
 
 

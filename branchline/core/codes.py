@@ -5,19 +5,21 @@ Two tables only, by code; what is in neither follows its hundred.
 
 from __future__ import annotations
 
+from errno import EMFILE, ENFILE
 from typing import Any
 
-from branchline.errors import BranchlineError
+from branchline.errors import BranchlineError, Exhausted
 
 HTTP: dict[str, int] = {
     "BL102": 404, "BL104": 404, "BL107": 404, "BL505": 404,
     "BL507": 503, "BL508": 504, "BL509": 413, "BL510": 400,
     "BL105": 409, "BL204": 409, "BL702": 409, "BL705": 409, "BL706": 409,
-    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL708": 503, "BL707": 507,
+    "BL202": 503, "BL414": 503, "BL506": 503, "BL701": 503, "BL708": 503, "BL710": 503, "BL707": 507,
     "BL611": 422,
 }  # fmt: skip
 EXIT: dict[str, int] = {
     "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL708": 75, "BL000": 70,
+    "BL710": 75,
 }  # fmt: skip
 
 
@@ -42,6 +44,18 @@ def leaves() -> dict[str, type[BranchlineError]]:
         found[kind.code] = kind
         todo.extend(kind.__subclasses__())
     return dict(sorted(found.items()))
+
+
+def understood(error: BaseException) -> BranchlineError:
+    """What an exception is told as: itself, and a surprise as one; but Exhausted, whatever was made of it, where at its
+    root the system had no file to give (F61).
+    """
+    root: BaseException | None = error
+    while root is not None:
+        if isinstance(root, OSError) and root.errno in (EMFILE, ENFILE):
+            return Exhausted(str(root))
+        root = root.__cause__
+    return error if isinstance(error, BranchlineError) else BranchlineError(f"{type(error).__name__}: {error}")
 
 
 def problem(error: BranchlineError) -> dict[str, Any]:

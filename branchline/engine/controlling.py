@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from branchline.core import lifecycle as law
+from branchline.core.codes import understood
 from branchline.core.world import desired
 from branchline.engine.asking import Desk
 from branchline.engine.judging import Judge
@@ -179,11 +180,8 @@ class Controller:
                 self.troubles.pop((name, what), None)
             except IllegalMove:
                 done = True  # the state moved on under us: look again
-            except BranchlineError as error:
-                self.troubles[name, what] = f"{error.code}: {error.message}"
-            except Exception:
-                LOG.exception("%s of %s failed", what, name)
-                self.troubles[name, what] = f"BL000: something failed inside ({what}); see daemon.log"
+            except Exception as error:  # noqa: BLE001 - one service stops no other (I24), and it is told
+                self.troubles[name, what] = surprise(error, what)
         return done
 
     def _adopt_offline(self) -> None:
@@ -202,6 +200,15 @@ class Controller:
             if dict(desired(self.recorder.service(name)).routes).get(line) != after:
                 self.troubles[name, "offline"] = f"BL105: the {told['kind']} of {line}.x without the daemon is undone"
             self.recorder.tell(name)
+
+
+def surprise(error: Exception, what: str) -> str:
+    """What is kept for people of an error that a pass met; our own bugs go to the log as well."""
+    found = understood(error)
+    if found.code != BranchlineError.code:
+        return f"{found.code}: {found.message}"
+    LOG.error("%s failed", what, exc_info=error)
+    return f"{found.code}: something failed inside ({what}); see daemon.log"
 
 
 def done_offline(

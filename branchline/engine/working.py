@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
 from branchline.core import names
+from branchline.core.codes import understood
 from branchline.core.revision import Result, Revision, StepRun
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec, as_json
@@ -77,10 +78,8 @@ class Workshop:
                 work(service, candidate)
             except IllegalMove:
                 pass  # it moved on while we worked: the next look begins what is wanted now
-            except BranchlineError as error:
-                self._failed(service, candidate, error)
             except Exception as error:  # noqa: BLE001 - one candidate's surprise stops nobody else, and is told (I24)
-                self._failed(service, candidate, BranchlineError(f"{type(error).__name__}: {error}"))
+                self._failed(service, candidate, understood(error))
             finally:
                 self._busy.discard(key)
 

@@ -65,6 +65,7 @@ class Run(BaseModel):
 
 def problem(error: BranchlineError) -> JSONResponse:
     """An error as problem details."""
+    error = codes.understood(error)
     return JSONResponse(codes.problem(error), codes.status_of(error.code), media_type=PROBLEM)
 
 
@@ -174,5 +175,5 @@ def changes(app: FastAPI, controller: Controller) -> None:
 
 
 def unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Our own bug, told as such."""
-    return problem(BranchlineError(f"{type(error).__name__}: {error}"))
+    """Our own bug, told as such, or that the system has no more to give."""
+    return problem(codes.understood(error))

@@ -6,7 +6,9 @@ what had to wait is done, once, when the world is right again.
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -15,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from branchline.adapters.envoy import binary
+from branchline.cli.transport import Answered
+from branchline.errors import DaemonDown
 from tests.typed import Shell, app, shares_of
 from tests.waiting import wait_until
 
@@ -290,3 +294,42 @@ def test_ctrl_c_in_front_of_the_daemon_ends_it_in_good_order(own: Shell) -> None
     assert sorted(path.name for path in own.state.glob("instances/*")) == before
     assert own.type("down").code == 0
     assert own.processes() == []
+
+
+# ------------------------------------------------------------------------------------------------ no files left
+
+
+def test_a_daemon_that_may_open_no_file_says_so_and_goes_on_F61(own: Shell) -> None:
+    """BL710, 503: what serves goes on serving, no branch is blamed, nothing is recorded by half; then it goes on.
+
+    The limit is set where the kernel sees it (prlimit), a few above what is open: enough to take a question, not enough
+    to start git. Killer: tell a surprise as such, and the build fails.
+    """
+    served(own)
+    before, pids = own.history(), own.instances_of("shop", "1.0.0")
+    limits = resource.prlimit(own.pid, resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir(f"/proc/{own.pid}/fd"))
+    resource.prlimit(own.pid, resource.RLIMIT_NOFILE, (highest + 3, limits[1]))
+    try:
+        branch = own.push("kim", app("shop", note="new"), "shop")
+        codes: list[str] = []
+
+        def told() -> bool:
+            try:
+                codes.append(str(own.client.get("/v1/status", seconds=10)["troubles"]))
+            except Answered as error:
+                codes.append(f"{error.problem['status']} {error.problem['code']}")
+            except DaemonDown:  # not even the question could be taken
+                codes.append("")
+            return codes[-1] == "503 BL710"
+
+        assert wait_until(told, 60), codes
+        assert own.call("/shop/").revision == "shop@1.0.0"
+        assert own.instances_of("shop", "1.0.0") == pids
+    finally:
+        resource.prlimit(own.pid, resource.RLIMIT_NOFILE, limits)
+    own.until_state(branch, "canary")
+    assert own.history()[: len(before)] == before
+    assert [event for event in own.events(branch) if "Failed" in event] == []
+    assert own.instances_of("shop", "1.0.0") == pids
+    own.until("nothing is told of it any more", lambda: "BL710" not in json.dumps(own.status()))
