@@ -216,9 +216,9 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
         artifact = this.ports.artifacts.put(this.results[step.name]) if answer.get("ok") else ""
     except UnsafeArtifact as unsafe:
         answer = {"error": f"{unsafe.message}: results are plain files and folders"}
+    why = why_it_ran(this, step)
     if not answer.get("ok"):
         error = str(answer.get("error") or "it failed")
-        why = why_it_ran(this, step)
         this.runs.append(StepRun(step.name, "failed", this.keys[step.name], "", seconds, error, why))
         this.note("no", step.name, error, seconds)
         kind: type[BranchlineError] = StepTimedOut if answer.get("timed_out") else StepFailed
@@ -227,7 +227,6 @@ def settle(this: Build, step: Step, answer: dict[str, object]) -> None:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
         raise kind(error, step=step.name, service=service, seconds=step.seconds, input=spoilt, log=tail)
     summary = str(answer.get("summary") or "")
-    why = why_it_ran(this, step)
     this.runs.append(StepRun(step.name, "ran", this.keys[step.name], artifact, seconds, summary, why))
     this.note("ok", step.name, summary, seconds)
 

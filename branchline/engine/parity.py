@@ -19,8 +19,8 @@ from branchline.core.service import OPEN, Service
 from branchline.core.world import FOREIGN, PRODUCTION, desired, plan
 from branchline.engine.asking import described
 from branchline.engine.observing import Observer, View
-from branchline.engine.preparing import EXPERIMENT_LOG, spec_at
 from branchline.engine.recording import Recorder
+from branchline.engine.watching import has_begun
 from branchline.errors import BranchlineError, RemoteUnreachable, UnknownService
 from branchline.ports import Ports, Stamp, Stray
 
@@ -121,19 +121,12 @@ class Parity:
         yield from of_marks(service, versions, marks)
 
     def _begun(self, service: Service, ref: str, tip: str) -> bool:
-        """Whether a branch that is no candidate should be one: it holds the service, and changes more than its log."""
-        if (service.name, ref) in self.troubles:
-            return False
+        """Whether a branch that is no candidate should be one."""
         try:
-            spec = spec_at(self.ports, service.name, tip)
+            told = (service.name, ref) in self.troubles
+            return not told and has_begun(self.ports, self.observer, service, ref, tip)
         except UnknownService:
             return False
-        except BranchlineError:
-            return True
-        trunk = self.observer.refs.get(service.default, "")
-        base = self.ports.repository.base(trunk, tip) if trunk and service.lines else ""
-        changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
-        return bool({*changed} - {f"{spec.folder}/{EXPERIMENT_LOG}"})
 
     def strays(self) -> Iterator[Drift]:
         """Processes that nobody knows, and those that sit where ours should."""

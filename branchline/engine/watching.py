@@ -15,12 +15,11 @@ from branchline.core import names
 from branchline.core.events import Configured, Event, Opened, Pushed, Withdrew
 from branchline.core.lifecycle import OPEN, in_traffic, is_first
 from branchline.core.service import Candidate, Method, Phase, Service
-from branchline.core.spec import Spec
 from branchline.core.world import policy_of
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, governed_spec, method_of, spec_at
 from branchline.engine.recording import Recorder
-from branchline.errors import BranchlineError, IllegalMove
+from branchline.errors import BranchlineError, IllegalMove, UnknownService
 from branchline.ports import Ports
 
 EVENTS = (Configured, Opened, Pushed, Withdrew)  # what is seen in git
@@ -107,28 +106,11 @@ class Watcher:
         return False
 
     def _says_something(self, service: Service, ref: str, tip: str) -> bool:
-        """A branch that has changed nothing of what serves but its log has not begun: nobody wants it tested yet."""
-        try:
-            spec = spec_at(self.ports, service.name, tip)
-        except BranchlineError:
-            return True  # building it will say what is wrong with the file
-        trunk = self._trunk(service, spec.major)
-        if not service.lines or not trunk:
-            return True
-        base = self.ports.repository.base(trunk, tip)
-        changed = self.ports.repository.changed(base, tip, spec.closure) if base else (spec.folder,)
-        if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"} or (
-            ref.startswith("fix--") and self._begins_foreign(service, spec, base)
-        ):
+        """Whether a branch has begun; what has not is noted."""
+        if has_begun(self.ports, self.observer, service, ref, tip):
             return True
         self.troubles[service.name, ref] = f"{ref} has changed nothing of {service.name} yet but its log"
         return False
-
-    def _begins_foreign(self, service: Service, spec: Spec, base: str) -> bool:
-        """Whether a fix left its trunk at what somebody else wrote there: that, then, is what is to be tried."""
-        repository, known = self.ports.repository, self.ports.catalog.revisions(service.name)
-        shown = repository.tree(base, spec.closure) if base else ""
-        return bool(shown) and shown not in {repository.tree(each.commit, spec.closure) for each in known}
 
     def _opened(self, service: Service, branch: names.Branch, tip: str) -> Opened:
         line = self._line(service, tip)
@@ -241,3 +223,28 @@ class Watcher:
             self.troubles[name, type(event).__name__] = f"{error.code}: {error.message}{why}"
             return False
         return True
+
+
+def has_begun(ports: Ports, observer: Observer, service: Service, ref: str, tip: str) -> bool:
+    """Whether a branch changes more of what serves than its log: before that, nobody wants it tested.
+
+    A fix begins where its trunk holds what somebody else wrote, too: that, then, is what is to be tried. Raises
+    UnknownService when the commit does not hold the service.
+    """
+    try:
+        spec = spec_at(ports, service.name, tip)
+    except UnknownService:
+        raise
+    except BranchlineError:
+        return True  # building it will say what is wrong with the file
+    repository, trunk = ports.repository, observer.refs.get(policy_of(service, spec.major), "")
+    if not service.lines or not trunk:
+        return True
+    base = repository.base(trunk, tip)
+    changed = repository.changed(base, tip, spec.closure) if base else (spec.folder,)
+    if set(changed) - {f"{spec.folder}/{EXPERIMENT_LOG}"}:
+        return True
+    shown = repository.tree(base, spec.closure) if base and ref.startswith("fix--") else ""
+    return bool(shown) and shown not in {
+        repository.tree(each.commit, spec.closure) for each in ports.catalog.revisions(service.name)
+    }
