@@ -299,5 +299,5 @@ def run(
 
 
 def asked(default: int) -> int:
-    """How many sequences: BRANCHLINE_SEQUENCES, or else so many."""
-    return int(os.environ.get("BRANCHLINE_SEQUENCES", default))
+    """How many sequences: SOAK_SEQUENCES, or else so many."""
+    return int(os.environ.get("SOAK_SEQUENCES", default))

@@ -1,7 +1,7 @@
 """This file kills the daemon again and again while it concludes: nothing is lost, doubled or restarted.
 
 A few services are released at once under traffic and outcomes, some of them aborted on the way; the daemon is killed
-(-9) at random moments, most of them around a conclusion, and started again by `up`. BRANCHLINE_KILLS says how often.
+(-9) at random moments, most of them around a conclusion, and started again by `up`. SOAK_KILLS says how often.
 """
 
 from __future__ import annotations
@@ -188,4 +188,4 @@ def check_outcomes(shell: Shell, traffic: Traffic) -> None:
 @pytest.mark.timeout(1200)
 def test_conclusions_end_once_however_often_the_daemon_is_killed(tmp_path: Path) -> None:
     """I1, I2, I16, I22, I23, F24, F37, F57."""
-    concluded_under_kills(tmp_path, int(os.environ.get("BRANCHLINE_KILLS", "20")), seed=3)
+    concluded_under_kills(tmp_path, int(os.environ.get("SOAK_KILLS", "20")), seed=3)

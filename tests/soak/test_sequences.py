@@ -1,4 +1,4 @@
-"""This file plays a thousand sequences of people's and machines' deeds over fakes (BRANCHLINE_SEQUENCES: how many)."""
+"""This file plays a thousand sequences of people's and machines' deeds over fakes (SOAK_SEQUENCES: how many)."""
 
 from __future__ import annotations
 
