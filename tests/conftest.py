@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[HOME] = home
     for name in [name for name in os.environ if name in LEAKING or name.startswith(LEAKS)]:
         del os.environ[name]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins deaf to Ctrl-C
     (home / ".gitconfig").write_text(GIT_CONFIG, encoding="utf-8")
     (home / "run").mkdir(mode=0o700)
     os.environ |= {

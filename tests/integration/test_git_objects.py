@@ -14,6 +14,7 @@ import pytest
 from branchline.adapters.git import Git
 from branchline.adapters.git_objects import Batch, Entry, Objects
 from branchline.errors import GitError, UnknownReference
+from tests.family import children_with
 from tests.repositories import RealGit
 from tests.waiting import wait_until
 
@@ -94,9 +95,8 @@ def test_a_tree_as_deep_as_somebody_likes(world: RealGit) -> None:
 def test_thousands_of_questions_are_one_process(world: RealGit) -> None:
     """2,000 branches are looked at without 2,000 processes; killer: run git for each."""
     commits, objects = [world.write("main", {"a": str(n)}) for n in range(20)], reading(world.truth)
-    ours = psutil.Process()
     texts = {objects.read(commit, "a") for commit in commits}
-    readers = [each for each in ours.children() if "--batch" in each.cmdline() and Path(each.cwd()) == world.truth]
+    readers = [each for each in children_with("--batch") if Path(each.cwd()) == world.truth]
     assert (len(texts), [each.pid for each in readers]) == (20, [pid(objects)])
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from branchline.adapters.folder import FolderArtifacts
@@ -23,6 +22,7 @@ from branchline.engine.preparing import prepare, spec_at
 from branchline.errors import InputChanged, StepFailed
 from branchline.ports import Environment, Ports, Task
 from tests.fakes.environments import FakeEnvironments
+from tests.family import children_with
 from tests.world import ALEX, World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,9 +200,8 @@ def test_a_supervisor_that_is_killed_leaves_no_input_trusted_F23(tmp_path: Path)
     task = Task(("sleep", "600"), tmp_path, {"PATH": "/usr/bin:/bin"}, tmp_path / "log", inputs=(given,))
 
     def stopped() -> bool:
-        for each in psutil.Process().children():
-            if str(SHIM) in each.cmdline():
-                each.kill()
+        for each in children_with(str(SHIM)):
+            each.kill()
         return False
 
     finished = ProcessRunner(every=0.02).run(task, stopped)

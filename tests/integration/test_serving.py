@@ -97,7 +97,7 @@ def test_a_lock_and_a_function_become_a_warm_server(house: House) -> None:
     assert answer.headers["x-branchline-prediction"] == "1200.0"
     assert house.ask(nonce, b"{")[0].status == 400
     assert house.ask(nonce, b"{}")[0].status == 500
-    assert "KeyError: 'area'" in house.launcher.log(nonce)
+    assert wait_until(lambda: "KeyError: 'area'" in house.launcher.log(nonce))
     assert house.ask(nonce, b"", "GET")[0].status == 405
 
 

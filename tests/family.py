@@ -1,0 +1,17 @@
+"""This file finds the processes that a test has begun."""
+
+from __future__ import annotations
+
+import psutil
+
+
+def children_with(word: str) -> list[psutil.Process]:
+    """The children of this process that have a word in their command line; who ended and waits for nobody has none."""
+    found = []
+    for child in psutil.Process().children():
+        try:
+            if word in child.cmdline():
+                found.append(child)
+        except psutil.Error:
+            continue
+    return found
