@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import suppress
-from errno import EMFILE, ENFILE
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from socket import AF_UNIX, SO_PEERCRED, SOCK_STREAM, SOL_SOCKET, socket
 
+from branchline.core.codes import is_exhausted
 from branchline.ports import Stray
 
 NONCE_HEADER = "x-envoy-upstream-healthchecked-cluster"
@@ -49,8 +49,8 @@ def probe(path: Path, health: str, nonce: str, seconds: float, supervisor: int) 
     except FileNotFoundError:
         return "nothing listens on the socket that BRANCHLINE_SOCKET names"
     except (OSError, HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
-            raise  # that says nothing of the server (F61)
+        if is_exhausted(error):
+            raise
         return f"GET {health} on its socket: {str(error) or type(error).__name__}"
     finally:
         connection.close()

@@ -9,7 +9,6 @@ What SQLite says is translated here: LedgerBroken, LedgerBusy, DiskFull.
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import threading
@@ -26,6 +25,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import PoolProxiedConnection
 
 from branchline.adapters import sqlite_schema
+from branchline.core.codes import is_exhausted
 from branchline.errors import DiskFull, Exhausted, LedgerBroken, LedgerBusy, LedgerError
 
 DRIVER: ModuleType = sqlite3
@@ -145,7 +145,7 @@ class SqliteFile:
             try:
                 os.close(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
             except OSError as why:
-                if why.errno in (errno.EMFILE, errno.ENFILE):  # it could not be opened, which says nothing of it (F61)
+                if is_exhausted(why):
                     return Exhausted(said)
         return LedgerBroken(f"{self.path}: {said}")
 

@@ -52,10 +52,15 @@ def understood(error: BaseException) -> BranchlineError:
     """
     root: BaseException | None = error
     while root is not None:
-        if isinstance(root, OSError) and root.errno in (EMFILE, ENFILE):
+        if is_exhausted(root):
             return Exhausted(str(root))
         root = root.__cause__
     return error if isinstance(error, BranchlineError) else BranchlineError(f"{type(error).__name__}: {error}")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether the system had no file to give: that says nothing of what was to be opened (F61)."""
+    return isinstance(error, OSError) and error.errno in (EMFILE, ENFILE)
 
 
 def problem(error: BranchlineError) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from branchline.core import schema
 from branchline.core.graph import hinted
+from branchline.core.revision import StepRun
 from branchline.core.spec import Spec
-from branchline.engine.building import modules, read_lines
+from branchline.engine.building import build, modules, read_lines
 from branchline.engine.preparing import Prepared, closed_environment
 from branchline.engine.progress import Progress
 from branchline.errors import BadServiceFile
@@ -27,16 +27,17 @@ Stopped = Callable[[], bool]
 SECONDS = 120.0
 
 
-@contextmanager
-def described_beside(
+def build_and_describe(
     ports: Ports, prepared: Prepared, progress: Progress, topic: str, stopped: Stopped = lambda: False
-) -> Iterator[Callable[[], str]]:
-    """Find the schema beside the build, whose worker has to import the same libraries; yields what waits for it."""
+) -> tuple[tuple[StepRun, ...], str]:
+    """What became of every step, and the schema document: found beside the build, whose worker imports the same
+    libraries. Raises what `build` and `schema_of` raise.
+    """
     over = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="schema") as beside:
         found = beside.submit(schema_of, ports, prepared, progress, topic, lambda: over.is_set() or stopped())
         try:
-            yield found.result
+            return build(ports, prepared, progress, topic, stopped), found.result()
         finally:
             over.set()
 

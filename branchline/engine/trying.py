@@ -17,7 +17,7 @@ from branchline.core.spec import Gate, Spec, as_json
 from branchline.core.world import policy_of
 from branchline.engine.building import build
 from branchline.engine.checking import evaluate
-from branchline.engine.describing import described_beside
+from branchline.engine.describing import build_and_describe
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import Prepared, governed_spec, group_of, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -75,9 +75,7 @@ class Trials:
         if not gates:
             build(ports, prepared, self.progress, topic)
             return ()
-        with described_beside(ports, prepared, self.progress, topic) as schema:
-            runs = build(ports, prepared, self.progress, topic)
-            document = schema()
+        runs, schema = build_and_describe(ports, prepared, self.progress, topic)
         revision = Revision(
             service,
             commit,
@@ -88,7 +86,7 @@ class Trials:
             prepared.sdk,
             as_json(spec),
             tuple((run.step, run.artifact) for run in runs),
-            schema=document,
+            schema=schema,
         )
         instance = self._stage(prepared, revision) if needs_staging(spec) else None
         try:

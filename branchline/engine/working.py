@@ -20,9 +20,8 @@ from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec, as_json
 from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
-from branchline.engine.building import build
 from branchline.engine.checking import evaluate
-from branchline.engine.describing import described_beside
+from branchline.engine.describing import build_and_describe
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import SERVICE_FILE, governed_spec, method_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -133,9 +132,7 @@ class Workshop:
         spec = self._spec(service, candidate)
         line = spec.major
         prepared = prepare(ports, spec, candidate.revision)
-        with described_beside(ports, prepared, self.progress, topic, stopped) as schema:
-            runs = build(ports, prepared, self.progress, topic, stopped)
-            document = schema()
+        runs, schema = build_and_describe(ports, prepared, self.progress, topic, stopped)
         made = Revision(
             service=service.name,
             commit=candidate.revision,
@@ -150,7 +147,7 @@ class Workshop:
             trained=self._trained(service.name, candidate.revision, runs),
             author=self._author(candidate.revision),
             built=ports.clock.now(),
-            schema=document,
+            schema=schema,
         )
         fix = candidate.method is Method.PATCH
         moved = replace(candidate, line=line)

@@ -7,8 +7,9 @@ very same on real parts. Each killer takes one protection of the engine (or of g
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from itertools import cycle, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -145,29 +146,30 @@ def spoilt(spoil: Callable[[Controller, FakePlace], None]) -> type[FakePlace]:
 # ── one deed at every moment: what drawn sequences meet too seldom ─────────────────────────────────────────────────
 
 
+def moments(state: Path, place: type[FakePlace]) -> Iterator[tuple[Stage, Iterator[str]]]:
+    """A release after no pass, after one, and so on: its stage, and the passes that follow."""
+    for moment in range(30):
+        stage, passes = Stage(place(state)), cycle(PASSES)
+        stage.play("push", ALEX, "well")
+        for each in islice(passes, moment):
+            stage.play("passes", each)
+        yield stage, passes
+        stage.play("rest")
+
+
 def pushes(state: Path, place: type[FakePlace]) -> None:
     """Push to a branch before each pass of its release."""
-    for moment in range(30):
-        stage = Stage(place(state))
-        stage.play("push", ALEX, "well")
-        for number in range(moment):
-            stage.play("passes", PASSES[number % len(PASSES)])
+    for stage, _ in moments(state, place):
         stage.play("push", ALEX, "well")
         stage.play("passes", "git")
-        stage.play("rest")
 
 
 def losses(state: Path, place: type[FakePlace]) -> None:
     """From each pass of a release on, let every answer of the remote to a push be lost for a while."""
-    for moment in range(30):
-        stage = Stage(place(state))
-        stage.play("push", ALEX, "well")
-        for number in range(moment):
-            stage.play("passes", PASSES[number % len(PASSES)])
+    for stage, passes in moments(state, place):
         stage.play("fault", "remote", "lost")
-        for number in range(moment, moment + 6):
-            stage.play("passes", PASSES[number % len(PASSES)])
-        stage.play("rest")
+        for each in islice(passes, len(PASSES)):
+            stage.play("passes", each)
 
 
 @pytest.mark.slow
