@@ -31,7 +31,7 @@ from branchline.adapters.git import (
 from branchline.adapters.git_export import differing, export, put_back
 from branchline.adapters.git_graft import Conflict, merge
 from branchline.adapters.git_locks import clear_drafts, clear_locks
-from branchline.adapters.git_objects import Batch, Entry, Objects
+from branchline.adapters.git_objects import Batch, Entry, Objects, remember
 from branchline.adapters.git_truth import Truth, settings_of, taken, truth_of
 from branchline.adapters.git_worktree import NOTE
 from branchline.core.names import checked
@@ -60,7 +60,6 @@ _OPTIONS = (
     "push.recurseSubmodules=no",
     "submodule.recurse=false",
 )
-_REMEMBERED = 20_000
 KEPT, SEEN = "refs/branchline/revisions", "refs/truth/revisions"  # what we keep, and what of it the truth has
 _TRAILER = "Branchline-Event"
 
@@ -126,7 +125,7 @@ class Mirror:
         """A digest of modes, contents and names below the closure's paths."""
         paths = tuple(sorted({tree_path(path) for path in closure}))
         known = self._known.get((commit, paths))
-        return self._remember((commit, paths), digest(self.parts(commit, paths))) if known is None else known
+        return remember(self._known, (commit, paths), digest(self.parts(commit, paths))) if known is None else known
 
     def read(self, commit: str, path: str) -> bytes | None:
         """One file of a commit."""
@@ -145,7 +144,7 @@ class Mirror:
             answer = self.git.answer("merge-base", "--end-of-options", commit_id(one), commit_id(other))
             if answer.code > 1:
                 raise UnknownReference(words(answer.err), reference=f"{one[:12]} or {other[:12]}")
-            known = self._remember(("base", one, other), answer.text)
+            known = remember(self._known, ("base", one, other), answer.text)
         return known
 
     def clashes(self, ours: str, theirs: str) -> tuple[str, ...]:
@@ -157,7 +156,7 @@ class Mirror:
                 paths: tuple[str, ...] = ()
             except Conflict as conflict:
                 paths = conflict.paths
-            known = self._remember(("clashes", ours, theirs), "\0".join(paths))
+            known = remember(self._known, ("clashes", ours, theirs), "\0".join(paths))
         return tuple(known.split("\0")) if known else ()
 
     def export(self, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
@@ -363,12 +362,6 @@ class Mirror:
                 clear_locks(self.path)
                 answer = self.git.answer(*arguments, seconds=seconds)
         return answer
-
-    def _remember(self, key: object, value: str) -> str:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[key] = value
-        return value
 
     def _fetch(self, *arguments: str) -> None:
         try:

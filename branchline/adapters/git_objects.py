@@ -25,6 +25,7 @@ _KINDS = {TREE: "tree", SUBMODULE: "commit"}  # everything else is a blob
 _ROWS = {size: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % (size // 2), re.DOTALL) for size in (40, 64)}
 _REMEMBERED, _ENTRIES, _SMALL = 20_000, 50_000, 1 << 16
 Place = tuple[str, str]  # mode and object id
+Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
@@ -214,8 +215,9 @@ class Objects:
         return found[1]
 
 
-def remember(memory: dict[str, Value], key: str, value: Value, most: int = _REMEMBERED) -> None:
-    """Keep what can be found out again, and forget all of it when it has become too much."""
+def remember(memory: dict[Key, Value], key: Key, value: Value, most: int = _REMEMBERED) -> Value:
+    """Keep what can be found out again, and return it; all of it is forgotten when it has become too much."""
     if len(memory) >= most:
         memory.clear()
     memory[key] = value
+    return value
