@@ -64,8 +64,7 @@ class Batch:
         process = self._process or self._begin()
         assert process.stdin is not None
         try:
-            process.stdin.write(f"{oid}\n".encode())
-            process.stdin.flush()
+            os.write(process.stdin.fileno(), f"{oid}\n".encode())
         except BrokenPipeError as gone:
             raise GitError("git cat-file has ended") from gone
         told = self._more(process)

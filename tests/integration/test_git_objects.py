@@ -111,11 +111,12 @@ def test_what_was_not_there_is_found_once_it_is(world: RealGit) -> None:
 
 
 def test_a_reader_that_was_killed_is_started_again(world: RealGit) -> None:
-    """Killer: let the first broken pipe count."""
+    """Killer: let the first broken pipe count, or keep what it did not take for the end to write once more."""
     commit, objects = world.write("main", FILES), reading(world.truth)
     objects.root(commit)
     first = pid(objects)
     os.kill(first, signal.SIGKILL)
+    assert wait_until(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE)
     assert objects.read(commit, "a.py") == b"y"
     assert pid(objects) != first
 
