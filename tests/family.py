@@ -1,4 +1,4 @@
-"""This file finds the processes that a test has begun."""
+"""This file finds the processes that a test has begun, and says whether one has ended."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ def children_with(word: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended; one that nobody collected has, and one that is collected while it is asked about."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.family import has_ended
 from tests.waiting import wait_until
 
 
@@ -34,7 +35,7 @@ def test_who_ends_a_demo_leaves_nothing_running(tmp_path: Path, number: signal.S
             demo.kill()
     assert demo.returncode == 128 + number, said
     assert "interrupted; stopping what was begun" in said
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(pid)
     mine = [process for process in psutil.process_iter(["cmdline"]) if str(scratch) in " ".join(cmdline(process))]
     assert not mine
     assert not [*scratch.glob("branchline-demo-*")]

@@ -14,6 +14,7 @@ from branchline.adapters.git import Git
 from branchline.adapters.git_locks import clear_locks
 from branchline.errors import GitError
 from tests.concluding import ROOT, check_each_was_concluded_once, kill_often
+from tests.family import has_ended
 from tests.repositories import RealGit
 from tests.waiting import wait_until
 
@@ -48,7 +49,7 @@ def test_a_killed_daemon_takes_its_git_commands_along(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     try:
-        assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=5)
+        assert wait_until(lambda: has_ended(child.pid), seconds=5)
     finally:
         os.close(held)
 

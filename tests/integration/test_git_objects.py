@@ -14,7 +14,7 @@ import pytest
 from branchline.adapters.git import Git
 from branchline.adapters.git_objects import Batch, Entry, Objects
 from branchline.errors import GitError, UnknownReference
-from tests.family import children_with
+from tests.family import children_with, has_ended
 from tests.repositories import RealGit
 from tests.waiting import wait_until
 
@@ -116,7 +116,7 @@ def test_a_reader_that_was_killed_is_started_again(world: RealGit) -> None:
     objects.root(commit)
     first = pid(objects)
     os.kill(first, signal.SIGKILL)
-    assert wait_until(lambda: psutil.Process(first).status() == psutil.STATUS_ZOMBIE)
+    assert wait_until(lambda: has_ended(first))
     assert objects.read(commit, "a.py") == b"y"
     assert pid(objects) != first
 
@@ -144,17 +144,17 @@ def test_a_reader_ends_with_who_reads(world: RealGit) -> None:
     assert ran.stdin is not None
     assert ran.stdout is not None
     with ran.stdin, ran.stdout:
-        reader = psutil.Process(int(ran.stdout.readline()))
-        assert reader.is_running()
+        reader = int(ran.stdout.readline())
+        assert not has_ended(reader)
         ran.kill()
         ran.wait()
-    assert wait_until(lambda: not reader.is_running() or reader.status() == psutil.STATUS_ZOMBIE)
+    assert wait_until(lambda: has_ended(reader))
 
 
 def test_a_reader_ends_when_nobody_holds_it(world: RealGit) -> None:
     """No process is left behind by a mirror that is forgotten."""
     objects = reading(world.truth)
     objects.root("0" * 40)
-    reader = psutil.Process(pid(objects))
+    reader = pid(objects)
     del objects
-    assert wait_until(lambda: not reader.is_running())
+    assert wait_until(lambda: not psutil.pid_exists(reader))

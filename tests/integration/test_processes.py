@@ -17,6 +17,7 @@ import pytest
 from branchline.adapters.processes import ProcessLauncher
 from branchline.errors import Fenced, StartFailed
 from branchline.ports import Group, Instance, Stamp
+from tests.family import has_ended
 from tests.servers import SERVER
 from tests.waiting import wait_until
 
@@ -66,18 +67,13 @@ class House:
         return wait_until(lambda: self.now(nonce, launcher).state == state, seconds=30)
 
 
-def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody collected has."""
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 @pytest.fixture
 def house(tmp_path: Path, runtime_dir: Path) -> Iterator[House]:
     made = House(tmp_path / "state", runtime_dir)
     yield made
     for instance in made.opened().instances():
         for pid in instance.pids:
-            if not gone(pid):
+            if not has_ended(pid):
                 os.kill(pid, signal.SIGCONT)
         made.opened().stop(instance.nonce, Stamp(99, 99))
 
@@ -97,7 +93,7 @@ def test_a_group_outlives_the_daemon_and_is_adopted_untouched(house: House) -> N
     again = house.opened().launch(replace(house.group("well"), revision="a1" * 20), NOW)
     assert again.nonce == before[0].nonce
     house.opened().stop(again.nonce, NOW)
-    assert all(gone(pid) for pid in before[0].pids)
+    assert all(has_ended(pid) for pid in before[0].pids)
 
 
 def test_two_controllers_begin_one_incarnation(house: House) -> None:
@@ -163,7 +159,7 @@ def test_stopping_takes_the_whole_tree(house: House) -> None:
     family = [shim.pid, *(child.pid for child in shim.children(recursive=True))]
     assert len(family) >= 3
     house.launcher.stop(nonce, NOW)
-    assert all(gone(pid) for pid in family)
+    assert all(has_ended(pid) for pid in family)
     assert not any(Path(socket).exists() for socket in house.now(nonce).sockets)
 
 
@@ -176,7 +172,7 @@ def test_a_killed_supervisor_is_a_failed_group_and_its_tree_is_swept(house: Hous
     os.kill(shim, signal.SIGKILL)
     assert house.becomes(nonce, "failed")
     assert house.now(nonce).tail.splitlines()[0] == "its supervisor was killed"
-    assert wait_until(lambda: all(gone(pid) for pid in family), seconds=20)
+    assert wait_until(lambda: all(has_ended(pid) for pid in family), seconds=20)
 
 
 def test_a_number_that_was_given_again_is_nobody_of_ours(house: House) -> None:
@@ -206,7 +202,7 @@ def test_one_that_was_ready_and_falls_silent_is_failed_but_not_ended(house: Hous
     assert house.now(nonce, patient).state == "ready"
     assert house.becomes(nonce, "failed", impatient)
     assert "has not answered for 0.3 s" in house.now(nonce, impatient).tail
-    assert not gone(root)
+    assert not has_ended(root)
     os.kill(root, signal.SIGCONT)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from branchline.adapters.runner import SHIM, ProcessRunner
 from branchline.ports import Finished, Task
+from tests.family import has_ended
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +49,7 @@ def run(folder: Path, program: str, seconds: float = 60, runner: ProcessRunner |
 def alive(folder: Path, name: str = "escaped") -> bool:
     """Whether the process that wrote its number there still runs."""
     text = (folder / name).read_text() if (folder / name).exists() else ""
-    return bool(text) and psutil.pid_exists(int(text)) and psutil.Process(int(text)).status() != psutil.STATUS_ZOMBIE
+    return bool(text) and not has_ended(int(text))
 
 
 @pytest.fixture
