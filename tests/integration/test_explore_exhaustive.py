@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.explorer import Edge, explore
+from tests.explorer import explore
 from tests.fencing import HARM, Mode, fence
-from tests.found import ALL_EDGES, EDGES, FIGURES
+from tests.found import is_as_known
 from tests.happenings import Scenario
-from tests.scenarios import SCENARIOS, SMALL
+from tests.scenarios import SCENARIOS
 from tests.walks import walks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -18,13 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 def test_every_event_at_every_moment(scenario: Scenario) -> None:
     found = explore(scenario)
     assert found.whole
-    assert (found.states, found.repair) == FIGURES[scenario.name], "the law changed: python bench/explorer.py --write"
-    assert found.edges <= EDGES
-
-
-def test_the_page_prints_nothing_that_was_not_seen() -> None:
-    quick = [explore(each) for each in (*SMALL, *SCENARIOS) if each in SMALL or each.name in ALL_EDGES]
-    assert frozenset[Edge]().union(*(each.edges for each in quick)) == EDGES
+    assert is_as_known(scenario.name, found), "the law changed: python bench/explorer.py --write"
 
 
 @pytest.mark.parametrize("seed", range(4))
