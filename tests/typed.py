@@ -257,9 +257,14 @@ class Shell(RealGit):
     # ---------------------------------------------------------------------------------------- work
 
     def push(self, handle: str, files: Mapping[str, str | None], service: str, kind: str = "experiment") -> str:
-        """Somebody else's push: a commit on a branch from the trunk, straight into the remote; returns the branch."""
+        """Somebody else's push: a commit on a branch from the trunk, straight into the remote; returns the branch.
+
+        The daemon is told to look at once, so that nobody waits for its next look.
+        """
         branch = f"{kind}--{service}--{handle}"
         self.write(branch, files, message=f"Try {handle}")
+        with contextlib.suppress(DaemonDown, Answered):
+            self.client.post("/v1/look")
         return branch
 
     def on_main(self) -> None:

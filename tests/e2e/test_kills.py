@@ -29,6 +29,7 @@ SERVICES = ("east", "north", "south", "west")
 METRIC = 'metric = { name = "score", bounds = [0, 1], mde = 0.5, window = "1h" }'
 WANTED = 20  # of a challenger's requests, before it concludes
 A_ROUND = 7  # kills of one round of releases, at most
+A_WHILE = 0.02  # seconds between two people: more of them would meet nothing else, and slow down what is tested
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Traffic:
         number = 0
         while not self.over.is_set():
             with contextlib.suppress(OSError, HTTPException), self.shell.connected() as connection:
-                while not self.over.is_set():
+                while not self.over.wait(A_WHILE):
                     number += 1
                     for service in SERVICES:
                         asked = request(connection, f"/{service}/", "GET", None, f"unit-{number}", {})
@@ -118,8 +119,8 @@ def one_round(shell: Shell, number: int, branches: list[str], kills: int, dice: 
         return any(row["state"] in ("won", "concluding") for row in shell.rows().values()) or ended()
 
     while killed < kills:
-        wait_until(concluding if dice.random() < 0.7 else ended, dice.uniform(0.5, 6), every=0.005)
-        if wait_until(ended, dice.uniform(0, 0.25), every=0.005):
+        wait_until(concluding if dice.random() < 0.7 else ended, dice.uniform(0.5, 6))
+        if wait_until(ended, dice.uniform(0, 0.25)):
             break
         if aborted and dice.random() < 0.4:
             with contextlib.suppress(DaemonDown, Answered):
