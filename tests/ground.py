@@ -180,7 +180,7 @@ class RealPlace:
         def logged() -> bool:
             return {*arms} <= {each.unit for each in self._read(position)}
 
-        assert not shown.experiment or wait_until(logged, seconds=60), "the gateway has not logged its requests"
+        assert not shown.experiment or wait_until(logged), "the gateway has not logged its requests"
         return arms
 
     def _read(self, position: str) -> Iterator[Served]:
@@ -200,7 +200,7 @@ class RealPlace:
             states = {each.nonce: each.state for each in self.ports.launcher.instances(SERVICE)}
             return states.get(instance.nonce) != "ready"
 
-        assert wait_until(noticed, seconds=60), "a killed process is taken for a living one"
+        assert wait_until(noticed), "a killed process is taken for a living one"
 
     def back(self, line: int) -> str:
         """Roll a line back without a daemon; returns who lost its traffic by an abort, if anybody."""
@@ -220,7 +220,7 @@ class RealPlace:
 
         if not starting():
             return False
-        wait_until(lambda: not starting(), seconds=60)
+        wait_until(lambda: not starting())
         return True
 
     def end(self) -> None:

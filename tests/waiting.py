@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 10.0, every: float = 0.02) -> bool:
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0, every: float = 0.02) -> bool:
     """Ask `holds` until it is true or `seconds` are over; return its last answer, to be asserted."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -54,7 +54,7 @@ class House:
         return next(instance for instance in self.launcher.instances() if instance.nonce == nonce)
 
     def becomes(self, nonce: str, state: str) -> bool:
-        return wait_until(lambda: self.now(nonce).state == state, seconds=30)
+        return wait_until(lambda: self.now(nonce).state == state)
 
 
 @pytest.fixture(params=["fake", "processes"])

@@ -237,7 +237,7 @@ def interrupted(shell: Shell, *words: str, when: object) -> str:
     """Type a command and Ctrl-C once something holds; what it said, after it has ended with 130."""
     process = shell.begin(*words)
     assert callable(when)
-    assert wait_until(when, 60), process.poll()
+    assert wait_until(when), process.poll()
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
@@ -323,7 +323,7 @@ def test_a_daemon_that_may_open_no_file_says_so_and_goes_on_F61(own: Shell) -> N
                 codes.append("")
             return codes[-1] == "503 BL710"
 
-        assert wait_until(told, 60), codes
+        assert wait_until(told), codes
         assert own.call("/shop/").revision == "shop@1.0.0"
         assert own.instances_of("shop", "1.0.0") == pids
     finally:

@@ -49,7 +49,7 @@ def test_kill_9_while_writing_leaves_only_whole_artifacts_I13_M10(store: Path, t
         lines: list[str] = []
         thread = threading.Thread(target=lines.extend, args=(writer.stdout,))
         thread.start()
-        assert wait_until(partial(_as_many, lines, seeded.randrange(1, 12)), seconds=60, every=0.0005)
+        assert wait_until(partial(_as_many, lines, seeded.randrange(1, 12)), every=0.0005)
         writer.kill()
         writer.wait()
         thread.join()

@@ -41,7 +41,7 @@ def launcher(tmp_path: Path, runtime_dir: Path) -> ProcessLauncher:
 
 
 def ready(launcher: ProcessLauncher) -> bool:
-    return wait_until(lambda: [each.state for each in launcher.instances()] == ["ready"], 60)
+    return wait_until(lambda: [each.state for each in launcher.instances()] == ["ready"])
 
 
 def test_a_forgotten_process_is_found_by_its_socket_and_ends_when_it_is_asked(
@@ -55,7 +55,7 @@ def test_a_forgotten_process_is_found_by_its_socket_and_ends_when_it_is_asked(
     (stray,) = launcher.strays()
     assert (stray.kind, stray.pid, stray.service, stray.what) == ("orphan", supervisor, "housing", "housing@1.0.0")
     subprocess.run(("kill", str(stray.pid)), check=True)
-    assert wait_until(lambda: not parent(child) and launcher.strays() == (), 60)
+    assert wait_until(lambda: not parent(child) and launcher.strays() == ())
 
 
 def test_a_stranger_is_not_served_from_however_well_it_answers(launcher: ProcessLauncher, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_stranger_is_not_served_from_however_well_it_answers(launcher: Process
     environ = {"BRANCHLINE_SOCKET": str(path), "BRANCHLINE_NONCE": "x", "PATH": os.environ["PATH"]}
     stranger = subprocess.Popen((sys.executable, "-c", SERVER, "silent"), env=environ, stdout=subprocess.DEVNULL)
     try:
-        assert wait_until(lambda: peer(path, 0) == (stranger.pid, False), 60)
+        assert wait_until(lambda: peer(path, 0) == (stranger.pid, False))
         (stray,) = launcher.strays()
         assert (stray.kind, stray.pid, stray.what) == ("stranger", stranger.pid, f"1.0.0 at {path}")
         (instance,) = launcher.instances()

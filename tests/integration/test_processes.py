@@ -64,7 +64,7 @@ class House:
         return next(each for each in (launcher or self.launcher).instances() if each.nonce == nonce)
 
     def becomes(self, nonce: str, state: str, launcher: ProcessLauncher | None = None) -> bool:
-        return wait_until(lambda: self.now(nonce, launcher).state == state, seconds=30)
+        return wait_until(lambda: self.now(nonce, launcher).state == state)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_who_does_not_answer_for_this_incarnation_never_gets_ready(house: House,
     failed = house.now(nonce)
     assert why in failed.tail.splitlines()[0]
     assert failed.tail.splitlines()[-1] == f"{mode} starts"
-    assert wait_until(lambda: not house.now(nonce).pids, seconds=20)
+    assert wait_until(lambda: not house.now(nonce).pids)
 
 
 def test_a_server_that_does_not_know_the_nonce_is_known_by_its_socket(house: House) -> None:
@@ -172,7 +172,7 @@ def test_a_killed_supervisor_is_a_failed_group_and_its_tree_is_swept(house: Hous
     os.kill(shim, signal.SIGKILL)
     assert house.becomes(nonce, "failed")
     assert house.now(nonce).tail.splitlines()[0] == "its supervisor was killed"
-    assert wait_until(lambda: all(has_ended(pid) for pid in family), seconds=20)
+    assert wait_until(lambda: all(has_ended(pid) for pid in family))
 
 
 def test_a_number_that_was_given_again_is_nobody_of_ours(house: House) -> None:
@@ -210,7 +210,7 @@ def test_a_stop_that_was_cut_short_is_finished_by_whoever_looks(house: House) ->
     nonce = house.launch("well")
     assert house.becomes(nonce, "ready")
     (house.state / "instances" / nonce / "stopped").touch()
-    assert wait_until(lambda: house.now(nonce, house.opened()).pids == (), seconds=20)
+    assert wait_until(lambda: house.now(nonce, house.opened()).pids == ())
 
 
 def test_a_start_that_was_cut_short_is_no_failure(house: House) -> None:
@@ -222,7 +222,7 @@ def test_a_start_that_was_cut_short_is_no_failure(house: House) -> None:
         assert house.now(nonce, house.opened()).state == "starting"
     assert house.now(nonce, house.opened()).state == "stopped"
     (house.state / "kept").rename(house.state / "instances" / nonce / "0" / "state.json")
-    assert wait_until(lambda: house.now(nonce, house.opened()).pids == (), seconds=20)
+    assert wait_until(lambda: house.now(nonce, house.opened()).pids == ())
     assert house.launch("well") != nonce
 
 

@@ -67,7 +67,7 @@ class House:
         return next(each for each in self.launcher.instances() if each.nonce == nonce)
 
     def settled(self, nonce: str) -> Instance:
-        assert wait_until(lambda: self.now(nonce).state != "starting", seconds=60)
+        assert wait_until(lambda: self.now(nonce).state != "starting")
         return self.now(nonce)
 
     def ask(self, nonce: str, body: bytes, method: str = "POST") -> tuple[HTTPResponse, Any]:
@@ -123,7 +123,7 @@ def test_one_that_dies_in_a_request_has_failed(house: House) -> None:
     assert house.settled(nonce).state == "ready"
     with pytest.raises(ConnectionError):
         house.ask(nonce, b'"exit"')
-    assert wait_until(lambda: house.now(nonce).state == "failed", seconds=20)
+    assert wait_until(lambda: house.now(nonce).state == "failed")
     assert "ended by itself with exit 9" in house.now(nonce).tail
 
 

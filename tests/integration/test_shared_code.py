@@ -110,7 +110,7 @@ def test_shared_code_is_imported_everywhere_and_nothing_else_is_1_52(ports: Port
     assert [(gate.gate, gate.summary) for gate in gates] == [("own", "2 tests passed"), ("beside", "exit 0")], told
     nonce = ports.launcher.launch(group_of(ports, revision, ready, "staging"), Stamp(1, 1)).nonce
     (instance,) = ports.launcher.instances()
-    assert wait_until(lambda: ports.launcher.instances()[0].state != "starting", seconds=60)
+    assert wait_until(lambda: ports.launcher.instances()[0].state != "starting")
     (instance,) = ports.launcher.instances()
     assert instance.state == "ready", ports.launcher.log(nonce)
     connection = UnixConnection(Path(instance.sockets[0]), 10)

@@ -152,7 +152,7 @@ def test_kill_9_at_any_moment_loses_nothing_acknowledged_M7_I16(path: Path) -> N
         lines: list[str] = []
         thread = threading.Thread(target=lines.extend, args=(writer.stdout,))
         thread.start()
-        assert wait_until(partial(_as_many, lines, seeded.randrange(1, 60)), seconds=60, every=0.001)
+        assert wait_until(partial(_as_many, lines, seeded.randrange(1, 60)), every=0.001)
         writer.kill()
         writer.wait()
         thread.join()

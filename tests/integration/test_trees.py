@@ -58,7 +58,7 @@ def daemon(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     program = ESCAPE + "time.sleep(600)"
     argv = (sys.executable, "-c", DAEMON, str(tmp_path), program)
     with subprocess.Popen(argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
-        assert wait_until(lambda: alive(tmp_path), seconds=30)
+        assert wait_until(lambda: alive(tmp_path))
         yield process
         process.kill()
 
@@ -166,7 +166,7 @@ def test_nothing_of_a_step_outlives_the_daemon(daemon: subprocess.Popen[bytes], 
     """F24: the next daemon runs it again, and never beside itself."""
     daemon.send_signal(signal.SIGKILL)
     daemon.wait()
-    assert wait_until(lambda: not alive(tmp_path), seconds=20)
+    assert wait_until(lambda: not alive(tmp_path))
 
 
 def test_what_a_killed_supervisor_leaves_is_swept_too(daemon: subprocess.Popen[bytes], tmp_path: Path) -> None:
@@ -174,5 +174,5 @@ def test_what_a_killed_supervisor_leaves_is_swept_too(daemon: subprocess.Popen[b
     shims = [child for child in psutil.Process(daemon.pid).children() if "run-" in " ".join(child.cmdline())]
     assert len(shims) == 1
     shims[0].kill()
-    assert wait_until(lambda: daemon.poll() is not None, seconds=20)
-    assert wait_until(lambda: not alive(tmp_path), seconds=20)
+    assert wait_until(lambda: daemon.poll() is not None)
+    assert wait_until(lambda: not alive(tmp_path))
