@@ -56,10 +56,14 @@ def named(path: Path) -> str:
 
 
 @cache
-def modules(*folders: str) -> tuple[tuple[Path, ast.Module], ...]:
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules(*folders: str) -> Iterator[tuple[Path, ast.Module]]:
     """Each Python file below `folders`, parsed; the examples are users' code and follow their own customs."""
     found = (path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders)
-    return tuple((path, ast.parse(path.read_text(encoding="utf-8"))) for path in found)
+    return ((path, parsed(path)) for path in found)
 
 
 def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
