@@ -27,7 +27,8 @@ from tests.world import ALEX, World
 
 SEEDS, EACH = range(6), 25  # 150 sequences
 BUDGET = 150  # sequences within which a planted bug is found
-SOONEST = {"gates say nothing": 0}  # the seed whose sequences find it soonest; else 7
+# The seed whose sequences find it soonest; else 7.
+SOONEST = {"gates say nothing": 0, "a sick group is never given up": 8, "the tip is merged": 5}
 PASSES = ("watch", "work", "produce", "judge", "git", "cool")
 
 
