@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PYTEST := $(BIN)/python -m pytest -q --no-header
 # No plugin but the one that ends what hangs: the others' start takes longer than most unit tests together.
 PLAIN := --disable-plugin-autoload -p pytest_timeout
+# The first worker that is done takes of the others' rest; what is left together shares its module's daemon.
+PARALLEL := -n auto --dist worksteal
 # Where a test belongs says CONTRIBUTING.md. What covers core and engine, or has slow tests: all but e2e and soak.
 PARTS := $(addprefix tests/,unit properties stories contract integration)
 # A `python3` on the path may be a shim for nothing, or lack venv: only one that really runs will do.
@@ -41,15 +43,15 @@ demo: setup ## the whole story on real parts, in minutes; KEEP=1 leaves it runni
 
 test: setup lint unit ## everything that must hold: lint, unit, then all other tests
 	@echo '— core and engine, every branch: unit, properties, stories, contract, integration'
-	@$(PYTEST) -n auto -m 'not slow' $(PARTS) --cov --cov-report= --no-cov-on-fail
+	@$(PYTEST) $(PARALLEL) -m 'not slow' $(PARTS) --cov --cov-report= --no-cov-on-fail
 	@$(BIN)/coverage report --include='branchline/core/*,branchline/engine/*' --fail-under=100
 	@echo '— every scenario, every kill, every command'
-	@$(PYTEST) -n auto -m slow $(PARTS)
-	@$(PYTEST) -n auto tests/e2e
+	@$(PYTEST) $(PARALLEL) -m slow $(PARTS)
+	@$(PYTEST) $(PARALLEL) tests/e2e
 
 check: setup lint unit ## lint, unit tests, properties and stories, in seconds
 	@echo '— properties and stories'
-	@$(PYTEST) -n auto -m 'not slow' tests/properties tests/stories
+	@$(PYTEST) $(PARALLEL) -m 'not slow' tests/properties tests/stories
 
 fix: setup ## repair and format what ruff can
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
@@ -61,7 +63,7 @@ bench: setup ## every figure that is claimed, one file after another
 	@for script in bench/[!_]*.py; do [ ! -e "$$script" ] || { echo "— $$script"; $(BIN)/python "$$script" || exit 1; }; done
 
 soak: setup ## random walks, thousands of kills, minutes of death: an hour
-	@$(PYTEST) -n auto --timeout=3600 tests/soak
+	@$(PYTEST) $(PARALLEL) --timeout=3600 tests/soak
 
 lint: setup
 	@$(BIN)/ruff check -q .
