@@ -25,9 +25,9 @@ def test_who_ends_a_demo_leaves_nothing_running(tmp_path: Path, number: signal.S
     environ = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as demo:
         try:
-            wait_until(lambda: any(scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")))
+            assert wait_until(lambda: any(scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")))
             (told,) = scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")
-            wait_until(lambda: told.read_text(encoding="utf-8").endswith("}"))
+            assert wait_until(lambda: told.read_text(encoding="utf-8").endswith("}"))
             pid = json.loads(told.read_text(encoding="utf-8"))["pid"]
             demo.send_signal(number)
             said, _ = demo.communicate(timeout=120)

@@ -21,8 +21,9 @@ def test_every_event_at_every_moment(scenario: Scenario) -> None:
     assert is_as_known(scenario.name, found), "the law changed: python bench/explorer.py --write"
 
 
-def test_walks() -> None:
-    assert walks(count=50, length=120, seed=0) < 20
+@pytest.mark.parametrize("seed", range(4))
+def test_walks(seed: int) -> None:
+    assert walks(count=50, length=120, seed=seed) < 20
 
 
 @pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.name.lower())

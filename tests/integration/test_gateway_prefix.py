@@ -26,7 +26,7 @@ def served(tmp_path: Path, runtime_dir: Path) -> Iterator[Gateway]:
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "BRANCHLINE_GATEWAY": "http://127.0.0.1:9"}
     with subprocess.Popen(command, cwd=EXAMPLE, env=environ) as server:
         try:
-            wait_until(path.exists)
+            assert wait_until(path.exists)
             with gateway(tmp_path, runtime_dir) as real:
                 ends = [
                     Endpoint(
