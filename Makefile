@@ -34,6 +34,7 @@ $(READY): requirements.lock pyproject.toml
 	  echo "setup: $$($$python -V) in .venv" >&2; \
 	  $$python -m venv --clear .venv; \
 	fi
+	@echo 'setup: installing what requirements.lock names, a minute or two the first time' >&2
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@mkdir -p .cache && touch $@
@@ -44,7 +45,7 @@ demo: setup ## the whole story on real parts, in minutes; KEEP=1 leaves it runni
 test: setup lint unit ## everything that must hold: lint, unit, then all other tests
 	@echo '— core and engine, every branch: unit, properties, stories, contract, integration'
 	@$(PYTEST) $(PARALLEL) -m 'not slow' $(PARTS) --cov --cov-report= --no-cov-on-fail
-	@$(BIN)/coverage report --include='branchline/core/*,branchline/engine/*' --fail-under=100
+	@$(BIN)/coverage report --fail-under=100
 	@echo '— every scenario, every kill, every command'
 	@$(PYTEST) $(PARALLEL) -m slow $(PARTS)
 	@$(PYTEST) $(PARALLEL) tests/e2e

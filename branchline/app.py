@@ -12,33 +12,50 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from branchline.adapters.clock import SystemClock
+from branchline.adapters.cron import due
+from branchline.adapters.envoy_gauges import EnvoyGauges
 from branchline.adapters.envoy_meter import GatewayLog
 from branchline.adapters.envoy_router import RouteWriter
 from branchline.adapters.folder import FolderArtifacts
 from branchline.adapters.git_conclusion import Conclusion
 from branchline.adapters.git_mirror import Mirror
 from branchline.adapters.git_worktree import WorkTree
+from branchline.adapters.lookout import FolderLookout
 from branchline.adapters.processes import ProcessLauncher
+from branchline.adapters.processes_counts import ProcessVitals
 from branchline.adapters.runner import ProcessRunner
-from branchline.adapters.servicefile import read_lock, read_service
+from branchline.adapters.servicefile import read_lock, read_service, relock
 from branchline.adapters.sources import LocalSources
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_catalog import SqliteCatalog
 from branchline.adapters.sqlite_ledger import SqliteLedger
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.uv import UvEnvironments
+from branchline.adapters.workers import WarmWorkers
+from branchline.engine.budgeting import machine
 from branchline.engine.controlling import Controller, Pass, surprise
+from branchline.engine.gauging import EVERY
 from branchline.engine.observing import Observer
 from branchline.engine.parity import Parity
 from branchline.engine.recording import Onlooker
 from branchline.errors import SecondDaemon
 from branchline.ports import Instance, Ports
-from branchline.settings import Settings, default_branch, made, project_of
+from branchline.settings import Settings, default_branch, made, metrics_port, project_of
+
+
+@dataclass(slots=True)
+class Passed:
+    """How often a pass was made, how long that took together, and how often it failed."""
+
+    times: int = 0
+    seconds: float = 0.0
+    failures: int = 0
 
 
 class Daemon:
@@ -48,10 +65,12 @@ class Daemon:
     """
 
     def __init__(self, settings: Settings, port: int = 0) -> None:
+        self.metrics_port = metrics_port()
         self.settings = made(settings)
         self._lock = held(settings.state / "daemon.lock")
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self.passed: dict[str, Passed] = {}
         port = port or project_of(settings.top).gateway_port
         self.gateway = RouteWriter(settings.state / "gateway", settings.runtime, ingest=settings.ingest, port=port)
         self.meter = GatewayLog(self.gateway.envoy)
@@ -61,7 +80,12 @@ class Daemon:
 
     def start(self) -> None:
         """Start the threads and say where the daemon can be reached."""
-        own = (Pass("gateway", self._keep_gateway, 0.2, 0.2), Pass("sample", self._sample, 0.1, 0.1))
+        own = (
+            Pass("gateway", self._keep_gateway, 0.2, 0.2),
+            Pass("sample", self._sample, 0.1, 0.1),
+            Pass("rotate", self._rotate, 1.0, 1.0),
+            Pass("gauges", self.controller.reader.gauging.look, EVERY / 2, EVERY),
+        )
         for each in (*self.controller.passes(), *own):
             thread = threading.Thread(target=self._repeat, args=(each,), name=each.name, daemon=True)
             thread.start()
@@ -77,6 +101,9 @@ class Daemon:
         self._stopping.set()
         self.controller.changed.ring()
         self.controller.workshop.close()
+        self.ports.workers.close()
+        self.ports.launcher.close()
+        self.ports.lookout.close()
         for thread in self._threads:
             thread.join(timeout=60 if everything else 10)
         if everything:
@@ -99,23 +126,29 @@ class Daemon:
         return True
 
     def _sample(self) -> bool:
-        """Read the gateway's counters, so that what a killed gateway did not log is known; rotate a log that was
-        read.
-        """
+        """Read the gateway's counters, so that what a killed gateway did not log is known."""
         self.meter.sample()
+        return False
+
+    def _rotate(self) -> bool:
+        """Rotate a log of the gateway that was read."""
         self.meter.rotate(self.ports.observations.position())
         return False
 
     def _repeat(self, one: Pass) -> None:
         """Run a pass until the daemon stops: at once after something was recorded or done, else ever later."""
-        pause, bell, heard = one.least, self.controller.changed, 0
+        pause, bell, heard, clock = one.least, self.controller.changed, 0, self.ports.clock
+        passed = self.passed[one.name] = Passed()
         while not self._stopping.is_set():
+            begun = clock.monotonic()
             try:
                 pause = one.least if one.act() else min(one.most, pause * 2)
                 self.controller.troubles.pop(("", one.name), None)
             except Exception as error:  # noqa: BLE001 - told, and tried again
                 self.controller.troubles["", one.name] = surprise(error, one.name)
+                passed.failures += 1
                 pause = one.most
+            passed.times, passed.seconds = passed.times + 1, passed.seconds + clock.monotonic() - begun
             rung = bell.wait(heard, pause)
             pause, heard = (one.least, rung) if rung > heard else (pause, heard)
 
@@ -151,14 +184,20 @@ def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Por
         writer=Conclusion(mirror),
         environments=UvEnvironments(state),
         artifacts=artifacts,
-        sources=LocalSources(settings.top, state / "sources", artifacts),
+        sources=LocalSources(settings.top, state / "sources", artifacts, lambda: project_of(settings.top).hosts),
+        lookout=FolderLookout(settings.top),
         runner=ProcessRunner(),
-        launcher=ProcessLauncher(state, settings.runtime),
+        workers=WarmWorkers(state / "workers"),
+        launcher=ProcessLauncher(state, settings.runtime, gpus=machine().gpus),
         router=gateway,
         meter=meter,
+        gauges=EnvoyGauges(gateway.envoy),
+        vitals=ProcessVitals(state),
         clock=SystemClock(),
         read_spec=lru_cache(maxsize=2000)(read_service),  # the same text is the same service, whatever commit it is of
         read_lock=read_lock,
+        relock=relock,
+        due=due,
         state=state,
     )
 

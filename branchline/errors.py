@@ -222,6 +222,24 @@ class UnsafeArtifact(ReuseError):
     code, hint = "BL326", "write plain files and folders, no links or devices; branchline logs {service}"
 
 
+class DataRefused(ReuseError):
+    """{where} may not be read as data."""
+
+    code, hint = "BL327", "look at hosts of [project] in the branchline.toml at the root"
+
+
+class DataUnreachable(Transient, ReuseError):
+    """{where} cannot be read as data."""
+
+    code, hint = "BL328", "branchline data update {source}"
+
+
+class BadSchedule(ReuseError):
+    """{schedule!r} is no schedule that ever comes."""
+
+    code, hint = "BL329", "write every as cron does, in UTC: 0 6 * * 1 is Mondays at six; then: branchline check"
+
+
 class RunError(BranchlineError):
     """Something that was started did not do its work."""
 
@@ -280,6 +298,12 @@ class BadDag(RunError):
     """The steps of {service} cannot be put in order."""
 
     code, hint = "BL415", "branchline check"
+
+
+class DoesNotFit(RunError):
+    """Step {step} asks for {wanted} {what}, and there are {there} here."""
+
+    code, hint = "BL416", "ask for less in the service file, or run it on a larger machine"
 
 
 class TrafficError(BranchlineError):
@@ -342,10 +366,10 @@ class TooLarge(TrafficError):
     code, hint = "BL509", "send less at once"
 
 
-class UnitRefused(TrafficError):
-    """The request names more than one unit, or one of more than 200 characters."""
+class RequestRefused(TrafficError):
+    """The gateway does not let the request through: {reason}."""
 
-    code, hint = "BL510", "send one unit, of at most 200 characters, without a comma"
+    code, hint = "BL510", "send one unit, of at most 200 characters; HTTP as RFC 9110 to 9113 have it"
 
 
 class AccessError(BranchlineError):

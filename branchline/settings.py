@@ -62,6 +62,22 @@ def project_of(top: Path) -> Project:
     return read_project(path.read_bytes(), PROJECT_FILE)
 
 
+def metrics_port(environ: Mapping[str, str] | None = None) -> int | None:
+    """The port that BRANCHLINE_METRICS_PORT asks for to be scraped at; 0 when it is `off`, None when it says nothing.
+
+    Raises UsageError for what is no port.
+    """
+    text = (os.environ if environ is None else environ).get("BRANCHLINE_METRICS_PORT", "")
+    if text in ("", "off"):
+        return 0 if text else None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        from branchline.errors import UsageError
+
+        hint = "BRANCHLINE_METRICS_PORT=9187 branchline up, or =off"
+        raise UsageError(f"BRANCHLINE_METRICS_PORT is neither a port nor off: {text!r}", hint=hint)
+    return int(text)
+
+
 def default_branch(tree: WorkTree) -> str:
     """The branch that shows what serves: what the project's file says, else git (which may ask the remote)."""
     return project_of(tree.root).default_branch or tree.trunk()

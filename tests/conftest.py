@@ -8,6 +8,7 @@ Noticed at the end: a changed environment or folder (each test), a process that 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -57,6 +58,7 @@ GIT_CONFIG = """\
 [maintenance]
     auto = false
 """
+MORE_WORKERS = 4  # at most, than cores: each has a gateway and services of its own in memory
 HOME = pytest.StashKey[Path]()
 
 
@@ -69,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Move this process, and all that it starts, into a home of its own."""
     home = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
     config.stash[HOME] = home
+    gc.disable()  # until all is collected: hardly any of it goes, and it is looked through ever again
     for name in [name for name in os.environ if name in LEAKING or name.startswith(LEAKS)]:
         del os.environ[name]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins deaf to Ctrl-C
@@ -97,6 +100,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "printed" in getattr(item, "fixturenames", ()):
             item.add_marker("printed")
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, and in nothing that was there before."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers `-n auto` starts: more than cores, as half of a test's time is waiting for processes."""
+    cores = os.cpu_count() or 1
+    return cores + min(cores, MORE_WORKERS)
 
 
 @pytest.fixture

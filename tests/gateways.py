@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from branchline.adapters.envoy import binary
 from branchline.adapters.envoy_meter import GatewayLog
 from branchline.adapters.envoy_router import RouteWriter
 from branchline.ports import Served, Stamp
@@ -43,11 +44,9 @@ class Gateway:
         self.backyard = backyard
         self.writer = self.another()
 
-    def another(self, **more: Any) -> RouteWriter:
+    def another(self, kind: type[RouteWriter] = RouteWriter, **more: Any) -> RouteWriter:
         """A second writer of the same folder, as another process would be."""
-        return RouteWriter(
-            self.folder, self.runtime, **{"ingest": self.runtime / "ingest.sock", "warm_seconds": 5.0, **more}
-        )
+        return kind(self.folder, self.runtime, **{"ingest": self.runtime / "ingest.sock", "warm_seconds": 5.0, **more})
 
     def serve(self, *shares: tuple[Upstream, int], service: str = "housing", stamp: Stamp = ONE) -> None:
         """Offer these upstreams and give line 1 these shares."""
@@ -89,6 +88,13 @@ class Gateway:
         log = GatewayLog(self.writer.envoy)
         wait_until(lambda: len(log.read(position)[0]) >= count)
         return log.read(position)[0]
+
+
+def upgraded(program: Path, then: str = "") -> Path:
+    """Envoy as another file, as after an upgrade; it does something before it starts."""
+    program.write_text(f'#!/bin/sh\n{then}\nexec {binary({})} "$@"\n')
+    program.chmod(0o755)
+    return program
 
 
 @contextlib.contextmanager

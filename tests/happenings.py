@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from branchline.core import lifecycle
 from branchline.core.lifecycle import (
@@ -60,9 +61,10 @@ NOTHING = Around()
 
 def projected(service: Service) -> Service:
     """The service without what no rule reads: generation, segments, seats, horizons, troubles, what the ended held."""
-    return replace(service, generation=0, candidates=tuple(map(_projected, service.candidates)))
+    return replace(service, generation=0, scales=(), candidates=tuple(map(_projected, service.candidates)))
 
 
+@lru_cache(maxsize=100_000)
 def _projected(each: Candidate) -> Candidate:
     if each.phase in ENDED and each.share:
         return Candidate(each.branch, each.revision, each.tip, line=each.line, phase=each.phase, share=0)

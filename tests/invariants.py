@@ -80,7 +80,9 @@ def check_service(service: Service, wanted: World) -> None:
         need(set(dict(shares)) <= serving | {service.line(major).incumbent}, "routed without being promoted")
         for revision, _ in shares:
             need(Running(revision, PRODUCTION, major) in wanted.running, "routed, but not wanted running")
-    looked_at = {it.revision for it in service.candidates if it.phase in (Phase.EVALUATING, Phase.QUEUED)}
+    second = {it.revision for it in service.candidates if it.phase is Phase.QUEUED and it.method is Method.BLUE_GREEN}
+    looked_at = {it.revision for it in service.candidates if it.phase in (Phase.EVALUATING, Phase.QUEUED)} - second
+    need(second <= {it.revision for it in wanted.running if it.perimeter == PRODUCTION}, "no second colour stands by")
     staged = {it.revision for it in wanted.running if it.perimeter == STAGING}
     need(looked_at == staged, "staging does not run for who looks at it, or runs for nobody")
     for each in service.candidates:
@@ -93,6 +95,8 @@ def check_candidate(service: Service, each: Candidate, shares: Mapping[str, int]
     if each.phase in SERVING:
         fixed = any(it.base == each.branch and it.phase is Phase.CONCLUDING for it in service.candidates)
         need(each.revision in shares or fixed, "under test, but not routed")
+    if each.method is Method.BLUE_GREEN:
+        need(each.phase not in SERVING - {Phase.CONCLUDING}, "a part of the arm for a second colour")
     if each.phase is Phase.CONCLUDING and each.base is None:
         need(each.holds == service.line(each.line).incumbent, "concluding against what it was not compared with")
         mine = 100 - sum(it.share for it in service.under_test(each.line))
@@ -169,6 +173,8 @@ def check_entrance(before: Service, event: Event, after: Service, old: Candidate
         passed = isinstance(event, GatesPassed | Extended) and event.branch == now.branch
         need((passed or old.phase is Phase.QUEUED) and now.revision == old.revision, "went on without its gates")
         need(now.approved or after.approval != "before", "went on without approval")
+        second = now.method is Method.BLUE_GREEN and before.line(now.line).incumbent is not None
+        need(now.approved or not second, "a second colour took the arm without a word")
         takers = [{it.branch for it in each.candidates if takes_trunk(it, now.line)} for each in (before, after)]
         need(not (takers[0] & takers[1] and now.has_slot), "a test began against an incumbent that is leaving")
     if concludes and not seated:

@@ -105,7 +105,7 @@ class FakePlace:
 
     def begin(self, ports: Ports, *, again: bool) -> Controller:
         """A controller over these ports that does everything at once."""
-        self.world.router._read = 0  # by this process nothing was read yet
+        self.world.router._read.clear()  # by this process nothing was read yet
         controller = Controller(ports, "main")
         controller.workshop.pool = Inline()
         controller.reconciler.spawn = lambda act: act()

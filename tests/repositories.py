@@ -1,13 +1,16 @@
 """This file makes real repositories for the tests: one person's clone, with a bare remote beside it or without one.
 
 People's commits are written by `git fast-import` straight into the truth: one process each, no work tree, no hook.
+The first repository of its kind is made command by command; those that follow are copies of it.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -46,12 +49,17 @@ class RealGit:
         self.truth = folder / "remote.git" if remote else self.work / ".git"
         self._clock = 1_600_000_000
         if make:
-            self._make(remote)
+            self._copy(remote)
 
     @classmethod
     def at(cls, folder: Path, *, remote: bool = True) -> RealGit:
         """The one that was made there."""
         return cls(folder, remote=remote, make=False)
+
+    def _copy(self, remote: bool) -> None:
+        shutil.copytree(_made(remote), self.folder, dirs_exist_ok=True)
+        self.git("update-index", "-q", "--refresh")  # it knows the files by their inodes
+        self._clock += 1
 
     def _make(self, remote: bool) -> None:
         self.work.mkdir(parents=True)
@@ -151,6 +159,16 @@ class RealGit:
         if script:
             path.write_text(f"#!/bin/sh\n{script}\n")
             path.chmod(0o755)
+
+
+@cache
+def _made(remote: bool) -> Path:
+    """A repository to copy, in the session's home."""
+    folder = Path(tempfile.mkdtemp(prefix="repository-", dir=Path.home()))
+    RealGit(folder, remote=remote, make=False)._make(remote)
+    for sample in folder.glob("**/hooks/*.sample"):
+        sample.unlink()
+    return folder
 
 
 def _data(text: str) -> str:

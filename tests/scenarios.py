@@ -41,7 +41,8 @@ def candidate(branch: str, **fields: Any) -> Candidate:
 
 
 AFTER: tuple[Event, ...] = (RolledBack(), Cooled())
-EVALUATING, QUEUED, PATCH, CANARY = Phase.EVALUATING, Phase.QUEUED, Method.PATCH, Method.CANARY
+EVALUATING, QUEUED = Phase.EVALUATING, Phase.QUEUED
+PATCH, CANARY, BLUE_GREEN = Method.PATCH, Method.CANARY, Method.BLUE_GREEN
 SCENARIOS = (
     Scenario(
         "first revision, two at once",
@@ -126,6 +127,12 @@ SCENARIOS = (
         "two canaries", service(candidate("a", method=CANARY), candidate("b", method=CANARY)), pushes=("a",), also=AFTER
     ),
     Scenario(
+        "blue and green beside a canary",
+        service(candidate("g", method=BLUE_GREEN), candidate("c", method=CANARY, phase=QUEUED)),
+        also=AFTER,
+        staging=True,
+    ),
+    Scenario(
         "approval before, freeze",
         service(candidate("a"), approval="before"),
         pushes=("a",),
@@ -201,6 +208,7 @@ SMALL = (
         also=(Frozen(), Thawed(), Refused("a"), *AFTER),
         deaths=False,
     ),
+    Scenario("blue and green", service(candidate("g", method=BLUE_GREEN)), pushes=("g",), also=AFTER, staging=True),
     Scenario("a benchmark", service(candidate("v", method=Method.BENCHMARK)), pushes=("v",), also=AFTER, deaths=False),
     Scenario(
         "a fix of a challenger",

@@ -77,3 +77,28 @@ class Server(ThreadingMixIn, UnixStreamServer):
 
 Server(os.environ["BRANCHLINE_SOCKET"], Handler).serve_forever()
 """
+
+# Speaks HTTP/2 alone, and answers any call as a gRPC server does that knows no such method.
+CALLED = """
+import os, socket
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RequestReceived
+
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind(os.environ["BRANCHLINE_SOCKET"])
+    listening.listen()
+    while True:
+        wire, _ = listening.accept()
+        with wire:
+            served = H2Connection(H2Configuration(client_side=False))
+            served.initiate_connection()
+            wire.sendall(served.data_to_send())
+            while data := wire.recv(65536):
+                for event in served.receive_data(data):
+                    if isinstance(event, RequestReceived):
+                        assert (b":method", b"POST") in event.headers
+                        told = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12")]
+                        served.send_headers(event.stream_id, told, end_stream=True)
+                wire.sendall(served.data_to_send())
+"""

@@ -134,6 +134,14 @@ class Answer:
         return self.headers.get("x-branchline-revision", "")
 
 
+def is_old(pid: int, at: float) -> bool:
+    """Whether a process is there that was there at a moment: numbers are given away again."""
+    try:
+        return psutil.Process(pid).create_time() <= at + 1
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Shell(RealGit):
     """A person at a shell in a clone, its bare remote, and the daemon that the commands start."""
 
@@ -210,7 +218,7 @@ class Shell(RealGit):
 
     def until(self, what: str, holds: Callable[[], object], seconds: float = PATIENCE) -> None:
         """Wait until something holds; tells how it stood when it does not."""
-        if not wait_until(lambda: bool(holds()), seconds, every=0.05):
+        if not wait_until(lambda: bool(holds()), seconds, every=0.05, most=0.25):
             told = json.dumps(self.status(), indent=1)
             raise AssertionError(f"waited {seconds:.0f} s in vain until {what}\n{told}\n{self.told()}")
 
@@ -382,7 +390,7 @@ class Shell(RealGit):
         for group in self.state.glob("instances/*/group.json"):
             told = json.loads(group.read_text(encoding="utf-8"))
             states = [json.loads(path.read_text(encoding="utf-8")) for path in group.parent.glob("*/state.json")]
-            pids = tuple(pid for state in states for pid in (state["pid"], state["child"]) if psutil.pid_exists(pid))
+            pids = tuple(pid for state in states for pid in (state["pid"], state["child"]) if is_old(pid, state["at"]))
             if pids and told["service"] == service:
                 found.append((group.parent.name, told["version"], told["perimeter"], pids))
         return sorted(found)

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 60.0, every: float = 0.02) -> bool:
-    """Ask `holds` until it is true or `seconds` are over; return its last answer, to be asserted."""
-    deadline = time.monotonic() + seconds
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0, every: float = 0.02, most: float = 0.0) -> bool:
+    """Ask `holds` until it is true or `seconds` are over; return its last answer, to be asserted.
+
+    Where asking is work for somebody, `most` lets the pause grow to a twentieth of what was waited, but to no more.
+    """
+    begun = time.monotonic()
     while not holds():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > seconds:
             return holds()
-        time.sleep(every)
+        time.sleep(max(every, min(most, waited / 20)))
     return True

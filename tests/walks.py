@@ -21,6 +21,7 @@ from branchline.core.lifecycle import (
     Refused,
     Retired,
     RolledBack,
+    Scaled,
     Thawed,
     move,
 )
@@ -41,8 +42,9 @@ class Walker:
 
     def __post_init__(self) -> None:
         rng = self.rng
+        second = rng.choice((Method.CANARY, Method.BLUE_GREEN))
         start = replace(
-            service(*map(candidate, "ab"), candidate("c", method=Method.CANARY), candidate("m", line=2, holds=None)),
+            service(*map(candidate, "ab"), candidate("c", method=second), candidate("m", line=2, holds=None)),
             slots=rng.choice((1, 2)),
             approval=rng.choice(("", "before", "after")),
         )
@@ -54,7 +56,7 @@ class Walker:
             Opened("h", "h1", PATCH, "b", synced=True, outdated=True),
             Opened("n", "n1", line=2),
         )
-        also: tuple[Event, ...] = (Frozen(), Thawed(), Refused("a"), Ramped("a", 50))
+        also: tuple[Event, ...] = (Frozen(), Thawed(), Refused("a"), Ramped("a", 50), Scaled("r0", 2))
         also += tuple(kind(line) for kind in (RolledBack, Cooled, Retired) for line in (1, 2))
         self.scenario = Scenario("walk", start, opens, tuple("abcdefghmn"), also)
         self.service = start

@@ -16,25 +16,30 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from branchline.adapters.servicefile import read_lock, read_service
+from branchline.adapters.cron import due
+from branchline.adapters.servicefile import read_lock, read_service, relock
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.world import Absorb, Delete, Drop, Route, Start, Step, Stop, Write
 from branchline.engine.asking import described
 from branchline.engine.controlling import Controller
 from branchline.engine.progress import Note as Told
+from branchline.engine.trying import ALL, Wanted
 from branchline.ports import Change, Entry, Group, Instance, Outcome, Ports, Served, Stamp
 from tests.fakes.artifacts import FakeArtifacts
 from tests.fakes.catalog import FakeCatalog
 from tests.fakes.clock import FakeClock
 from tests.fakes.environments import FakeEnvironments
+from tests.fakes.gauges import FakeGauges, FakeVitals
 from tests.fakes.git import FakeGit
 from tests.fakes.launcher import FakeLauncher
 from tests.fakes.ledger import FakeLedger
+from tests.fakes.lookout import FakeLookout
 from tests.fakes.meter import FakeMeter
 from tests.fakes.observations import FakeObservations
 from tests.fakes.router import FakeRouter
 from tests.fakes.runner import FakeRunner
 from tests.fakes.sources import FakeSources
+from tests.fakes.workers import FakeWorkers
 from tests.waiting import wait_until
 
 ALEX, SAM, KIM = (f"experiment--housing--{handle}" for handle in ("alex", "sam", "kim"))
@@ -182,6 +187,12 @@ class Inline(Executor):
         return future
 
 
+def said(order: Mapping[str, Any]) -> list[list[str]]:
+    """What a service's code of this world meets: its `says.json`."""
+    plan = order.get("record")
+    return [["file", str(Path(order["cwd"], "says.json").relative_to(plan["root"]))]] if plan else []
+
+
 class World:
     """All fakes, one controller, and what people do beside it.
 
@@ -193,16 +204,20 @@ class World:
         self.interrupt: Callable[[object], None] = lambda what: None  # asked after every effect and every record
         self.clock, self.catalog, self.observations = FakeClock(), FakeCatalog(), FakeObservations()
         self.artifacts, self.sources, self.meter = FakeArtifacts(), FakeSources(), FakeMeter()
-        self.environments, self.runner = FakeEnvironments(state / "envs"), FakeRunner()
+        self.environments, self.runner, self.lookout = FakeEnvironments(state / "envs"), FakeRunner(), FakeLookout()
+        self.workers = FakeWorkers(self.runner.calls, self.runner.endless, self.runner.ended)
+        self.workers.met = said
+        self.gauges, self.vitals = FakeGauges(), FakeVitals()
         self.git, self.router, self.launcher = NotedGit(self._note), NotedRouter(self._note), NotedLauncher(self._note)
         self.ledger = NotedLedger(lambda entry: self.interrupt(entry))
         for call in ("steps:train", "steps:clean", "gates:unit", "gates:data"):
             self.runner.calls[call] = self._said
         self.ports = Ports(
-            ledger=self.ledger, catalog=self.catalog, observations=self.observations,
-            repository=self.git, writer=self.git, environments=self.environments, artifacts=self.artifacts,
-            sources=self.sources, runner=self.runner, launcher=self.launcher, router=self.router, meter=self.meter,
-            clock=self.clock, read_spec=lru_cache(read_service), read_lock=read_lock, state=state,
+            ledger=self.ledger, catalog=self.catalog, observations=self.observations, repository=self.git,
+            writer=self.git, environments=self.environments, artifacts=self.artifacts, sources=self.sources,
+            lookout=self.lookout, runner=self.runner, workers=self.workers, launcher=self.launcher, router=self.router,
+            meter=self.meter, gauges=self.gauges, vitals=self.vitals, clock=self.clock,
+            read_spec=lru_cache(read_service), read_lock=read_lock, relock=relock, due=due, state=state,
         )  # fmt: skip
         self._commands = dict(self.runner.commands)
         self._story: Story | None = (str(state),)
@@ -214,7 +229,8 @@ class World:
         self.interrupt(step)
 
     def _said(self, order: dict[str, Any]) -> Any:
-        says = json.loads((self.runner.tasks[-1].cwd / "says.json").read_text())
+        folder = Path(order["cwd"]) if "cwd" in order else self.runner.tasks[-1].cwd
+        says = json.loads((folder / "says.json").read_text())
         value = says[order["call"].partition(":")[2]]
         if value == "hang":
             raise TimeoutError
@@ -249,17 +265,15 @@ class World:
 
     def ask(self, command: str, reference: str, **args: Any) -> tuple[tuple[str, str], ...]:
         """Ask as a person does, and return the steps that were named."""
-        desk = self.controller.desk
-        return desk.ask(command, reference, args, actor="kim", because="kim says so", dry_run=False).steps
+        return self.controller.desk.ask(command, reference, args, actor="kim", because="said so", dry_run=False).steps
 
     def plan(self, command: str, reference: str, **args: Any) -> tuple[tuple[str, str], ...]:
         """Ask only what would be done."""
-        desk = self.controller.desk
-        return desk.ask(command, reference, args, actor="kim", because="kim says so", dry_run=True).steps
+        return self.controller.desk.ask(command, reference, args, actor="kim", because="said so", dry_run=True).steps
 
-    def try_out(self, service: str, commit: str, gates: bool = True) -> list[Told]:
+    def try_out(self, service: str, commit: str, wanted: Wanted = ALL) -> list[Told]:
         """Run steps and gates of a commit as `run` does, to its end; returns what was told."""
-        topic = self.controller.trials.begin(service, commit, gates)
+        topic = self.controller.trials.begin(service, commit, wanted)
         progress = self.controller.progress
         assert wait_until(lambda: any(note.name == "end" for note in progress.since(0, topic)), every=0.001)
         return list(progress.since(0, topic))
@@ -328,7 +342,7 @@ class World:
         ports = self.ports
         return [
             ports.ledger, ports.catalog, ports.observations, ports.repository, ports.environments,
-            ports.artifacts, ports.sources, ports.launcher, ports.router, ports.meter, ports.clock,
+            ports.artifacts, ports.sources, ports.lookout, ports.launcher, ports.router, ports.meter, ports.clock,
         ]  # fmt: skip
 
     def _touch(self) -> tuple[object, ...]:
@@ -423,9 +437,7 @@ class World:
         return list(self._worded(self.effects[since:]))
 
     def _worded(self, steps: Iterable[Step]) -> Iterator[tuple[str, str]]:
-        versions: dict[str, str] = {}
-        for name in self.ledger.services():
-            versions |= {r.commit: r.version for r in self.catalog.revisions(name)}
+        versions = {r.commit: r.version for name in self.ledger.services() for r in self.catalog.revisions(name)}
         for step in steps:
             yield described(step, versions)
 

@@ -3,7 +3,7 @@
 Rules. New clusters stand beside the old ones before a route names them, and the old ones go when no route names them
 any more. A version is the serial number and a digest, so no two contents share one; what Envoy is known to have
 accepted is not written again. A refused document is put back as it was. A gateway that is dead, or deaf because its
-folder was taken from under it, is started anew from its documents.
+folder was taken from under it, is started anew from its documents; one that only takes its time is waited for.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 
 from branchline.adapters.envoy import DOCUMENTS, Envoy
-from branchline.adapters.envoy_documents import Document, Places, bootstrap, clusters, listeners
+from branchline.adapters.envoy_documents import STRICT, Places, as_text, cluster_texts
 from branchline.adapters.envoy_files import Files
-from branchline.adapters.envoy_routes import routes
+from branchline.adapters.envoy_listener import bootstrap, listeners
+from branchline.adapters.envoy_routes import routes_text
 from branchline.adapters.envoy_table import Gateway
 from branchline.errors import EnvoyRejected, GatewayDown
 
 READ_BACK_SECONDS = 5.0
+AGAIN_SECONDS = 5.0  # until documents that keep Envoy from starting are tried once more: it was not for want of trying
+WARM_SECONDS = 3.0
 
 
 class Display:
@@ -35,27 +39,30 @@ class Display:
         self._accepted: dict[str, str] = {}  # the versions that this boot has taken
         self._refused: dict[str, int] = {}  # and how many it had refused then; asking costs a read-back's time
         self._shown: tuple[object, ...] = ()
+        self._refused_at_start: tuple[dict[str, tuple[str, str]], float, str] = {}, 0.0, ""
 
     def show(self, gateway: Gateway) -> None:
         """Start the gateway, or change what differs; raises EnvoyRejected, GatewayDown, PortTaken, DiskFull."""
         running = self._envoy.pid
         if self._envoy.boot != self._boot:
-            self._boot, self._accepted = self._envoy.boot, {}
+            self._envoy.settle()
+            running, self._boot, self._accepted = self._envoy.pid, self._envoy.boot, {}
         if self._shown[1:] != (self._boot, *self._traces()):
             self._refused = {}  # somebody else has written, and may have been refused, since
         if running and self._shown == (gateway.serial, self._boot, *self._traces()):
             return
         beginning, listener = _fixed(self._places, gateway.port)
         self._files.put("bootstrap.json", beginning)
-        cds = clusters(gateway, self._places)
-        wanted = {"cds": _text(cds), "rds": _text(routes(gateway)), "lds": listener}
+        cds = cluster_texts(gateway, self._places)
+        wanted = {"cds": _listed(cds.values()), "rds": routes_text(gateway), "lds": listener}
         self._shown = ()
         try:
             if not running:
                 raise GatewayDown
-            names = {cluster["name"] for cluster in cds}
-            old = [cluster for cluster in self._resources("cds") if cluster["name"] not in names]
-            self._change(gateway, wanted, _text([*cds, *old]) if old else wanted["cds"])
+            standing = _standing(self._files.read("cds.json"))
+            old = [text for name, text in standing.items() if name not in cds]
+            fresh = {name for name in cds if name.endswith(STRICT)} - standing.keys()
+            self._change(gateway, wanted, _listed([*cds.values(), *old]) if old else wanted["cds"], fresh)
         except GatewayDown:
             self._envoy.stop()
             self._start(gateway, wanted)
@@ -67,7 +74,8 @@ class Display:
         if running and self._shown == (gateway.serial, self._envoy.boot, *self._traces()):
             return ()
         beginning, listener = _fixed(self._places, gateway.port)
-        wanted = {"cds": _text(clusters(gateway, self._places)), "lds": listener, "rds": _text(routes(gateway))}
+        cds = _listed(cluster_texts(gateway, self._places).values())
+        wanted = {"cds": cds, "lds": listener, "rds": routes_text(gateway)}
         found = ["bootstrap.json"] if self._files.read("bootstrap.json") != beginning else []
         for kind, body in wanted.items():
             version, text = self._rendered(gateway, kind, body)
@@ -75,16 +83,37 @@ class Display:
                 found.append(f"{kind}.json")
         return tuple(found)
 
-    def _change(self, gateway: Gateway, wanted: Mapping[str, str], both: str) -> None:
+    def _change(self, gateway: Gateway, wanted: Mapping[str, str], both: str, fresh: Set[str]) -> None:
         self._write_and_wait(gateway, "cds", both)
+        if fresh:
+            self._wait_warm(fresh)
         for kind in ("rds", "cds", "lds"):
             self._write_and_wait(gateway, kind, wanted[kind])
 
+    def _wait_warm(self, strict: Set[str]) -> None:
+        """Wait until who is well is so through its strict cluster too: else its first requests met the incumbent.
+
+        Who is not well by then shall not be asked, and no change waits for it any longer.
+        """
+
+        def warm() -> bool:
+            healthy = self._envoy.healthy()
+            return all(healthy.get(name) or not healthy.get(name.removesuffix(STRICT)) for name in strict)
+
+        self._envoy.wait(warm, WARM_SECONDS)
+
     def _start(self, gateway: Gateway, wanted: Mapping[str, str]) -> None:
         versions = {kind: self._rendered(gateway, kind, body) for kind, body in wanted.items()}
+        refused, again, why = self._refused_at_start
+        if refused == versions and time.monotonic() < again:
+            raise EnvoyRejected(why, log=self._envoy.reason(20))
         for kind, (_, text) in versions.items():
             self._files.put(f"{kind}.json", text)
-        self._envoy.start(self._places.host, gateway.port)
+        try:
+            self._envoy.start(self._places.host, gateway.port)
+        except EnvoyRejected as error:
+            self._refused_at_start = versions, time.monotonic() + AGAIN_SECONDS, error.cause
+            raise
         self._boot, self._accepted = self._envoy.boot, {}
         for kind, (version, _) in versions.items():
             self._accepted[kind] = self._envoy.accepted(kind)[0]
@@ -126,17 +155,10 @@ class Display:
             version = f"{gateway.serial}.{digest}"
         return version, f'{{"version_info":"{version}","resources":{body}}}'
 
-    def _resources(self, kind: str) -> list[Document]:
-        try:
-            found = json.loads(self._files.read(f"{kind}.json") or "{}").get("resources", [])
-        except ValueError:  # somebody else wrote there: it is written anew
-            return []
-        return list(found)
-
     def _traces(self) -> tuple[object, ...]:
         """What tells that nobody else has touched the documents since."""
         found: list[object] = []
-        for kind in DOCUMENTS:
+        for kind in (*DOCUMENTS, "bootstrap"):
             with contextlib.suppress(FileNotFoundError):
                 stat = (self._envoy.folder / f"{kind}.json").stat()
                 found.append((kind, stat.st_ino, stat.st_mtime_ns))
@@ -146,8 +168,17 @@ class Display:
 @lru_cache(maxsize=4)
 def _fixed(places: Places, port: int) -> tuple[str, str]:
     """The texts that do not depend on what is served: bootstrap and listeners."""
-    return _text(bootstrap(places)), _text(listeners(places, port))
+    return as_text(bootstrap(places)), as_text(listeners(places, port))
 
 
-def _text(document: object) -> str:
-    return json.dumps(document, separators=(",", ":"))
+@lru_cache(maxsize=1)
+def _standing(written: str) -> Mapping[str, str]:
+    """The clusters of a document by name; none where somebody else wrote something there: it is written anew."""
+    try:
+        return {each["name"]: as_text(each) for each in json.loads(written)["resources"]}
+    except (ValueError, LookupError, TypeError):
+        return {}
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return f"[{','.join(texts)}]"

@@ -12,38 +12,55 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from branchline.errors import DiskFull
+from branchline.errors import DiskFull, GatewayDown
 
 RESERVE = 4 << 20
 
 
 class Files:
-    """The gateway's folder."""
+    """The gateway's folder; whoever else holds it is waited for so many seconds."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = float("inf")) -> None:
         self.folder = folder
+        self._patience = patience
         self._unsynced: set[Path] = set()
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only one who reads and changes the folder, among threads and processes; syncs before it lets go."""
+        """Be the only one who reads and changes the folder, among threads and processes; syncs before it lets go.
+
+        Raises GatewayDown when somebody else does not let go of it.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._lock(handle)
             yield
             self._sync()
         finally:
             os.close(handle)
 
+    def _lock(self, handle: int) -> None:
+        if self._patience == float("inf"):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            return
+        deadline = time.monotonic() + self._patience
+        while not _locked(handle):
+            if time.monotonic() > deadline:
+                pid = holder(os.fstat(handle).st_ino)
+                hint = f"kill -CONT {pid}, or kill -9 {pid} (what serves goes on); then the same again" if pid else ""
+                raise GatewayDown(f"process {pid or '?'} holds {self.folder / 'lock'} and does nothing", hint=hint)
+            time.sleep(0.005)
+
     def read(self, name: str) -> str:
         """A file's text; '' when it is not there."""
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
+            return (self.folder / name).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
 
@@ -73,13 +90,13 @@ class Files:
         except OSError as error:
             raise DiskFull(str(error), what=name) from error
 
-    def append(self, name: str, line: Mapping[str, Any]) -> None:
-        """Add one JSON line. Raises DiskFull."""
-        self.put(name, self.read(name) + json.dumps(line, sort_keys=True) + "\n")
-
     def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON lines of a file."""
-        return [json.loads(line) for line in self.read(name).splitlines()]
+        """The JSON lines of a file; what somebody else has spoilt in it is left out."""
+        found = []
+        for line in self.read(name).splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return [each for each in found if isinstance(each, dict)]
 
     def keep_reserve(self) -> None:
         """Lay room aside for the day the disk is full; without room, another time."""
@@ -114,18 +131,50 @@ class Files:
         self._unsynced.clear()
 
 
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def holder(inode: int) -> int:
+    """The process that has locked a file (proc_locks(5)); 0 when the system does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+                return int(words[4])
+    return 0
+
+
 def aside(folder: Path) -> None:
-    """Rename the access log to the next number; whoever has it open writes on into it until it opens the name anew."""
+    """Rename the access log to its number; whoever has it open writes on into it until it opens the name anew."""
     active = folder / "access.log"
     if active.exists() and active.stat().st_size:
-        last = max((_number(path) for path in rotated(folder)), default=0)
-        active.rename(folder / f"access.{last + 1:06d}.log")
+        number = next_number(folder)
+        active.rename(folder / f"access.{number:06d}.log")
+        fresh = folder / "access.number.new"
+        with contextlib.suppress(OSError):  # without room: the renamed log tells it as well, while it is there
+            fresh.write_text(str(number), encoding="utf-8")
+            fresh.replace(folder / "access.number")
 
 
 def rotated(folder: Path) -> list[Path]:
     """The access logs that were put aside, the oldest first."""
-    return sorted(folder.glob("access.[0-9]*.log"), key=_number)
+    return sorted(folder.glob("access.[0-9]*.log"), key=number_of)
 
 
-def _number(path: Path) -> int:
+def number_of(path: Path) -> int:
+    """The number of a log that was put aside."""
     return int(path.name.split(".")[1])
+
+
+def next_number(folder: Path) -> int:
+    """The number that the log being written will have: one more than any had, whatever became of those since."""
+    try:
+        last = int((folder / "access.number").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        last = 0
+    return max([last, *map(number_of, rotated(folder))]) + 1

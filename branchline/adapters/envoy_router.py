@@ -1,9 +1,10 @@
 """This file is the Router on Envoy: the only writer of routes, for the daemon and for a command that works without it.
 
-Rules. Its memory is written first, then the documents, and each is read back: clusters, warm, routes, and only then
-are old clusters taken away. A refused document leaves the last good one serving and the memory as it was. Nobody
-waits for a slow start while holding the lock. What a command did without the daemon stands in the journal, and until
-the daemon has read it every change of that service is fenced: its plan knew nothing of it.
+Rules. Its memory is written first, and twice: nothing else says who meets what. Then the documents are, and each is
+read back: clusters, warm, routes, and only then are old clusters taken away. A refused document leaves the last good
+one serving and the memory as it was. Nobody waits for a slow start while holding the lock. What a command did without
+the daemon stands in the journal, and until the daemon has recorded it every change of that service is fenced: its
+plan knew nothing of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from branchline.adapters.envoy import Envoy, is_free
+from branchline.adapters.envoy import LEAVING_SECONDS, Envoy, is_free
 from branchline.adapters.envoy_display import Display
 from branchline.adapters.envoy_documents import Places, cluster_of
 from branchline.adapters.envoy_files import Files
@@ -35,6 +36,10 @@ from branchline.adapters.envoy_table import (
 from branchline.errors import BranchlineError, Fenced, GatewayDown, NotWarm, PortTaken, Unserved
 from branchline.ports import Endpoint, Shown, Stamp, Survey
 
+JOURNALS = "journal.jsonl", "journal.copy.jsonl"
+ENTRY = {"id", "kind", "service", "line", "after", "actor"}
+MEMORIES = MEMORY, COPY = "table.json", "table.copy.json"
+
 
 class RouteWriter:
     """The routes of all services: `folder` is kept, `runtime` holds sockets, `ingest` is the daemon's."""
@@ -49,15 +54,18 @@ class RouteWriter:
         host: str = "127.0.0.1",
         warm_seconds: float = 10.0,
         concurrency: int = 2,
+        lock_seconds: float = float("inf"),
+        leaving_seconds: int = LEAVING_SECONDS,
     ) -> None:
-        self.envoy = Envoy(folder, runtime, concurrency=concurrency)
-        self._files = Files(folder)
+        self.envoy = Envoy(folder, runtime, concurrency=concurrency, leaving_seconds=leaving_seconds)
+        self._files = Files(folder, lock_seconds)
         self._host = host
         self._display = Display(self.envoy, self._files, Places(folder, self.envoy.admin, ingest, host))
         self._port = port
         self._warm_seconds = warm_seconds
         self._read: set[str] = set()
-        self._memory: tuple[object, Gateway] = (None, Gateway())
+        self._memory: tuple[object, Gateway] = ("unread", Gateway())
+        self._is_spoilt = False
 
     # -------------------------------------------------------------------------------------------- the port
 
@@ -68,10 +76,11 @@ class RouteWriter:
             before = gateway.of(service)
             if (after := told(before, stamp)) != before:
                 self._save(Gateway(gateway.port, gateway.serial, {**gateway.services, service: after}))
-            journal = self._files.lines("journal.jsonl")
-            left = [e for e in journal if e["service"] != service or e["id"] not in self._read]
-            if left != journal:
-                self._files.put("journal.jsonl", "".join(json.dumps(e, sort_keys=True) + "\n" for e in left))
+            journal = self._journal()
+            done = [e for e in journal if e["service"] == service and e["id"] in self._read]
+            if done:
+                self._keep_journal([e for e in journal if e not in done])
+                self._read -= {str(e["id"]) for e in done}
 
     def offer(self, service: str, endpoints: Sequence[Endpoint], stamp: Stamp) -> None:
         """Make exactly these endpoints known and pinned; one whose revision has a share stays."""
@@ -126,11 +135,12 @@ class RouteWriter:
         return Survey(running, f"{self._host}:{taken}" if taken else "", edited, routes, known)
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
-        """What commands did to routes while no daemon lived, oldest first."""
+        """What commands did to routes beside the daemon, of each service the oldest that is not forgotten."""
         with self._files.locked():
-            entries = self._files.lines("journal.jsonl")
-        self._read |= {str(entry["id"]) for entry in entries}
-        return tuple(entries)
+            entries = self._journal()
+        oldest = {entry["service"]: entry for entry in reversed(entries)}
+        self._read |= {str(entry["id"]) for entry in oldest.values()}
+        return tuple(entry for entry in entries if oldest[entry["service"]] is entry)
 
     def address(self, service: str, pin: str = "") -> str:
         """The URL people use."""
@@ -144,11 +154,13 @@ class RouteWriter:
     def ensure(self) -> bool:
         """Start the gateway if it does not run; say whether it had to be. A port that cannot be had is forgotten."""
         with self._files.locked():
-            before, known = self.envoy.pid, self._files.read("table.json")
+            before, known = self.envoy.pid, [(name, self._files.read(name)) for name in (COPY, MEMORY)]
             try:
                 self._display.show(self._load())
+                self.envoy.renew()
             except BranchlineError:
-                self._files.put("table.json", known)
+                for name, text in known:
+                    self._files.put(name, text)
                 raise
             self._files.keep_reserve()
         return not before
@@ -166,7 +178,7 @@ class RouteWriter:
         self, service: str, line: int = 0, *, actor: str, because: str, at: float, abort: bool = False
     ) -> Mapping[str, Any]:
         """Without a daemon: end what is under test, or else (not to `abort`) go back to the previous holder; write the
-        journal.
+        journal, and that first: what was done and stands nowhere, a returning daemon would undo.
 
         Returns the journal's line: kind `abort` or `rollback`, line, `before` and `after` shares, actor, because, at.
         Raises Unserved when there is nothing to go back to, NotWarm when that does not run.
@@ -185,7 +197,6 @@ class RouteWriter:
             if not any(healthy.get(cluster_of(service, e)) for e in routes.group(target)):
                 raise NotWarm(f"{target} does not run", cluster=f"{service}@{target[:7]}")
             after = shifted(routes, service, number, ((target, 100),), routes.told.generation)
-            self._apply(gateway, gateway.having(service, after))
             entry = {
                 "id": f"{service}/{number}/{gateway.serial}",
                 "kind": "abort" if len(now.shares) > 1 else "rollback",
@@ -197,7 +208,13 @@ class RouteWriter:
                 "because": because,
                 "at": at,
             }
-            self._files.append("journal.jsonl", entry)
+            written = self._journal()
+            self._keep_journal([*written, entry])
+            try:
+                self._apply(gateway, gateway.having(service, after))
+            except BranchlineError:
+                self._keep_journal(written)
+                raise
         return entry
 
     # -------------------------------------------------------------------------------------------- memory
@@ -214,9 +231,17 @@ class RouteWriter:
 
     def _unfenced(self, service: str, routes: Routes, stamp: Stamp) -> None:
         unfenced(routes, stamp)
-        journal = self._files.lines("journal.jsonl")
-        if any(entry["service"] == service and entry["id"] not in self._read for entry in journal):
-            raise Fenced(f"routes of {service} were changed without the daemon; read the journal first")
+        if any(entry["service"] == service for entry in self._journal()):
+            raise Fenced(f"routes of {service} were changed without the daemon; record that first")
+
+    def _journal(self) -> list[dict[str, Any]]:
+        """What commands did, oldest first: what either copy still holds of it."""
+        found = [each for name in JOURNALS for each in self._files.lines(name) if each.keys() >= ENTRY]
+        return list({str(each["id"]): each for each in found}.values())
+
+    def _keep_journal(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        for name in JOURNALS:
+            self._files.put(name, "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries))
 
     def _apply(self, before: Gateway, after: Gateway) -> None:
         if after is not before:
@@ -231,11 +256,12 @@ class RouteWriter:
             raise
 
     def _remembered(self) -> Gateway:
-        """The memory as it lies there; read again only when the file is another one."""
-        seen = self._files.trace("table.json")
+        """The memory as it lies there; read again only when a file is another one."""
+        seen = [self._files.trace(name) for name in MEMORIES]
         if seen != self._memory[0]:
-            text = self._files.read("table.json")
-            self._memory = seen, from_json(json.loads(text)) if text else Gateway()
+            found = parsed(self._files.read(MEMORY))
+            self._is_spoilt = found is None or found != parsed(self._files.read(COPY))
+            self._memory = seen, found or parsed(self._files.read(COPY)) or Gateway()
         return self._memory[1]
 
     def _load(self) -> Gateway:
@@ -243,12 +269,15 @@ class RouteWriter:
         port = self._port or gateway.port or _free_port(self._host)
         if port != gateway.port:
             gateway = Gateway(port, gateway.serial + 1, gateway.services)
+        if gateway != self._memory[1] or self._is_spoilt:
             self._save(gateway)
         return gateway
 
     def _save(self, gateway: Gateway) -> None:
-        self._files.put("table.json", json.dumps(to_json(gateway), separators=(",", ":")))
-        self._memory = self._files.trace("table.json"), gateway
+        text = to_json(gateway)
+        for name in (COPY, MEMORY):
+            self._files.put(name, text)
+        self._memory, self._is_spoilt = ([self._files.trace(name) for name in MEMORIES], gateway), False
 
     # -------------------------------------------------------------------------------------------- warm
 
@@ -275,6 +304,14 @@ class RouteWriter:
 
         if not self.envoy.wait(healthy, self._warm_seconds):
             raise NotWarm(cluster=clusters[0])
+
+
+def parsed(text: str) -> Gateway | None:
+    """The memory that a text holds; None when it is none."""
+    try:
+        return from_json(json.loads(text))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
 
 
 def _free_port(host: str) -> int:

@@ -10,77 +10,132 @@ told the address by its version, for links that lead to the same revision.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from branchline.adapters.envoy_documents import (
     DAEMON,
-    LARGEST_BODY,
+    LIMIT,
+    LONGEST_SECONDS,
     PIN,
+    QUIET_SECONDS,
     SECONDS,
     Document,
     arm_of,
+    as_text,
     cluster_of,
     typed,
 )
-from branchline.adapters.envoy_table import Gateway, Line, Routes
+from branchline.adapters.envoy_table import SERVICES, Gateway, Line, Routes
+from branchline.adapters.envoy_units import brought, header_of, refused, sought
+from branchline.core.spec import UNIT, UNIT_HEADER, Requests, Unit
 from branchline.core.traffic import BUCKETS, salt_of
 from branchline.ports import Endpoint
 
-UNIT_HEADER = "x-branchline-unit"
 PREFIX_HEADER = "x-forwarded-prefix"
-# Of 1 to 200 characters, in blocks: each change of routes compiles this anew, and `{1,200}` takes longer.
-# Two headers arrive as one with a comma, so a unit holds none.
-_UNIT = "(?:[^,]{20}){0,9}[^,]{1,20}"
-_RETRY = {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 1}
-_FALL_BACK = {
+LARGEST_ANSWER = 1 << 16
+LONGEST_LABEL = 63  # of a host's name (RFC 1035)
+# What was never begun may be tried again, whoever asks; what was begun, only where asking twice does nothing twice.
+_NEVER_BEGUN = "connect-failure,refused-stream,reset-before-request"
+_RETRY = {"retry_on": _NEVER_BEGUN, "num_retries": 1}
+_ELSEWHERE = {
     **_RETRY,
+    "num_retries": 2,
     "retry_priority": {
         "name": "envoy.retry_priorities.previous_priorities",
         "typed_config": typed(
             "extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig", update_frequency=1
         ),
     },
+    "retry_host_predicate": [
+        {
+            "name": "envoy.retry_host_predicates.previous_hosts",
+            "typed_config": typed("extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"),
+        }
+    ],
+    "host_selection_retry_max_attempts": 5,
 }
-_MINT = {"envoy.filters.http.lua": typed("config.route.v3.FilterConfig", config={})}
 
 
 def routes(gateway: Gateway) -> list[Document]:
     """The route table: a virtual host for each service, and one that finds services by the first word of the path."""
-    served = {name: r for name, r in sorted(gateway.services.items()) if r.known or r.lines}
-    hosts: list[Document] = [
-        {
-            "name": name,
-            "domains": [f"{name}.*" if not name.isdigit() else f"{name}.localhost"],  # 127.* is an address
-            "routes": list(_service(name, of, by_path=False)),
-        }
-        for name, of in served.items()
-    ]
-    paths: Document = {"name": "paths", "domains": ["*"]}
-    if served:
-        by_word = {
-            f"/{name}": {
-                "action": {
-                    "name": "routes",
-                    "typed_config": typed("config.route.v3.RouteList", routes=list(_service(name, of, by_path=True))),
-                }
-            }
-            for name, of in served.items()
-        }
+    served = _served(gateway)
+    hosts = [host for name, of in served.items() for host in _hosts(name, of)]
+    return [_table(hosts, {f"/{name}": _by_path(name, of) for name, of in served.items()})]
+
+
+def routes_text(gateway: Gateway) -> str:
+    """The same as JSON. One service changes at a time: what was rendered of the others is taken as it was."""
+    parts = [_texts(name, of) for name, of in _served(gateway).items()]
+    frame = as_text([_table(["hosts here"], {"paths here": 0})] if parts else routes(gateway))
+    for place, texts in (
+        ('"hosts here"', (hosts for hosts, _ in parts)),
+        ('"paths here":0', (path for _, path in parts)),
+    ):
+        frame = frame.replace(place, ",".join(texts))
+    return frame
+
+
+@lru_cache(maxsize=SERVICES)
+def _texts(service: str, of: Routes) -> tuple[str, str]:
+    """The routes of a service by host and by path, as they stand in the table."""
+    return as_text(list(_hosts(service, of)))[1:-1], as_text({f"/{service}": _by_path(service, of)})[1:-1]
+
+
+def _served(gateway: Gateway) -> dict[str, Routes]:
+    return {name: of for name, of in sorted(gateway.services.items()) if of.known or of.lines}
+
+
+def _by_path(service: str, of: Routes) -> Document:
+    found = typed("config.route.v3.RouteList", routes=list(_service(service, of, by_path=True)))
+    return {"action": {"name": "routes", "typed_config": found}}
+
+
+def _table(hosts: Sequence[object], by_word: Mapping[str, object]) -> Document:
+    """The table around what is of services."""
+    paths: Document = {"name": "paths", "domains": ["*"], "retry_policy": _ELSEWHERE}
+    if by_word:
         path = typed("type.matcher.v3.HttpRequestHeaderMatchInput", header_name=":path")
         tree = {"input": {"name": "path", "typed_config": path}, "prefix_match_map": {"map": by_word}}
         paths["matcher"] = {"matcher_tree": tree}
     revision = {"key": "x-branchline-revision", "value": "%METADATA(UPSTREAM_HOST:branchline:revision)%"}
-    return [
-        typed(
-            "config.route.v3.RouteConfiguration",
-            name="branchline",
-            validate_clusters=True,
-            ignore_port_in_host_matching=True,
-            response_headers_to_add=[{"header": revision, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
-            virtual_hosts=[*hosts, paths],
-        )
-    ]
+    return typed(
+        "config.route.v3.RouteConfiguration",
+        name="branchline",
+        validate_clusters=True,
+        ignore_port_in_host_matching=True,
+        max_direct_response_body_size_bytes=LARGEST_ANSWER,
+        response_headers_to_add=[{"header": revision, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        virtual_hosts=[*hosts, paths],
+    )
+
+
+def _hosts(service: str, of: Routes) -> Iterator[Document]:
+    """`SERVICE.…`, and a host in front of it for each line and each revision that can be pinned."""
+    under = f"{service}.localhost" if service.isdigit() else f"{service}.*"  # 127.* is an address
+    retries = {"retry_policy": _ELSEWHERE if _has_elsewhere(of) else _RETRY}
+    yield {"name": service, "domains": [under], "routes": list(_service(service, of, by_path=False)), **retries}
+    everything: Document = {"prefix": "/"}
+    lines = {f"v{number}": line for number, line in of.lines}
+    for word, line in lines.items():
+        split = list(_split(service, of, int(word[1:]), line, everything, {}, ""))
+        yield {"name": f"{service}@{word}", "domains": [f"{word}.{under}"], "routes": split, **retries}
+    pinned: dict[Endpoint, list[str]] = {}
+    for label, endpoint in {_label(pin): endpoint for pin, endpoint in pins_of(of).items()}.items():
+        if label not in lines and len(label) <= LONGEST_LABEL:
+            pinned.setdefault(endpoint, []).append(f"{label}.{under}")
+    for endpoint, domains in pinned.items():
+        name, route = cluster_of(service, endpoint), _pinned(service, endpoint, everything, {}, "")
+        again = _ELSEWHERE if len(endpoint.sockets) > 1 else _RETRY  # one process has nowhere else
+        yield {"name": name, "domains": domains, "routes": [route], "retry_policy": again}
+
+
+def _label(pin: str) -> str:
+    """A word that a request may pin by, as it stands in a host's name: 1-1-0 for 1.1.0."""
+    return re.sub("[^a-z0-9-]", "-", pin.lower())
 
 
 def pins_of(routes: Routes) -> dict[str, Endpoint]:
@@ -93,13 +148,16 @@ def pins_of(routes: Routes) -> dict[str, Endpoint]:
     return found
 
 
+def _has_elsewhere(of: Routes) -> bool:
+    """Whether a request that one process did not take can be given to another."""
+    return any(line.experiment for _, line in of.lines) or any(len(k.endpoint.sockets) > 1 for k in of.known)
+
+
 def _service(service: str, of: Routes, *, by_path: bool) -> Iterator[Document]:
     """The routes of one service, the first that matches wins: what is asked most stands first, and costs no regex."""
     root = f"/{service}" if by_path else ""
-    large = {"name": "content-length", "range_match": {"start": LARGEST_BODY + 1, "end": 1 << 62}}
-    yield {"match": {"prefix": "/", "headers": [large]}, "direct_response": {"status": 413}}
-    yield _ask(service, root, "v", "GET")
-    yield _ask(service, root, "outcomes", "POST")
+    yield {**_asked(root, "v", "GET"), **_answer(service, of)}
+    yield {**_asked(root, "outcomes", "POST"), **_daemon(service)}
     unpinned: Document = {"prefix": f"{root}/", "headers": [{"name": PIN, "present_match": False}]}
     if of.lines:  # the newest line has the plain address
         yield from _split(service, of, *of.lines[-1], unpinned, {"prefix_rewrite": "/"} if by_path else {}, root)
@@ -120,8 +178,7 @@ def _addresses(service: str, of: Routes, rewrite: Document) -> Iterator[Document
         yield from _split(service, of, number, line, {"path_separated_prefix": address}, rewrite, address)
     for endpoint, either in _words(of):
         match = {"safe_regex": {"regex": f"/{service}@(?:{either})(?:/.*)?"}}
-        route = _to(rewrite, cluster=cluster_of(service, endpoint))
-        yield {"match": match, "route": route, **_headers(f"/{service}@{endpoint.version}")}
+        yield _pinned(service, endpoint, match, rewrite, f"/{service}@{endpoint.version}")
 
 
 def _pins(service: str, of: Routes, here: Document, rewrite: Document, root: str) -> Iterator[Document]:
@@ -130,8 +187,7 @@ def _pins(service: str, of: Routes, here: Document, rewrite: Document, root: str
         header = {"name": PIN, "string_match": {"exact": f"v{number}"}}
         yield from _split(service, of, number, line, {**here, "headers": [header]}, rewrite, root)
     for endpoint, either in _words(of):
-        route = _to(rewrite, cluster=cluster_of(service, endpoint))
-        yield {"match": _with_header(here, PIN, either), "route": route, **_headers(root)}
+        yield _pinned(service, endpoint, _with_header(here, PIN, either), rewrite, root)
     yield {"match": {**here, "headers": [{"name": PIN, "present_match": True}]}, "direct_response": {"status": 404}}
 
 
@@ -143,45 +199,72 @@ def _words(of: Routes) -> list[tuple[Endpoint, str]]:
     return [(endpoint, "|".join(words)) for endpoint, words in pinned.items()]
 
 
-def _ask(service: str, root: str, word: str, method: str) -> Document:
-    """A question to the daemon; the header tells a dead daemon from a dead revision in the gateway's own answer."""
+def _pinned(service: str, endpoint: Endpoint, match: Document, rewrite: Document, prefix: str) -> Document:
+    """The route to one revision, by whatever it was asked for."""
+    route, more = _to(rewrite, endpoint.requests, cluster=cluster_of(service, endpoint)), _size(endpoint.requests)
+    return {"match": match, "route": route, **_headers(prefix), **_unsaid(endpoint.unit), **more}
+
+
+def _asked(root: str, word: str, method: str) -> Document:
+    """What matches a question about the service that is none to it."""
     is_method = {"name": ":method", "string_match": {"exact": method}}
+    return {"match": {"path": f"{root}/-/{word}", "headers": [is_method]}}
+
+
+def _daemon(service: str) -> Document:
+    """Outcomes go to the daemon; the header tells a dead one from a dead revision in the gateway's own answer."""
     return {
-        "match": {"path": f"{root}/-/{word}", "headers": [is_method]},
-        "route": {"cluster": DAEMON, "prefix_rewrite": f"/{service}/-/{word}", "timeout": f"{SECONDS}s"},
+        "route": {"cluster": DAEMON, "prefix_rewrite": f"/{service}/-/outcomes", "timeout": f"{SECONDS}s"},
         "request_headers_to_add": [_overwrite("x-branchline-ask", service)],
     }
+
+
+def _answer(service: str, of: Routes) -> Document:
+    """What the gateway itself answers of a service: who serves it, with which share of which line."""
+    versions = {each.endpoint.revision: each.endpoint.version for each in of.known if each.endpoint.split}
+    rows = [
+        {
+            "revision": f"{service}@{versions.get(arm, arm[:7])}",
+            "version": versions.get(arm, ""),
+            "commit": arm,
+            "share": share,
+            "line": number,
+        }
+        for number, line in of.lines
+        for arm, share in line.shares
+    ]
+    told = {"schema": "branchline.service/1", "service": service, "revisions": rows}
+    return {"direct_response": {"status": 200, "body": {"inline_string": json.dumps(told, separators=(",", ":"))}}}
 
 
 def _split(
     service: str, of: Routes, number: int, line: Line, match: Document, rewrite: Document, prefix: str
 ) -> Iterator[Document]:
     """The routes of a line: to its one arm, or by the unit into the table."""
-    header = of.group(line.holder)[0].unit_header if of.group(line.holder) else UNIT_HEADER
-    unit = {} if header == UNIT_HEADER else {UNIT_HEADER: f"%REQ({header})%"}
-    named: Document = {"name": route_name(service, number, line), **_headers(prefix, unit)}
-    holder = _to(rewrite, cluster=arm_of(service, of, line, line.holder))
+    unit = of.group(line.holder)[0].unit if of.group(line.holder) else UNIT
+    header, asked = header_of(unit), _requests(of, line)
+    told = {} if header == UNIT_HEADER else {UNIT_HEADER: f"%REQ({header})%"}
+    named: Document = {"name": route_name(service, number, line), **_headers(prefix, told), **_size(asked)}
+    holder = _to(rewrite, asked, cluster=arm_of(service, of, line, line.holder))
     if not line.experiment:
-        yield {"match": match, "route": holder, **named}
+        yield {"match": match, "route": holder, **named, **_unsaid(unit)}
         return
     assert sum(buckets for _, buckets in line.segments) == BUCKETS
     weights = [{"name": arm_of(service, of, line, arm), "weight": buckets} for arm, buckets in line.segments]
     salted = {"pattern": {"regex": "^"}, "substitution": f"{salt_of(line.experiment)}:"}
     by_unit = _to(
         rewrite,
+        asked,
         weighted_clusters={"clusters": weights, "use_hash_policy": True},
         hash_policy=[{"header": {"header_name": header, "regex_rewrite": salted}}],
-        retry_policy=_FALL_BACK,
     )
-    yield {"match": _with_header(match, header, _UNIT), "route": by_unit, **named}
-    yield {"match": _with_header(match, header, ".+"), "direct_response": {"status": 400}}
-    yield {
-        "match": match,
-        # Never asked: with its new unit the request matches the route above. If the script failed, nobody is exposed.
-        "route": holder,
-        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"unit_header": header}}},
-        "typed_per_filter_config": _MINT,
-    }
+    yield {"match": _both(match, brought(unit)), "route": by_unit, **named}
+    if wrong := refused(unit):
+        yield {"match": _both(match, wrong), "direct_response": {"status": 400}}
+    # Never asked: with its unit found the request matches the first route. If the script failed, nobody is exposed.
+    looks, free = sought(unit, prefix), _size(asked).get("typed_per_filter_config", {})
+    looks["typed_per_filter_config"] |= free
+    yield {"match": match, "route": holder, **looks, **_unsaid(unit)}
 
 
 def route_name(service: str, number: int, line: Line) -> str:
@@ -189,9 +272,41 @@ def route_name(service: str, number: int, line: Line) -> str:
     return f"split/{service}/{number}/{line.experiment}/{line.table}"
 
 
-def _to(rewrite: Document, **more: object) -> Document:
-    """A route action with our limits; the service sees its own paths, without its name in front."""
-    return {"timeout": f"{SECONDS}s", "retry_policy": _RETRY, **rewrite, **more}
+def _requests(of: Routes, line: Line) -> Requests:
+    """How requests of a line are treated: as its holder says, and twice only if every arm says that one may."""
+    holder = of.group(line.holder)
+    ends = [endpoint for arm, _ in line.shares for endpoint in of.group(arm)]
+    is_idempotent = bool(ends) and all(endpoint.requests.idempotent for endpoint in ends)
+    return replace(holder[0].requests if holder else Requests(), idempotent=is_idempotent)
+
+
+def _to(rewrite: Document, asked: Requests, **more: object) -> Document:
+    """A route action; the service sees its own paths, without its name in front."""
+    action: Document = {"timeout": _seconds(asked.timeout), **rewrite, **more}
+    if not asked.timeout or asked.timeout > QUIET_SECONDS:
+        action["idle_timeout"] = _seconds(asked.timeout)
+        longest = asked.timeout and asked.timeout + LONGEST_SECONDS
+        action["max_stream_duration"] = {"max_stream_duration": _seconds(longest)}
+    if asked.idempotent:
+        per_try = {"per_try_timeout": _seconds(asked.try_timeout)} if asked.try_timeout else {}
+        action["retry_policy"] = {**_ELSEWHERE, "retry_on": f"{_NEVER_BEGUN},reset", **per_try}
+    return action
+
+
+def _size(asked: Requests) -> Document:
+    """What may take any time may be of any size: a stream has none before it is over."""
+    off = {LIMIT: typed("config.route.v3.FilterConfig", disabled=True)}
+    return {} if asked.timeout else {"typed_per_filter_config": off}
+
+
+def _seconds(seconds: float) -> str:
+    """A time as Envoy reads it."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def _both(match: Document, other: Document) -> Document:
+    """What matches what both do."""
+    return {**match, **other, "headers": [*match.get("headers", ()), *other.get("headers", ())]}
 
 
 def _with_header(match: Document, name: str, regex: str) -> Document:
@@ -203,6 +318,13 @@ def _headers(prefix: str, more: Mapping[str, str] | None = None) -> Document:
     """What a service is told besides the request: what was taken off the path, if anything was."""
     told = {**({PREFIX_HEADER: prefix} if prefix else {}), **(more or {})}
     return {"request_headers_to_add": [_overwrite(*each) for each in told.items()]} if told else {}
+
+
+def _unsaid(unit: Unit) -> Document:
+    """What a client says in the unit's header is not passed on where the unit is declared to stand elsewhere; before
+    anything is added.
+    """
+    return {} if unit == UNIT else {"request_headers_to_remove": [UNIT_HEADER]}
 
 
 def _overwrite(key: str, value: str) -> Document:

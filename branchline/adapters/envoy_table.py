@@ -11,16 +11,20 @@ the same people. A revision with a share keeps its endpoints, whatever is offere
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
+from branchline.core.spec import Requests, Unit
 from branchline.core.traffic import Table, left_to, reallocate, salt_of, shares_of, whole
 from branchline.errors import Fenced
 from branchline.ports import Endpoint, Shown, Stamp
 
 Shares = tuple[tuple[str, int], ...]
 NOTHING_TOLD = Stamp(0, 0)
+SERVICES = 4096  # of which is remembered what was rendered or written
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,26 +224,26 @@ def gaining(before: Line | None, shares: Sequence[tuple[str, int]]) -> tuple[str
     return tuple(dict.fromkeys([arm for arm, _ in shares[:1] if not before or before.holder != arm] + grows))
 
 
-def to_json(gateway: Gateway) -> dict[str, Any]:
-    """The memory as a JSON document."""
-    return {
-        "port": gateway.port,
-        "serial": gateway.serial,
-        "services": {
-            name: {
-                "told": list(routes.told),
-                "known": [{**asdict(k.endpoint), "warm": k.warm} for k in routes.known],
-                "lines": {str(n): asdict(line) for n, line in routes.lines},
-                "tables": routes.tables,
-                "numbers": [list(pair) for pair in routes.numbers],
-            }
-            for name, routes in sorted(gateway.services.items())
-        },
+def to_json(gateway: Gateway) -> str:
+    """The memory as JSON. One service changes at a time: what was written of the others is taken as it was."""
+    services = ",".join(f"{json.dumps(name)}:{_text(routes)}" for name, routes in sorted(gateway.services.items()))
+    return f'{{"port":{gateway.port},"serial":{gateway.serial},"services":{{{services}}}}}'
+
+
+@lru_cache(maxsize=SERVICES)
+def _text(routes: Routes) -> str:
+    document = {
+        "told": list(routes.told),
+        "known": [{**asdict(k.endpoint), "warm": k.warm} for k in routes.known],
+        "lines": {str(n): asdict(line) for n, line in routes.lines},
+        "tables": routes.tables,
+        "numbers": [list(pair) for pair in routes.numbers],
     }
+    return json.dumps(document, separators=(",", ":"))
 
 
 def from_json(document: Mapping[str, Any]) -> Gateway:
-    """Read what `to_json` wrote."""
+    """Read what `to_json` wrote, parsed."""
     return Gateway(
         document["port"],
         document["serial"],
@@ -267,6 +271,7 @@ def _line(document: Mapping[str, Any]) -> Line:
 def _known(document: dict[str, Any]) -> Known:
     warm = document.pop("warm")
     document |= {"sockets": tuple(document["sockets"]), "pins": tuple(document["pins"])}
+    document |= {"unit": Unit(**document["unit"]), "requests": Requests(**document.get("requests", {}))}
     return Known(Endpoint(**document), warm)
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from branchline.adapters.git import commit_id, ref_name, tree_path
 from branchline.adapters.git_clone import Clone
-from branchline.adapters.git_graft import Conflict, commit, grafted_merge, merge
+from branchline.adapters.git_graft import Conflict, commit, drafted, grafted_merge, merge
 from branchline.adapters.git_mirror import KEPT, Mirror, Trailer
 from branchline.core import names
 from branchline.errors import BadName, Fenced, ForeignCommit, MergeConflict, PushRefused, RefMoved
@@ -81,6 +81,28 @@ class Conclusion:
             tip = self._mirror.tip(ref)
             if tip:
                 self._remove(service, ref, tip, stamp)
+
+    def draft(self, base: str, files: Mapping[str, bytes], message: str, actor: str, at: float) -> str:
+        """Make a commit on top of another, with these files in the place of its own; no ref shows it."""
+        self._mirror.borrow(base)
+        tree = drafted(self._git, base, {tree_path(path): content for path, content in files.items()})
+        return commit(self._git, tree, [base], message, who=person_of(actor), at=at)
+
+    def begin(self, service: str, branch: str, commit: str, stamp: Stamp) -> bool:
+        """Create an experiment branch, unless it is there or was."""
+        named = names.branch(branch)
+        if named is None or named.service != service:
+            raise BadName(what="branch", name=branch)
+        with self._mirror.lock:
+            self._check(service, stamp)
+            archived = self._git.line("for-each-ref", "--count=1", f"{ARCHIVE}/{branch}/")
+            if archived or branch in self._mirror.fetch():
+                return False
+            try:
+                self._push(service, stamp, branch, commit_id(commit), "")
+            except RefMoved:  # somebody else was first
+                return False
+            return True
 
     def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:
         """Merge a fix into an experiment branch: forward where that is enough, else by a merge commit."""

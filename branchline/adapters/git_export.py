@@ -37,6 +37,22 @@ def entries(git: Git, commit: str, paths: Sequence[str] = ()) -> tuple[Entry, ..
     return tuple(found)
 
 
+def files(git: Git, commit: str, paths: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Id and bytes of each file of a commit below the paths; a link is a file that holds where it leads."""
+    answer = git.answer(
+        "--literal-pathspecs", "ls-tree", "-r", "-l", "-z", "--full-tree", commit_id(commit), "--", *paths
+    )
+    if answer.code:
+        raise UnknownReference(answer.err.strip(), reference=commit[:12])
+    found = {}
+    for row in answer.out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        meta, path = row.split("\t", 1)
+        mode, _, oid, size = meta.split()
+        if mode != SUBMODULE:
+            found[path] = (oid, int(size))
+    return found
+
+
 def export(git: Git, commit: str, folder: Path, closure: Sequence[str] = ()) -> None:
     """Write a commit's tree into a folder that does not exist yet; there already: nothing is done.
 

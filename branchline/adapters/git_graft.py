@@ -8,7 +8,7 @@ a work tree and with git 2.38: the merge base is given as the parent of two comm
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from branchline.adapters.git import Git, words
 from branchline.adapters.git_export import entries
@@ -62,6 +62,18 @@ def commit(
     }  # fmt: skip
     options = [word for parent in parents for word in ("-p", parent)]
     return git.line("commit-tree", tree, *options, "-F", "-", stdin=message.encode("utf-8", "replace"), env=env)
+
+
+def drafted(git: Git, base: str, files: Mapping[str, bytes]) -> str:
+    """The tree of a commit with these files in the place of its own."""
+    with tempfile.TemporaryDirectory(prefix="draft-", dir=git.folder) as folder:
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        git.out("read-tree", f"{base}^{{tree}}", env=index)
+        for path, content in files.items():
+            blob = git.line("hash-object", "-w", "--stdin", "--no-filters", stdin=content)
+            row = f"100644 {blob}\t{path}".encode("utf-8", "surrogateescape") + b"\0"
+            git.out("update-index", "-z", "--index-info", stdin=row, env=index)
+        return git.line("write-tree", env=index)
 
 
 def _graft(git: Git, onto: str, judged: str, closure: Sequence[str]) -> str:

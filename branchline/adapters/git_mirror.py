@@ -28,7 +28,7 @@ from branchline.adapters.git import (
     tree_path,
     words,
 )
-from branchline.adapters.git_export import differing, export, put_back
+from branchline.adapters.git_export import differing, export, files, put_back
 from branchline.adapters.git_graft import Conflict, merge
 from branchline.adapters.git_locks import clear_drafts, clear_locks
 from branchline.adapters.git_objects import Batch, Entry, Objects, remember
@@ -131,6 +131,11 @@ class Mirror:
         """One file of a commit."""
         self.borrow(commit)
         return self._objects.read(commit, tree_path(path))
+
+    def files(self, commit: str, closure: Sequence[str]) -> Mapping[str, tuple[str, int]]:
+        """Every file of the closure in the commit, by path: the id of its content, and its bytes."""
+        self.borrow(commit)
+        return files(self.git, commit, [tree_path(path) for path in closure])
 
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
         """The folders that directly hold a file of that name; '' is the root."""

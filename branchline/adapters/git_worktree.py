@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from branchline.adapters.git import ANY_COMMIT, NETWORK, Git, commit_id, push_failure, ref_name, words
-from branchline.adapters.git_graft import Conflict, merge
 from branchline.core.names import handle_from
 from branchline.errors import (
     BranchExists,
@@ -35,12 +34,11 @@ class WorkTree:
     """The work tree that a folder belongs to; raises NotARepository."""
 
     def __init__(self, folder: Path) -> None:
-        found = Git(folder).answer("rev-parse", "--path-format=absolute", "--show-toplevel", "--git-common-dir")
+        asked = ("--path-format=absolute", "--show-toplevel", "--git-common-dir", "--git-path", "index")
+        found = Git(folder, sheltered=False).answer("rev-parse", *asked)
         if found.code:
             raise NotARepository(words(found.err), path=str(folder))
-        top, common = found.text.splitlines()
-        self.root = Path(top)
-        self.common = Path(common)
+        self.root, self.common, self._index = map(Path, found.text.splitlines())
         self._git = Git(self.root, sheltered=False)
 
     # ------------------------------------------------------------------------------------------------ what is there
@@ -142,25 +140,35 @@ class WorkTree:
         found = {path for path in self._git.line(*asked).split("\0") if path and (self.root / path).is_file()}
         return tuple(sorted(found))
 
+    def pinned(self, path: str, *tips: str, limit: int = 100) -> tuple[tuple[Mapping[str, str], bytes], ...]:
+        """Each commit reached from the tips that left another text of a file, and that text, the newest first."""
+        if not tips:
+            return ()
+        asked = ("log", f"--max-count={limit}", "--format=%H%x00%an%x00%ct%x00%s", *tips, "--", path)
+        rows = [row.split("\0") for row in self._git.line("--literal-pathspecs", *asked).splitlines()]
+        commits = [dict(zip(("commit", "author", "at", "subject"), row, strict=True)) for row in rows]
+        texts = [(each, self._git.answer("cat-file", "blob", f"{each['commit']}:{path}")) for each in commits]
+        return tuple((each, text.out) for each, text in texts if not text.code)
+
     def snapshot(self, paths: Sequence[str] = ()) -> str:
         """A commit of the work tree as it is, ignored files left out; HEAD itself when nothing differs.
 
         Index and HEAD stay as they are; the same work tree on the same HEAD is the same commit. With paths, only what
         lies below them is taken from the work tree.
         """
-        head = self.head
+        told = self._git.answer("rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T %ct", "HEAD")
+        head, there, date = ("", "", "0") if told.code else told.text.split()
         with tempfile.TemporaryDirectory(prefix="branchline-") as folder:
             index = {"GIT_INDEX_FILE": f"{folder}/index"}
-            mine = Path(self._git.line("rev-parse", "--path-format=absolute", "--git-path", "index"))
-            if mine.is_file():  # what git remembers of the files' times saves reading them all
-                shutil.copyfile(mine, index["GIT_INDEX_FILE"])
+            if self._index.is_file():  # what git remembers of the files' times saves reading them all
+                # With its own time: by that git knows of files that may have changed in the moment it was written.
+                shutil.copy2(self._index, index["GIT_INDEX_FILE"])
             if paths:
                 self._git.out("read-tree", head or "--empty", env=index)
             self._git.out("--literal-pathspecs", "add", "--all", "--", *(paths or ["."]), env=index)
             tree = self._git.line("write-tree", env=index)
-        if head and self._git.line("rev-parse", f"{head}^{{tree}}") == tree:
+        if head and there == tree:
             return head
-        date = self._git.line("show", "-s", "--format=%ct", head) if head else "0"
         who = (("NAME", "branchline"), ("EMAIL", "branchline@localhost"), ("DATE", f"@{date} +0000"))
         known = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who}
         parent = ["-p", head] if head else []
@@ -237,6 +245,8 @@ class WorkTree:
 
     def merged(self, ours: str, theirs: str, message: str) -> str:
         """A commit of the person's that merges one commit into another, beside the work tree; raises MergeConflict."""
+        from branchline.adapters.git_graft import Conflict, merge  # few commands merge, and all wait for imports
+
         try:
             tree = merge(self._git, ours, theirs)
         except Conflict as conflict:

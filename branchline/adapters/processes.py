@@ -4,7 +4,6 @@ An incarnation is a folder `instances/NONCE`: `group.json` says what it is, and 
 its supervisor's `lock`, `state.json`, `exit.json` and `log` (`sdk/shim.py`). Whoever opens the state folder later finds
 all of it again. Rules:
 
-- a process is the one that was started when pid, start ticks and boot agree; signals go through a pidfd;
 - ready means: a health answer came over its own socket, whose name carries the nonce, and (where the server knows how)
   the answer carries the nonce too, so that a stranger's answer is never taken for ours (F73); nor is the answer of a
   process that is not of the incarnation's tree;
@@ -14,64 +13,66 @@ all of it again. Rules:
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import branchline
-from branchline.adapters.processes_probe import STRANGER, orphans, peer, probe
+from branchline.adapters import processes_cgroups as cgroups
+from branchline.adapters.processes_cgroups import Level
+from branchline.adapters.processes_nurseries import Nurseries
+from branchline.adapters.processes_probe import orphans, peer
+from branchline.adapters.processes_state import (
+    PYTHON,
+    Incarnations,
+    Place,
+    ask_to_end,
+    fail,
+    hold,
+    moment,
+    pids_of,
+    read,
+    socket_path,
+    sweep,
+    write,
+)
 from branchline.errors import Fenced, StartFailed
 from branchline.ports import Group, Instance, Stamp, Stray
 
-SHIM = Path(branchline.__file__).parent / "sdk" / "shim.py"
-PYTHON = (sys.executable, "-S", "-I", str(SHIM))
 LONGEST_SOCKET = 107  # sun_path, unix(7), less its zero
 KEPT = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One process of an incarnation: its folder and its socket."""
-
-    folder: Path
-    socket: Path
-
-    def document(self, name: str) -> dict[str, Any]:
-        """What the supervisor wrote under that name; {} when it has not."""
-        return read(self.folder / name)
-
-    def log(self, lines: int) -> list[str]:
-        """The last lines that it printed, of the older half of its log too."""
-        text = ""
-        for name in ("log.1", "log"):
-            with suppress(FileNotFoundError):
-                text += (self.folder / name).read_text(encoding="utf-8", errors="replace")[-65536:]
-        return text.splitlines()[-lines:]
-
-
-class ProcessLauncher:
+class ProcessLauncher(Incarnations):
     """Runs groups below `state/instances`, with sockets in `runtime`.
 
-    `probe_seconds` is how long a health answer may take, `silence` how long one that was ready may go without any.
+    `probe_seconds` is how long a health answer may take, `silence` how long one that was ready may go without any,
+    `level` how limits are kept (else in the best way that there is), `gpus` the numbers of the GPUs that there are.
     """
 
-    def __init__(self, state: Path, runtime: Path, *, probe_seconds: float = 1.0, silence: float = 15.0) -> None:
-        self.home, self.runtime = state / "instances", runtime
-        self.probe_seconds, self.silence = probe_seconds, silence
-        self.silent: dict[Path, float] = {}
+    def __init__(
+        self,
+        state: Path,
+        runtime: Path,
+        *,
+        probe_seconds: float = 1.0,
+        silence: float = 15.0,
+        level: Level | None = None,
+        gpus: Sequence[int] = (),
+    ) -> None:
+        super().__init__(state / "instances", runtime, probe_seconds, silence)
+        self.level, self.gpus = level, tuple(gpus)
+        self.nurseries = Nurseries(state / "nurseries")
         for folder in (self.home, runtime):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if len(os.fsencode(socket_path(runtime, "0" * 16, 999))) > LONGEST_SOCKET:
@@ -94,23 +95,27 @@ class ProcessLauncher:
                 known = self.group(nonce)
                 if identity(known) == (group.service, group.revision, group.perimeter):
                     found = self.instance(nonce, known)
-                    if found.state in ("starting", "ready"):
+                    whole = not found.lost and len(found.sockets) == group.instances
+                    if found.state == "starting" or (found.state == "ready" and whole):
                         return found
             self.forget_old()
             nonce = uuid.uuid4().hex[:16]
             (self.home / nonce).mkdir(mode=0o700)
-            write(self.home / nonce / "group.json", {**described(group), "at": time.time()})
-            for place in self.places(nonce, group.instances):
-                place.folder.mkdir()
-                try:
-                    start(group, nonce, place)
-                except StartFailed as error:
-                    fail(self.home / nonce, error.cause)
-                    raise
+            document = {**described(group), **self.kept(group, nonce), "at": time.time(), **moment()}
+            write(self.home / nonce / "group.json", document)
+            try:
+                confine(document, group)
+                for place in self.places(nonce, group.instances):
+                    place.folder.mkdir()
+                    start(group, nonce, place, document, self.nurseries)
+            except StartFailed as error:
+                fail(self.home / nonce, error.cause)
+                raise
         return self.instance(nonce, self.group(nonce))
 
     def instances(self, service: str = "") -> tuple[Instance, ...]:
         """Every incarnation, oldest first; see the port."""
+        self.nurseries.reap()
         groups = [(nonce, self.group(nonce)) for nonce in self.nonces()]
         groups = [(nonce, group) for nonce, group in groups if group and service in ("", group["service"])]
         with ThreadPoolExecutor(max_workers=8) as pool:  # one that hangs must not hold up the others
@@ -133,13 +138,9 @@ class ProcessLauncher:
             if pidfd is not None:
                 await_end(pidfd, deadline)
             if not place.document("exit.json"):
-                sweep(place.document("state.json"), nonce)
+                sweep(place)
             place.socket.unlink(missing_ok=True)
-
-    def log(self, nonce: str, lines: int = 20) -> str:
-        """The last lines that it printed."""
-        places = self.places(nonce, self.group(nonce).get("instances", 0))
-        return "\n".join([line for place in places for line in place.log(lines)][-lines:])
+        cgroups.remove(group.get("cgroups", {}))
 
     def told(self) -> Mapping[str, Stamp]:
         """The marks of all services; see the port."""
@@ -156,103 +157,11 @@ class ProcessLauncher:
                     found.append(Stray("stranger", pid, group["service"], f"{group['version']} at {place.socket}"))
         return tuple(sorted(found, key=lambda each: (each.service, each.pid)))
 
-    # -------------------------------------------------------------------------------------------- what is there
-
-    def nonces(self) -> list[str]:
-        """Every incarnation that was begun."""
-        return [folder.name for folder in self.home.iterdir() if (folder / "group.json").exists()]
-
-    def group(self, nonce: str) -> dict[str, Any]:
-        """What an incarnation is, without its environment; {} when there is none."""
-        return read(self.home / nonce / "group.json")
-
-    def places(self, nonce: str, instances: int) -> list[Place]:
-        """Its processes."""
-        return [
-            Place(self.home / nonce / str(number), socket_path(self.runtime, nonce, number))
-            for number in range(instances)
-        ]
-
-    def instance(self, nonce: str, group: Mapping[str, Any]) -> Instance:
-        """One incarnation as it is now."""
-        places = self.places(nonce, group["instances"])
-        state, why = self.condition(nonce, group, places)
-        pids = tuple(pid for place in places for pid in pids_of(place.document("state.json")))
-        tail = "\n".join([*([why] if why else []), *self.log(nonce).splitlines()]) if state == "failed" else ""
-        return Instance(
-            service=group["service"],
-            revision=group["revision"],
-            version=group["version"],
-            perimeter=group["perimeter"],
-            nonce=nonce,
-            sockets=tuple(str(place.socket) for place in places),
-            state=state,
-            pids=pids,
-            since=group["at"],
-            tail=tail,
-            health=group["health"],
-            nonce_aware=group["nonce_aware"],
-        )
-
-    def condition(self, nonce: str, group: Mapping[str, Any], places: list[Place]) -> tuple[str, str]:
-        """The state of an incarnation, and why it is failed. What failed once stays failed."""
-        home = self.home / nonce
-        states = [place.document("state.json") for place in places]
-        alive = [bool(pids_of(state)) for state in states]
-        if (home / "stopped").exists():
-            ask_to_end(places)  # whoever began to stop it may have died before it asked
-            return "stopped", ""
-        with suppress(FileNotFoundError):
-            return "failed", (home / "failed").read_text()
-        if not all(states):
-            if self.is_locked():
-                return "starting", ""  # somebody is starting it at this moment
-            if all(place.document("state.json") for place in places):
-                return self.condition(nonce, group, places)  # somebody was
-            (home / "stopped").touch()  # who was starting it died over that: that is no failure of its own
-            ask_to_end(places)
-            return "stopped", ""
-        if not all(alive):
-            return "failed", fail(home, ended(places[alive.index(False)], nonce))
-        answers = [
-            probe(
-                place.socket, group["health"], nonce if group["nonce_aware"] else "", self.probe_seconds, state["pid"]
-            )
-            for place, state in zip(places, states, strict=True)
-        ]
-        if not any(answers):
-            (home / "ready").touch()
-            self.silent.pop(home, None)
-            return "ready", ""
-        worst = next(answer for answer in answers if answer)
-        if worst.startswith(STRANGER):  # whoever that is gets no more of our requests: the next one has another address
-            return "failed", fail(home, worst)
-        if (home / "ready").exists():
-            if time.monotonic() - self.silent.setdefault(home, time.monotonic()) < self.silence:
-                return "ready", ""
-            return "failed", fail(home, f"it has not answered for {self.silence:g} s: {worst}")
-        if time.time() - group["at"] < group["start_seconds"]:
-            return "starting", ""
-        ask_to_end(places)  # it never had a request, nobody will miss it
-        return "failed", fail(home, f"not ready after {group['start_seconds']:g} s: {worst}")
+    def close(self) -> None:
+        """End what servers are forked from; see the port."""
+        self.nurseries.close()
 
     # -------------------------------------------------------------------------------------------- order
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the one lock of this folder, against other threads and other controllers."""
-        with (self.home / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def is_locked(self) -> bool:
-        """Whether somebody holds the lock at this moment."""
-        with (self.home / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
 
     def refuse_late(self, service: str, stamp: Stamp) -> None:
         """Raise Fenced for a stamp older than the newest that was told."""
@@ -260,28 +169,47 @@ class ProcessLauncher:
         if stamp < mark:
             raise Fenced(f"planned at {tuple(stamp)}, told {tuple(mark)}", service=service)
 
+    def kept(self, group: Group, nonce: str) -> dict[str, Any]:
+        """How the limits of an incarnation will be kept: noted before anything is begun, so that it is found again."""
+        limits, level = group.limits, self.level or cgroups.levels()[0]
+        folders = cgroups.planned(level, nonce, limits)
+        has_any = folders or limits.memory or limits.files or limits.cores or limits.processes
+        watched = 0 if "memory" in folders else limits.memory // group.instances
+        name = level.name if folders else "limits" if has_any else ""
+        return {"level": name, "cgroups": folders, "watched": watched, "gpus": self.free_gpus(group)[: limits.gpus]}
+
+    def free_gpus(self, group: Group) -> list[int]:
+        """The GPUs that nobody else has who runs or drains; last those that this group has already: it is replaced."""
+        mine: set[int] = set()
+        others: set[int] = set()
+        for nonce in self.nonces() if group.limits.gpus else ():
+            known = self.group(nonce)
+            if any(pids_of(read(state)) for state in (self.home / nonce).glob("*/state.json")):
+                same = identity(known) == (group.service, group.revision, group.perimeter)
+                (mine if same else others).update(known.get("gpus", ()))
+        return sorted({*self.gpus} - others, key=lambda number: (number in mine, number))
+
     def forget_old(self) -> None:
         """Remove the folders of what ended long ago; the newest few keep their logs."""
         ends = [self.home / nonce for nonce in self.nonces()]
         ends = [home for home in ends if (home / "stopped").exists() or (home / "failed").exists()]
-        for home in sorted(ends, key=lambda home: home.stat().st_mtime)[:-KEPT]:
-            if not any(pids_of(read(state)) for state in home.glob("*/state.json")):
-                shutil.rmtree(home, ignore_errors=True)
-                self.silent.pop(home, None)
+        over = [home for home in ends if not any(pids_of(read(state)) for state in home.glob("*/state.json"))]
+        for home in over:
+            cgroups.remove(read(home / "group.json").get("cgroups", {}))  # of whoever died over its stop
+        for home in sorted(over, key=lambda home: home.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(home, ignore_errors=True)
+            for folder in [each for each in self.silent if each.parent == home]:
+                self.silent.pop(folder, None)
 
 
 # ------------------------------------------------------------------------------------------------ documents
 
 
-def socket_path(runtime: Path, nonce: str, number: int) -> Path:
-    """Where a process has to listen; the nonce in the name makes a new incarnation a new address (M16)."""
-    return runtime / f"{nonce}.{number}.sock"
-
-
 def described(group: Group) -> dict[str, Any]:
     """A group as JSON, without its environment: that is handed over through a pipe and lies in no file."""
-    names = [name for name in Group.__slots__ if name not in ("env", "argv", "cwd")]
-    return {name: getattr(group, name) for name in names} | {"argv": list(group.argv), "cwd": str(group.cwd)}
+    names = [name for name in Group.__slots__ if name not in ("env", "argv", "cwd", "bench")]
+    parts = {"requests": asdict(group.requests), "limits": asdict(group.limits)}
+    return {name: getattr(group, name) for name in names} | {"argv": list(group.argv), "cwd": str(group.cwd)} | parts
 
 
 def identity(group: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -294,52 +222,50 @@ def newest(marks: Mapping[str, Any], service: str) -> Stamp:
     return Stamp(*marks.get(service, (0, 0)))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A JSON document; {} when there is none yet."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return document
-
-
-def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON document, there whole or not at all, even after a power cut."""
-    new = path.with_suffix(".new")
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-def fail(home: Path, why: str) -> str:
-    """Make a failure last, and return its reason."""
-    (home / "failed").write_text(why)
-    return why
-
-
 # ------------------------------------------------------------------------------------------------ processes
 
 
-def start(group: Group, nonce: str, place: Place) -> None:
+def confine(document: Mapping[str, Any], group: Group) -> None:
+    """Make the cgroups of an incarnation; raises StartFailed, also when it did not get its GPUs."""
+    name, missing = f"{group.service}@{group.version}", group.limits.gpus - len(document["gpus"])
+    if missing:
+        raise StartFailed(f"{missing} of its {group.limits.gpus} GPUs are not free", revision=name)
+    try:
+        cgroups.make(document["level"], document["cgroups"], group.limits, group.instances)
+    except OSError as error:
+        cgroups.remove(document["cgroups"])
+        raise StartFailed(f"its limits cannot be set: {error}", revision=name) from error
+
+
+def start(group: Group, nonce: str, place: Place, document: Mapping[str, Any], nurseries: Nurseries) -> None:
     """Start one supervised process; returns once its supervisor can be found again. `{socket}` in a word: its path."""
+    name = f"{group.service}@{group.version}"
     words = {"{socket}": str(place.socket), "{nonce}": nonce}
     argv = list(group.argv)
     for word, value in words.items():
         argv = [part.replace(word, value) for part in argv]
+    own = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, document["gpus"]))} if document["gpus"] else {}
     order = {
+        "name": f"{name}~{nonce}",
         "argv": argv,
         "cwd": str(group.cwd),
-        "env": {**group.env, "BRANCHLINE_SOCKET": str(place.socket), "BRANCHLINE_NONCE": nonce},
+        "env": {**group.env, "BRANCHLINE_SOCKET": str(place.socket), "BRANCHLINE_NONCE": nonce, **own},
         "log": str(place.folder / "log"),
         "folder": str(place.folder),
         "socket": str(place.socket),
         "grace": group.drain_seconds,
+        "cgroups": cgroups.entries(document["cgroups"], int(place.folder.name)),
+        "files": group.limits.files,
+        "memory": document["watched"],
     }
-    with (place.folder / "log").open("ab") as log:
+    with (place.folder / "log").open("ab", buffering=0) as log:
+        if group.bench is not None:
+            why = nurseries.begin(group.bench, order)
+            if not why:
+                return
+            log.write(f"branchline: started cold: {why}\n".encode())
         shim = subprocess.run(
-            (*PYTHON, f"{group.service}@{group.version}~{nonce}"),
+            (*PYTHON, order["name"]),
             input=json.dumps(order).encode() + b"\n",
             stdout=subprocess.PIPE,
             stderr=log,
@@ -349,42 +275,7 @@ def start(group: Group, nonce: str, place: Place) -> None:
         )
     if shim.stdout != b"ok\n":
         tail = "\n".join(place.log(20))
-        raise StartFailed("its supervisor did not start", revision=f"{group.service}@{group.version}", log=tail)
-
-
-def pids_of(state: Mapping[str, Any]) -> tuple[int, ...]:
-    """Supervisor and root of a process that still runs; () when it has ended or the machine was started anew."""
-    pidfd = hold(state)
-    if pidfd is None:
-        return ()
-    os.close(pidfd)
-    return (state["pid"], state["child"])
-
-
-def hold(state: Mapping[str, Any]) -> int | None:
-    """A pidfd of the very supervisor that wrote the state; None when it has ended."""
-    if not state or state["boot"] != Path("/proc/sys/kernel/random/boot_id").read_text().strip():
-        return None
-    try:
-        pidfd = os.pidfd_open(state["pid"])
-    except (ProcessLookupError, FileNotFoundError):  # ENOENT: it ended while the kernel opened it
-        return None
-    with suppress(OSError, IndexError):
-        fields = Path(f"/proc/{state['pid']}/stat").read_bytes().rpartition(b")")[2].split()
-        if fields[0] not in (b"Z", b"X") and int(fields[19]) == state["ticks"]:
-            return pidfd
-    os.close(pidfd)
-    return None
-
-
-def ask_to_end(places: list[Place]) -> None:
-    """Ask those that still run to drain and end; asked again they take no notice."""
-    for place in places:
-        pidfd = hold(place.document("state.json"))
-        if pidfd is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            os.close(pidfd)
+        raise StartFailed("its supervisor did not start", revision=name, log=tail)
 
 
 def await_end(pidfd: int, deadline: float) -> None:
@@ -396,18 +287,3 @@ def await_end(pidfd: int, deadline: float) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll.poll(5000)
     os.close(pidfd)
-
-
-def sweep(state: Mapping[str, Any], nonce: str) -> None:
-    """Kill what a supervisor left behind that was killed itself; its tree carries the nonce in its environment."""
-    if state and state["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip():
-        subprocess.run((*PYTHON, "--sweep", f"BRANCHLINE_NONCE={nonce}"), capture_output=True, env={}, check=False)
-
-
-def ended(place: Place, nonce: str) -> str:
-    """How a process ended that should not have."""
-    exit = place.document("exit.json")
-    if exit:
-        return f"it ended by itself with exit {exit['exit']} after {exit['seconds']:.1f} s"
-    sweep(place.document("state.json"), nonce)
-    return "its supervisor was killed"

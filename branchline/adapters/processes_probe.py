@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -19,6 +20,7 @@ from branchline.ports import Stray
 
 NONCE_HEADER = "x-envoy-upstream-healthchecked-cluster"
 STRANGER = "a stranger"
+ENDED = -1  # in the place of a process id
 
 
 class UnixConnection(HTTPConnection):
@@ -35,14 +37,18 @@ class UnixConnection(HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def probe(path: Path, health: str, nonce: str, seconds: float, supervisor: int) -> str:
+def probe(path: Path, health: str, nonce: str, seconds: float, supervisor: int, protocol: str = "http1") -> str:
     """Ask a server how it is; '' when it is ready, else what is wrong. With a nonce the answer has to carry it."""
     connection = UnixConnection(path, seconds)
+    asked = f"POST {health} by HTTP/2" if protocol == "http2" else f"GET {health}"
     try:
         connection.connect()
         listener = listener_of(connection.sock)
         if not is_within(listener, supervisor):
             return f"{STRANGER} (pid {listener}) listens on its socket"
+        if protocol == "http2":
+            status = called(connection.sock, health)
+            return "" if 200 <= status < 500 else f"{asked} answered {status or 'nothing'}"
         connection.request("GET", health)
         answer = connection.getresponse()
         answer.read()
@@ -51,14 +57,42 @@ def probe(path: Path, health: str, nonce: str, seconds: float, supervisor: int) 
     except (OSError, HTTPException) as error:
         if is_exhausted(error):
             raise
-        return f"GET {health} on its socket: {str(error) or type(error).__name__}"
+        return f"{asked} on its socket: {str(error) or type(error).__name__}"
     finally:
         connection.close()
     if not 200 <= answer.status < 300:
-        return f"GET {health} answered {answer.status}"
+        return f"{asked} answered {answer.status}"
     if nonce and answer.headers[NONCE_HEADER] != nonce:
-        return f"GET {health} was answered by a stranger: {NONCE_HEADER} is not {nonce}"
+        return f"{asked} was answered by a stranger: {NONCE_HEADER} is not {nonce}"
     return ""
+
+
+def called(wire: socket, path: str) -> int:
+    """The status of a gRPC call without a message, as the gateway makes it; 0 when it was refused before it had one.
+
+    A gRPC server answers 200 even where it knows no such method, and refuses what is no call.
+    """
+    from h2.config import H2Configuration
+    from h2.connection import H2Connection
+    from h2.events import ConnectionTerminated, ResponseReceived, StreamReset
+    from h2.exceptions import ProtocolError
+
+    asking = H2Connection(H2Configuration())
+    asking.initiate_connection()
+    words = {":method": "POST", ":scheme": "http", ":authority": "localhost", ":path": path}
+    asking.send_headers(1, [*words.items(), ("content-type", "application/grpc"), ("te", "trailers")], end_stream=True)
+    wire.sendall(asking.data_to_send())
+    try:
+        while data := wire.recv(1 << 16):
+            for event in asking.receive_data(data):
+                if isinstance(event, ResponseReceived):
+                    return int(dict(event.headers)[b":status"])
+                if isinstance(event, StreamReset | ConnectionTerminated):
+                    return 0
+            wire.sendall(asking.data_to_send())
+    except ProtocolError:  # it speaks something else
+        return 0
+    return 0
 
 
 def peer(path: Path, supervisor: int) -> tuple[int, bool]:
@@ -79,23 +113,23 @@ def listener_of(connected: socket) -> int:
     return pid
 
 
-def is_within(pid: int, supervisor: int) -> bool:
-    """Whether a process is a supervisor's or that one itself; one that has ended since cannot be told, and counts."""
-    if not parent(pid):
-        return True
-    while pid > 1:
-        if pid == supervisor:
-            return True
-        pid = parent(pid)
-    return False
-
-
 def parent(pid: int) -> int:
-    """The parent of a process (proc(5), field 4); 0 when it has ended, or has none."""
+    """The parent of a process (proc(5), field 4); 0 when it has none here, ENDED when it has ended."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, IndexError):
-        return 0
+        return ENDED
+
+
+def is_within(pid: int, supervisor: int, parent_of: Callable[[int], int] = parent) -> bool:
+    """Whether a process is a supervisor's or that one itself; who ends meanwhile, or is in another namespace (0),
+    cannot be told, and counts.
+    """
+    if not pid:
+        return True
+    while pid > 1 and pid != supervisor:
+        pid = parent_of(pid)
+    return pid in (supervisor, ENDED)
 
 
 def orphans(runtime: Path, known: set[str]) -> list[Stray]:

@@ -17,12 +17,12 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import branchline
 from branchline.ports import Finished, Task
 
-SHIM = Path(branchline.__file__).parent / "sdk" / "shim.py"
+SHIM = Path(__file__).parents[1] / "sdk" / "shim.py"
 PYTHON = (sys.executable, "-S", "-I", str(SHIM))
 MARK = "BRANCHLINE_RUN"
+PLAIN = ("exit", "seconds", "timed_out", "left", "tail", "cpu", "peak", "starved")
 
 
 class ProcessRunner:
@@ -60,7 +60,7 @@ class ProcessRunner:
             return orphaned(task, mark, time.monotonic() - begun)
         report = json.loads(told)
         changed = tuple(map(Path, report["changed"]))
-        return Finished(report["exit"], report["seconds"], report["timed_out"], report["left"], report["tail"], changed)
+        return Finished(**{name: report[name] for name in PLAIN}, changed=changed)
 
 
 def order(task: Task, mark: str, grace: float, cap: int) -> bytes:
@@ -75,6 +75,7 @@ def order(task: Task, mark: str, grace: float, cap: int) -> bytes:
         "grace": grace,
         "cap": cap,
         "inputs": [str(path) for path in task.inputs],
+        "memory": task.memory,
     }
     return json.dumps(document).encode() + b"\n"
 

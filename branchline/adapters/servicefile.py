@@ -15,9 +15,33 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from branchline.adapters.servicefile_problems import read, refused
-from branchline.adapters.servicefile_tables import GATES, GateTable, MetricTable, PinTable, ProjectFile, ServiceFile
+from branchline.adapters.servicefile_tables import (
+    GATES,
+    GateTable,
+    LimitsTable,
+    MetricTable,
+    PinTable,
+    ProjectFile,
+    ServiceFile,
+    StepTable,
+    UnitTable,
+)
 from branchline.core import names
-from branchline.core.spec import Gate, Guardrails, Metric, Project, Rollout, Serving, Spec, Step
+from branchline.core.profile import MOST_COLUMNS
+from branchline.core.spec import (
+    Gate,
+    Guardrails,
+    Limits,
+    Metric,
+    Project,
+    Requests,
+    Rollout,
+    Serving,
+    Source,
+    Spec,
+    Step,
+    Unit,
+)
 from branchline.ports import DataVersion
 
 MOST_STEPS = 1000
@@ -41,7 +65,7 @@ def read_service(text: bytes, path: str) -> Spec:
 def read_project(text: bytes, path: str = "branchline.toml") -> Project:
     """Read the project's file at the root; raises BadServiceFile with every problem."""
     project = read(ProjectFile, text, path).project
-    return Project(project.name, project.default_branch, project.gateway_port)
+    return Project(project.name, project.default_branch, project.gateway_port, tuple(project.hosts))
 
 
 def read_lock(text: bytes, path: str) -> dict[str, str]:
@@ -56,13 +80,25 @@ def pins(text: bytes, path: str) -> dict[str, DataVersion]:
     except ValidationError as error:
         found = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
         raise refused(path, [*found, "write it again: branchline data update"]) from error
-    return {name: DataVersion(name, pin.digest, pin.files, pin.rows, pin.size) for name, pin in tables.items()}
+    return {
+        name: DataVersion(name, pin.digest, pin.files, pin.rows, pin.size, tuple(sorted(pin.columns.items())))
+        for name, pin in tables.items()
+    }
+
+
+def relock(text: bytes | None, path: str, versions: Iterable[DataVersion]) -> bytes:
+    """The `data.lock` that pins these versions besides what it pinned; raises BadServiceFile."""
+    before = pins(text, path) if text is not None else {}
+    return lock({**before, **{each.source: each for each in versions}}.values())
 
 
 def lock(versions: Iterable[DataVersion]) -> bytes:
-    """The `data.lock` that pins these versions, one text for one content."""
+    """The `data.lock` that pins these versions, one text for one content. Columns are listed where they are known and
+    not too many, so that a change of them is seen where the lock is reviewed.
+    """
     tables = {
         each.source: {"digest": each.digest, "files": each.files, "rows": each.rows, "size": each.size}
+        | ({"columns": dict(each.columns)} if 0 < len(each.columns) <= MOST_COLUMNS else {})
         for each in versions
     }
     return (json.dumps(tables, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
@@ -84,13 +120,15 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
         serving=Serving(
             serve.predict or "", serve.load or "", tuple(serve.command or ()), serve.health, serve.sample or "",
             serve.instances, serve.start, serve.drain, tuple(sorted(serve.env.items())), serve.schema_ or "",
+            Requests(serve.protocol, serve.timeout, serve.try_timeout, serve.idempotent), _limits(serve.limits),
+            serve.prewarm,
         ),
-        data=tuple(file.data.items()),
+        data=tuple(
+            Source(key, each.path, tuple(each.key), each.store, each.watch, each.every)
+            for key, each in file.data.items()
+        ),
         parameters=tuple((key, _text(value)) for key, value in file.parameters.items()),
-        steps=tuple(
-            Step(key, each.call or "", tuple(each.command or ()), tuple(each.inputs), each.output or "", each.seconds)
-            for key, each in file.steps.items()
-        ),
+        steps=tuple(_step(key, each) for key, each in file.steps.items()),
         gates=tuple(_gate(key, each) for key, each in file.gates.items()),
         metric=_metric(file.metric) if file.metric else None,
         guardrails=Guardrails(
@@ -99,7 +137,7 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
         rollout=Rollout(
             rollout.slots, rollout.share or 0, rollout.slice, rollout.approval, rollout.warm, rollout.min_duration,
             rollout.max_duration, rollout.canary.duration, rollout.canary.requests, rollout.skip_ab or "",
-            rollout.unit_header,
+            _unit(rollout.unit), rollout.method,
         ),
         shared=tuple(str(PurePosixPath(each)) for each in file.shared),
         major=file.major,
@@ -107,8 +145,17 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
     )  # fmt: skip
 
 
-def _text(value: str | int | float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _step(name: str, step: StepTable) -> Step:
+    return Step(
+        name, step.call or "", tuple(step.command or ()), tuple(step.inputs), step.output or "", step.seconds,
+        tuple(step.reads), tuple(sorted(step.env.items())), step.reuse, step.because or "",
+        next(iter(step.for_each.items()), ("", "")), step.when or "", step.memory or 0, step.cores, step.gpus,
+        step.retries, step.environment or "", step.save or "", step.tolerance,
+    )  # fmt: skip
 
 
 def _gate(name: str, gate: GateTable) -> Gate:
@@ -118,6 +165,14 @@ def _gate(name: str, gate: GateTable) -> Gate:
         name, kind, gate.call or "", tuple(gate.command or ()), gate.pytest or "", gate.value or "", gate.max, gate.min,
         gate.max_worse, gate.better or "lower", gate.rps or 0.0, gate.p99_ms or 0.0, gate.max_failed or 0, seconds,
     )  # fmt: skip
+
+
+def _limits(limits: LimitsTable) -> Limits:
+    return Limits(limits.cores or 0.0, limits.memory or 0, limits.processes or 0, limits.files or 0, limits.gpus)
+
+
+def _unit(table: UnitTable) -> Unit:
+    return next(Unit(kind, name) for kind, name in table if name)
 
 
 def _metric(metric: MetricTable) -> Metric:

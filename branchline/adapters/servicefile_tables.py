@@ -17,11 +17,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from branchline.core import names
 from branchline.core.metrics import ERRORS
-from branchline.core.spec import Rollout, Serving
+from branchline.core.spec import MOST_INSTANCES, UNIT, Requests, Rollout, Serving
 from branchline.core.waiting import SMALLEST
 
-SERVING, ROLLOUT = Serving(), Rollout()  # what holds when nothing is said
+SERVING, REQUESTS, ROLLOUT = Serving(), Requests(), Rollout()  # what holds when nothing is said
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(kB|MB|GB|TB)")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
@@ -44,6 +46,29 @@ def _seconds(value: object) -> object:
 
 def _called(value: object) -> object:
     return {"call": value} if isinstance(value, str) else value
+
+
+def _bytes(value: object) -> object:
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        if not found:
+            raise ValueError(f'{value!r} is no size; write it as "512MB", "2GB" or "1.5TB"')
+        return int(float(found[1]) * _SIZES[found[2]])
+    return value
+
+
+def _address(value: str) -> str:
+    return value if value.startswith(("http://", "https://")) else _inside(value)
+
+
+def _schedule(value: str) -> str:
+    if value and len(value.split()) not in (5, 6):
+        raise ValueError(f'{value!r} is no schedule; write it as cron does: "0 6 * * 1" is Mondays at six')
+    return value
+
+
+def _placed(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
 
 
 def _function(value: str) -> str:
@@ -79,11 +104,22 @@ Window = Annotated[
     Field(gt=0),
     BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(gt=0)] | _DurationText),
 ]
+Size = Annotated[
+    int,
+    Field(gt=0),
+    BeforeValidator(
+        _bytes,
+        json_schema_input_type=Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=f"^{_SIZE.pattern}$")],
+    ),
+]
 Function = Annotated[str, AfterValidator(_function)]
 Inside = Annotated[str, AfterValidator(_inside)]
 Command = Annotated[list[str], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 GateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+Scalar = str | int | float | bool
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Saver = Literal["json", "text", "bytes", "pickle", "joblib", "skops", "safetensors", "parquet", "folder", "figure"]
 Direction = Literal["higher", "lower"]
 
 
@@ -99,6 +135,16 @@ def _only_one(table: Table, *keys: str) -> None:
         raise ValueError(f"exactly one of {', '.join(keys)} says what it is, not {' and '.join(given) or 'none'}")
 
 
+class LimitsTable(Table):
+    """What an instance group may use at most."""
+
+    cores: Annotated[float, Field(gt=0, le=1024)] | None = None
+    memory: Size | None = None
+    processes: Annotated[int, Field(ge=1)] | None = None
+    files: Annotated[int, Field(ge=16)] | None = None
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+
+
 class ServeTable(Table):
     """How a revision answers."""
 
@@ -108,9 +154,15 @@ class ServeTable(Table):
     health: Annotated[str, Field(pattern="^/")] = SERVING.health
     sample: Inside | None = None
     schema_: Annotated[Inside | None, Field(alias="schema")] = None  # `schema` is a method of every model
-    instances: Annotated[int, Field(ge=1, le=64)] = 1
+    instances: Annotated[int, Field(ge=1, le=MOST_INSTANCES)] = 1
     start: Duration = SERVING.start_seconds
     drain: Duration = SERVING.drain_seconds
+    protocol: Literal["http1", "http2"] = "http1"
+    timeout: Duration = REQUESTS.timeout
+    try_timeout: Duration = REQUESTS.try_timeout
+    idempotent: bool = REQUESTS.idempotent
+    prewarm: bool = SERVING.prewarm
+    limits: LimitsTable = LimitsTable()
     env: dict[str, str] = {}
 
     @model_validator(mode="after")
@@ -118,6 +170,14 @@ class ServeTable(Table):
         _only_one(self, "predict", "command")
         if self.command and self.load:
             raise ValueError("load goes with predict, not with a command")
+        if self.command and self.prewarm:
+            raise ValueError("prewarm goes with predict, not with a command")
+        if self.predict and self.protocol != "http1":
+            raise ValueError("protocol goes with a command; predict is served over HTTP/1.1")
+        if self.try_timeout and not self.idempotent:
+            raise ValueError(
+                "try_timeout tries a request twice, which may do what it does twice: say idempotent = true"
+            )
         return self
 
 
@@ -129,6 +189,19 @@ class StepTable(Table):
     inputs: list[Name] = []
     output: Inside | None = None
     seconds: Duration = 3600.0
+    reads: list[Inside] = []
+    env: dict[Variable, str] = {}
+    reuse: Literal["", "never", "always"] = ""
+    because: Annotated[str, Field(min_length=1)] | None = None
+    for_each: Annotated[dict[Name, Name], Field(max_length=1)] = {}
+    when: Name | None = None
+    memory: Size | None = None
+    cores: Annotated[float, Field(gt=0, le=1024)] = 1.0
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    retries: Annotated[int, Field(ge=0, le=10)] = 0
+    environment: Inside | None = None
+    save: Saver | None = None
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _one(self) -> StepTable:
@@ -137,7 +210,21 @@ class StepTable(Table):
             raise ValueError("a function's parameters are its inputs and its result its output; leave both out")
         if self.command and not self.output:
             raise ValueError("a command must say which file or folder it writes: output")
+        if self.command and self.save:
+            raise ValueError("save is how a function's result is kept; a command writes its output itself")
+        if self.reuse == "always" and not self.because:
+            raise ValueError('reuse = "always" takes a result whatever it read: say why, because = "..."')
         return self
+
+
+class SourceTable(Table):
+    """Data that is not in git."""
+
+    path: Annotated[str, AfterValidator(_address)]
+    key: list[str] = []
+    store: bool = True
+    watch: bool = False
+    every: Annotated[str, AfterValidator(_schedule)] = ""
 
 
 # What says the kind of a gate, the kind, and which keys go with it.
@@ -230,6 +317,20 @@ class GuardrailsTable(Table):
     tolerated_ratio: Annotated[float, Field(ge=1)] = 1.0
 
 
+class UnitTable(Table):
+    """Where a request says for whom it is."""
+
+    header: Annotated[str, Field(pattern="^[a-z0-9-]+$")] | None = None
+    cookie: Annotated[str, Field(pattern="^[A-Za-z0-9_.-]+$")] | None = None
+    path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_.~-]+)*/\{unit\}(/[A-Za-z0-9_.~-]+)*/?$")] | None = None
+    claim: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]+$")] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> UnitTable:
+        _only_one(self, "header", "cookie", "path", "claim")
+        return self
+
+
 class CanaryTable(Table):
     """How long a canary is watched, and with how many requests at least."""
 
@@ -249,7 +350,8 @@ class RolloutTable(Table):
     max_duration: Duration = 14 * 86400.0
     canary: CanaryTable = CanaryTable()
     skip_ab: Annotated[str, Field(min_length=1)] | None = None
-    unit_header: Annotated[str, Field(pattern="^[a-z0-9-]+$")] = "x-branchline-unit"
+    method: Literal["canary", "blue-green"] = "canary"
+    unit: UnitTable = UnitTable(header=UNIT.name)
 
     @model_validator(mode="after")
     def _sound(self) -> RolloutTable:
@@ -269,8 +371,8 @@ class ServiceFile(Table):
     benchmark: bool = False
     python: Annotated[str, Field(pattern=r"^3\.[0-9]+(\.[0-9]+)?$")] = ""
     serve: ServeTable
-    data: dict[Name, Inside] = {}
-    parameters: dict[Name, str | int | float | bool] = {}
+    data: dict[Name, Annotated[SourceTable, BeforeValidator(_placed, json_schema_input_type=SourceTable | str)]] = {}
+    parameters: dict[Name, Scalar | list[Scalar]] = {}
     steps: dict[Name, Annotated[StepTable, BeforeValidator(_called, json_schema_input_type=StepTable | str)]] = {}
     metric: MetricTable | None = None
     shared: list[Inside] = []
@@ -285,14 +387,19 @@ class ServiceFile(Table):
         if twice:
             raise ValueError(f"{', '.join(twice)} is used twice: steps, data and parameters share their names")
         for step, table in self.steps.items():
-            for need in table.inputs:
+            for need in (*table.inputs, *table.for_each.values(), *filter(None, [table.when])):
                 if need not in given:
                     raise ValueError(f"step {step} needs {need!r}, which is no step, data or parameter")
+            for item in table.for_each:
+                if item in given:
+                    raise ValueError(f"step {step} is run for each {item}, which is the name of something else")
         for gate, check in self.gates.items():
             if check.value and check.value.partition(".")[0] not in self.steps:
                 raise ValueError(f"gate {gate} compares {check.value}, but there is no such step")
         if self.metric is None and self.guardrails.bad_outcome != BadOutcomeTable():
             raise ValueError("guardrails.bad_outcome needs a [metric]: outcomes are its values")
+        if self.kind == "model" and self.rollout.method != ROLLOUT.method and not self.rollout.skip_ab:
+            raise ValueError("a model is judged by an A/B test: rollout.method needs the reason why not, in skip_ab")
         return self
 
 
@@ -303,6 +410,7 @@ class PinTable(Table):
     files: Annotated[int, Field(ge=1)]
     rows: Annotated[int, Field(ge=0)]
     size: Annotated[int, Field(ge=0)]
+    columns: dict[str, Literal["number", "text", "empty"]] = {}
 
 
 class ProjectTable(Table):
@@ -311,6 +419,7 @@ class ProjectTable(Table):
     name: Annotated[str, Field(min_length=1)]
     default_branch: Annotated[str, AfterValidator(_trunk)] = ""
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    hosts: list[Annotated[str, Field(pattern=r"^[a-z0-9.:_-]+$")]] = []
 
 
 class ProjectFile(Table):

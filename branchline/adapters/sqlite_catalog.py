@@ -7,17 +7,20 @@ each one once (I25); a revision is called by its final version as soon as it has
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import BindParameter, bindparam, func, insert, select
 from sqlalchemy.engine import Connection, RowMapping
 
+from branchline.adapters import sqlite_runs
 from branchline.adapters.sqlite import SqliteFile
-from branchline.adapters.sqlite_tables import gate_result, revision, step_run, version
+from branchline.adapters.sqlite_tables import gate_result, revision, version
 from branchline.core import names
+from branchline.core.reuse import Trace
 from branchline.core.revision import GateResult, Result, Revision, StepRun
+from branchline.core.tracking import Query, Run
 from branchline.errors import UnknownReference
 
 _OF_SERVICE: BindParameter[str] = bindparam("service")
@@ -39,20 +42,6 @@ GATES = (
     .where(gate_result.c.evaluation == bindparam("newest"))
     .order_by(gate_result.c.number)
 )
-RUN_NEWEST = select(func.max(step_run.c.run)).where(step_run.c.service == _OF_SERVICE, step_run.c.commit == _OF_COMMIT)
-RUN = (
-    select(step_run)
-    .where(step_run.c.service == _OF_SERVICE, step_run.c.commit == _OF_COMMIT)
-    .where(step_run.c.run == bindparam("newest"))
-    .order_by(step_run.c.number)
-)
-ARTIFACT = (
-    select(step_run.c.artifact)
-    .where(step_run.c.key == bindparam("key"), step_run.c.state != "failed", step_run.c.artifact != "")
-    .order_by(step_run.c.number.desc())
-    .limit(1)
-)
-
 
 Wanted = tuple[str, int, str]  # the bump, the line, and for a patch the version that it mends
 
@@ -136,34 +125,34 @@ class SqliteCatalog:
             for row in rows
         )
 
-    def keep_run(self, service: str, commit: str, runs: Sequence[StepRun]) -> None:
-        """Keep what became of the steps, with the artifacts by their keys, in one transaction."""
+    def keep_run(self, service: str, commit: str, runs: Sequence[StepRun], run: int = 0) -> int:
+        """Keep what became of the steps, with what they told of themselves, in one transaction."""
         with self._file.writing("the run") as connection:
-            newest = connection.execute(RUN_NEWEST, {"service": service, "commit": commit}).scalar_one() or 0
-            rows = [
-                {
-                    "service": service, "commit": commit, "run": newest + 1, "step": each.step, "state": each.state,
-                    "key": each.key, "artifact": each.artifact, "seconds": each.seconds, "summary": each.summary,
-                    "why": each.why,
-                }
-                for each in runs
-            ]  # fmt: skip
-            if rows:
-                connection.execute(insert(step_run), rows)
+            return sqlite_runs.keep(connection, service, commit, runs, run)
 
     def run(self, service: str, commit: str) -> tuple[StepRun, ...]:
         """The steps of the newest run of that commit; () when there was none."""
         with self._file.reading() as connection:
-            newest = connection.execute(RUN_NEWEST, {"service": service, "commit": commit}).scalar_one() or 0
-            rows = connection.execute(RUN, {"service": service, "commit": commit, "newest": newest}).all()
-        return tuple(
-            StepRun(row.step, row.state, row.key, row.artifact, row.seconds, row.summary, row.why) for row in rows
-        )
+            newest = sqlite_runs.newest(connection, service, commit)
+            return sqlite_runs.steps(connection, newest, service, commit)
 
-    def artifact(self, key: str) -> str:
-        """The artifact id that a finished step left under this key, the newest; '' when there is none."""
+    def numbered(self, run: int) -> Run:
+        """One run with all that is known of it; raises UnknownReference."""
         with self._file.reading() as connection:
-            return connection.execute(ARTIFACT, {"key": key}).scalar_one_or_none() or ""
+            service, commit = sqlite_runs.owner(connection, run)
+            if not service:
+                raise UnknownReference(reference=str(run))
+            return Run(run, service, commit, sqlite_runs.steps(connection, run, service, commit))
+
+    def runs(self, query: Query) -> tuple[Run, ...]:
+        """The runs that a query means, newest first, in brief."""
+        with self._file.reading() as connection:
+            return sqlite_runs.found(connection, query)
+
+    def traces(self, keys: Collection[str]) -> dict[str, tuple[Trace, ...]]:
+        """The results that may be reused under each key, newest first."""
+        with self._file.reading() as connection:
+            return sqlite_runs.traces(connection, keys)
 
 
 def _one(connection: Connection, service: str, commit: str) -> tuple[Revision, Wanted] | None:

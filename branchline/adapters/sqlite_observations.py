@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Executable, and_, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Executable, Table, and_, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection, Row
 
@@ -23,7 +23,7 @@ from branchline.adapters.sqlite_tables import exposure, outcome, reader, request
 from branchline.core import metrics
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
-from branchline.ports import Outcome, Receipt, Seen, Served, Tally
+from branchline.ports import Outcome, Receipt, Request, Seen, Served, Tally
 
 CHUNK = 1000  # of values in one statement
 READER = "gateway"
@@ -90,6 +90,12 @@ REQUESTS = (
     .where(request.c.service == _SERVICE, request.c.experiment == _EXPERIMENT, request.c.number > _AFTER)
     .where(request.c.counted.is_(True))
     .order_by(request.c.number)
+)
+ONE = (
+    select(request.c.unit, request.c.arm, request.c.bad, request.c.at)
+    .where(request.c.service == _SERVICE, request.c.request == bindparam("id"))
+    .order_by(request.c.number.desc())
+    .limit(1)
 )
 # Reports that could be joined with nothing belong to no experiment: they are counted under ''.
 COUNTS = select(tally.c.arm, tally.c.what, tally.c.n).where(
@@ -167,8 +173,8 @@ class SqliteObservations:
             units, counts = _units(connection, lines), Counter[Count]()
             rows = [_taken(line, units[_of(line)], counts) for line in lines]
             new = [unit.row for unit in units.values() if not unit.number]
-            _all(connection, insert(exposure), new)
-            _all(connection, insert(request), rows)
+            _add(connection, exposure, new)
+            _add(connection, request, rows)
             changed = [unit for unit in units.values() if unit.number and unit.changed]
             _all(connection, CHANGE_EXPOSURE, [
                 {"of_number": unit.number, **{name: unit.row[name] for name in ("prediction", "struck", "both")}}
@@ -211,6 +217,12 @@ class SqliteObservations:
         asked = {"of_service": service, "of_experiment": experiment, "after": after}
         with self._file.reading() as connection:
             return tuple(Tally(*row) for row in connection.execute(REQUESTS, asked))
+
+    def request(self, service: str, request: str) -> Request | None:
+        """The newest request with this id; None when no test of the service had one."""
+        with self._file.reading() as connection:
+            row = connection.execute(ONE, {"of_service": service, "id": request}).first()
+        return Request(service, row.unit, request, row.arm, row.bad, row.at) if row else None
 
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
         """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; and see below for ''.
@@ -350,6 +362,14 @@ def _some(
 def _all(connection: Connection, statement: Executable, rows: list[dict[str, Any]]) -> None:
     if rows:
         connection.execute(statement, rows)
+
+
+def _add(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert many rows that all have the same columns, as the driver takes them: SQLAlchemy takes as long as SQLite."""
+    if rows:
+        names = list(rows[0])
+        columns, values = ", ".join(f'"{name}"' for name in names), ", ".join(f":{name}" for name in names)
+        connection.exec_driver_sql(f"insert into {table.name} ({columns}) values ({values})", rows)
 
 
 def _count(connection: Connection, counts: Counter[Count]) -> None:

@@ -8,15 +8,16 @@ new number, after a copy of the file was made. A file with a number that is not 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy import Column, Float, Integer, Text
 from sqlalchemy.engine import Connection
 
 from branchline.errors import LedgerNewer
+
+if TYPE_CHECKING:  # a start that finds the newest schema does without: importing it is a sixth of all that it does
+    from alembic.operations import Operations
 
 
 def _cells(kind: Any, *names: str) -> list[Column[Any]]:
@@ -86,13 +87,42 @@ def first(op: Operations) -> None:
     _append_only(op, "event", "audit", "revision", "version", "gate_result", "step_run")
 
 
-Revision = tuple[str, Callable[[Operations], None]]
-REVISIONS: tuple[Revision, ...] = (("0001", first),)
+def second(op: Operations) -> None:
+    """What a step's key was made of and what it met, what it cost, and what it told of itself.
+
+    What was built before has no facts that guard it, so it is not reusable.
+    """
+    given: tuple[tuple[str, Any, str], ...] = (
+        ("item", sa.Text, "''"), ("at", sa.Float, "0"), ("cpu", sa.Float, "0"), ("peak", sa.Integer, "0"),
+        ("exit", sa.Text, "''"), ("log", sa.Text, "''"), ("reusable", sa.Boolean, "0"), ("origin", sa.Integer, "0"),
+        ("notices", sa.Text, "'[]'"), ("lines", sa.Text, "'[]'"), ("facts", sa.Text, "'[]'"),
+    )  # fmt: skip
+    for name, kind, value in given:
+        op.add_column("step_run", Column(name, kind, nullable=False, server_default=sa.text(value)))
+    of_run = Column("step_run", Integer, sa.ForeignKey("step_run.number"), nullable=False)
+    _table(op, "measure", of_run, *_cells(sa.Text, "name"), *_cells(sa.Float, "value"), Column("position", Float),
+           *_cells(sa.Boolean, "last"))  # fmt: skip
+    for name, table, columns in (
+        ("step_run_run", "step_run", ["run"]),
+        ("step_run_service", "step_run", ["service", "run", "step", "state"]),
+        ("step_run_origin", "step_run", ["origin", "run"]),
+        ("measure_step_run", "measure", ["step_run"]),
+    ):
+        op.create_index(name, table, columns)
+    found_by = ["name", "value", "step_run"]
+    op.create_index("measure_value", "measure", found_by, sqlite_where=sa.text("last = 1"))
+    _append_only(op, "measure")
+
+
+Revision = tuple[str, Callable[["Operations"], None]]
+REVISIONS: tuple[Revision, ...] = (("0001", first), ("0002", second))
 
 
 def found(connection: Connection) -> str:
     """The number of the schema that a file has; '' for an empty one."""
-    return MigrationContext.configure(connection).get_current_revision() or ""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return ""
+    return connection.execute(sa.text("select version_num from alembic_version")).scalar() or ""
 
 
 def missing(number: str, revisions: tuple[Revision, ...] = REVISIONS) -> tuple[Revision, ...]:
@@ -105,6 +135,9 @@ def missing(number: str, revisions: tuple[Revision, ...] = REVISIONS) -> tuple[R
 
 def bring(connection: Connection, revisions: tuple[Revision, ...]) -> None:
     """Apply the revisions in the open transaction, and write down the last one's number."""
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
     operations = Operations(MigrationContext.configure(connection))
     for _, apply in revisions:
         apply(operations)

@@ -1,12 +1,12 @@
 """This file says what the ledger's tables are: the newest schema, as SQLAlchemy Core reads and writes it.
 
-`sqlite_schema` brings a file to this form, and a test compares the two. Times are Unix seconds. `event`, `audit`,
-`revision`, `version`, `gate_result` and `step_run` are append-only: triggers refuse to change or delete their rows.
+`sqlite_schema` brings a file to this form, and a test compares the two. Times are Unix seconds. What is in
+`APPEND_ONLY` is so by triggers, which refuse to change or delete its rows.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
 
 metadata = MetaData()
 
@@ -46,6 +46,8 @@ audit = Table(
 epoch = Table("epoch", metadata, _number(), sqlite_autoincrement=True)
 
 # ---- the catalog: what was built, under which version, what the gates found, what the steps left
+# A step's `run` counts all runs; `origin` is the row of the run that did the work, which for a reused step is an older
+# one: lines, facts and measures are kept there, once.
 revision = Table(
     "revision", metadata, _number(), _text("service"), _text("commit"), _text("branch"), _text("bump"), _whole("line"),
     _text("after"), _text("tree"), _text("environment"), _text("sdk"), _text("spec"), _text("artifacts"), _text("data"),
@@ -64,7 +66,19 @@ gate_result = Table(
 step_run = Table(
     "step_run", metadata, _number(), _text("service"), _text("commit"), _whole("run"), _text("step"), _text("state"),
     _text("key"), _text("artifact"), _real("seconds"), _text("summary"), _text("why"),
-    Index("step_run_commit", "service", "commit", "run"), Index("step_run_key", "key"), sqlite_autoincrement=True,
+    _text("item"), _real("at"), _real("cpu"), _whole("peak"), _text("exit"), _text("log"),
+    Column("reusable", Boolean, nullable=False), _whole("origin"), _text("notices"), _text("lines"), _text("facts"),
+    Index("step_run_commit", "service", "commit", "run"), Index("step_run_key", "key"),
+    Index("step_run_run", "run"), Index("step_run_service", "service", "run", "step", "state"),
+    Index("step_run_origin", "origin", "run"), sqlite_autoincrement=True,
+)  # fmt: skip
+# What steps told of themselves; `last` is the newest of a name, by which a run is found, the others draw its curve.
+measure = Table(
+    "measure", metadata, _number(), Column("step_run", Integer, ForeignKey("step_run.number"), nullable=False),
+    _text("name"), _real("value"), Column("position", Float), Column("last", Boolean, nullable=False),
+    Index("measure_step_run", "step_run"),
+    Index("measure_value", "name", "value", "step_run", sqlite_where=text("last = 1")),
+    sqlite_autoincrement=True,
 )  # fmt: skip
 
 # ---- observations: requests of split routes, a unit's exposure, what was reported, and their running counts
@@ -96,4 +110,4 @@ tally = Table(
     Column("arm", Text, primary_key=True), Column("what", Text, primary_key=True), _whole("n"),
 )  # fmt: skip
 
-APPEND_ONLY = (event, audit, revision, version, gate_result, step_run)
+APPEND_ONLY = (event, audit, revision, version, gate_result, step_run, measure)

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
+from branchline.adapters.cron import due
 from branchline.adapters.servicefile import read_lock, read_service
-from branchline.adapters.uv import lock_in
+from branchline.adapters.uv_locks import lock_in, refuse_loose
 from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session
 from branchline.core import gates, graph, names
+from branchline.core.closure import File, Project, closure_of
+from branchline.core.reuse import Notice
 from branchline.core.revision import Result
+from branchline.core.source import summary
 from branchline.core.spec import Spec
 from branchline.engine.describing import declared
-from branchline.errors import BadDag, BadServiceFile, BranchlineError, DataNotPinned, NoServer
+from branchline.engine.fingerprinting import escaped, import_roots
+from branchline.errors import BadDag, BadServiceFile, BranchlineError, DataNotPinned, LockMissing, NoServer
 
 LOCK_FILE = "data.lock"
 SERVERS = ("uvicorn", "granian", "hypercorn")
@@ -47,7 +54,7 @@ def problems(session: Session, service: str, folder: str) -> list[Problem]:
         return [Problem(service, error.code, f"{path}: {each}", f"edit {path}") for each in told]
     found = syntax(spec, root / folder)
     code = [] if found else [dag, functions, compared]
-    for check in [*code, files, schemas, pins, environment, plan, guarded]:
+    for check in [*code, files, schemas, pins, schedules, environment, server, plan, guarded]:
         try:
             found += check(spec, root / folder)
         except BranchlineError as error:
@@ -117,13 +124,32 @@ def pins(spec: Spec, folder: Path) -> list[Problem]:
     """Every data source is pinned."""
     path = folder / LOCK_FILE
     locked = read_lock(path.read_bytes(), f"{spec.folder}/{LOCK_FILE}") if path.is_file() else {}
-    missing = [DataNotPinned(source=source, service=spec.name) for source, _ in spec.data if source not in locked]
+    missing = [DataNotPinned(source=each.name, service=spec.name) for each in spec.data if each.name not in locked]
     return [Problem(spec.name, error.code, error.message, error.next) for error in missing]
 
 
+def schedules(spec: Spec, folder: Path) -> list[Problem]:
+    """Every schedule comes at some time."""
+    for source in spec.data:
+        if source.every:
+            due(source.every, time.time())
+    return []
+
+
 def environment(spec: Spec, folder: Path) -> list[Problem]:
-    """There is a lock file where packages are asked for, and what serves by `predict` has a server in it."""
+    """There is a lock file where packages are asked for, and it leaves nothing open."""
     lock = lock_in(spec.name, folder, spec.folder)
+    if lock:
+        refuse_loose(spec.name, lock, spec.folder)
+    return []
+
+
+def server(spec: Spec, folder: Path) -> list[Problem]:
+    """What serves by `predict` has a server in its lock, if there is one."""
+    try:
+        lock = lock_in(spec.name, folder, spec.folder)
+    except LockMissing:  # which is said by itself
+        return []
     text = lock.read_text(encoding="utf-8", errors="replace") if lock else ""
     packages = {re.sub(r"[-_.]+", "-", first or second).lower() for first, second in PACKAGE.findall(text)}
     if spec.serving.predict and not packages.intersection(SERVERS):
@@ -174,6 +200,33 @@ def guarded(spec: Spec, folder: Path) -> list[Problem]:
         return []
     text = "no gate is declared: an evaluation that checks nothing fails"
     return [Problem(spec.name, BadServiceFile.code, text, f"write [gates] in {spec.folder}/{SERVICE_FILE}")]
+
+
+def unsure(root: Path, service: str, folder: str) -> list[Notice]:
+    """What a person should know of the reuse of a service's steps, as far as their text tells; () where `problems` has
+    more to say.
+    """
+    path = f"{folder}/{SERVICE_FILE}"
+    try:
+        spec = read_service((root / path).read_bytes(), path)
+    except BadServiceFile:
+        return []
+    files = {name: File(sha256(text).hexdigest(), len(text)) for name, text in contents(root, spec)}
+    project = Project(files, import_roots(spec), lambda name: summary((root / name).read_bytes()))
+    found: list[Notice] = []
+    for step in (each for each in spec.steps if each.call):
+        declared = frozenset(name for name, _ in step.env)
+        found += escaped(step, closure_of(project, step.call, declared).notices)
+    return found
+
+
+def contents(root: Path, spec: Spec) -> Iterator[tuple[str, bytes]]:
+    """The files that a service is made of as they lie in the work tree, hidden ones left out."""
+    for top in spec.closure:
+        for path in sorted((root / top).rglob("*")) if (root / top).is_dir() else [root / top]:
+            parts = path.relative_to(root).parts
+            if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in parts):
+                yield "/".join(parts), path.read_bytes()
 
 
 def branch_problem(branch: str) -> Problem | None:

@@ -1,7 +1,7 @@
 """This file is `branchline demo`: the whole idea on real parts: git with a bare remote, environments, processes, Envoy,
 traffic, verdicts.
 
-What is played stands in `demo_housing` and `demo_listings`, and where in `stage`.
+What is played stands in `demo_housing`, `demo_data` and `demo_listings`, and where in `stage`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import click
 
-from branchline.cli import demo_housing, demo_listings
+from branchline.cli import demo_data, demo_housing, demo_listings
 from branchline.cli.stage import Stage, say, told
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -33,8 +33,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> None:
     """Play the whole story.
 
-    A model: a first revision, a winner, a tie, a harmful bug, a killed daemon. Then a microservice that asks it: a
-    canary, a hotfix, a rollback, and a twin in Node.
+    A model: a first revision, a winner, a tie, a harmful bug, a killed daemon, a month of new data, a spoiled month.
+    Then a microservice that asks it: a canary, a hotfix, a rollback, and a twin in Node.
     """
     if not (examples / "housing").is_dir():
         raise click.ClickException("the example is not here: run the demo from a checkout of the project (make demo)")
@@ -48,6 +48,7 @@ def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> N
         prepare(stage)
         if only != "listings":
             demo_housing.play(stage)
+            demo_data.play(stage)
         if only != "housing":
             demo_listings.play(stage, alone=only == "listings")
         ending(stage, keep, time.monotonic() - begun)
@@ -62,7 +63,7 @@ def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> N
         raise
     finally:
         if not leave:
-            with_down(stage)
+            with_down(stage, quiet=not stays)
         if not stays:
             shutil.rmtree(home, ignore_errors=True)
 
@@ -72,12 +73,13 @@ def ended_by(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt(number)
 
 
-def with_down(stage: Stage) -> None:
-    """Leave nothing running, however impatient somebody is."""
+def with_down(stage: Stage, *, quiet: bool) -> None:
+    """Leave nothing running, however impatient somebody is; quietly where there will be no folder to go on in."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if (stage.clone / ".git" / "branchline").is_dir():
-        subprocess.run([sys.executable, "-m", "branchline.cli.main", "down"], cwd=stage.clone, check=False)
+        said = subprocess.DEVNULL if quiet else None
+        subprocess.run([sys.executable, "-m", "branchline.cli.main", "down"], cwd=stage.clone, stderr=said, check=False)
 
 
 def prepare(stage: Stage) -> None:

@@ -57,8 +57,10 @@ def first_revision(stage: Stage) -> None:
         stage.type("status")
 
 
-def replay_of(stage: Stage) -> Callable[[str, Callable[[], bool]], int]:
-    """The years 2008 to 2010, sent by the example's own replay, which is imported from its file."""
+def replay_of(stage: Stage, since: str = "2008-01", level: float = 1.0) -> Callable[[str, Callable[[], bool]], int]:
+    """The months to July 2010, at so many times their prices, sent by the example's own replay, which is imported from
+    its file.
+    """
     path = stage.examples / "housing" / "replay.py"
     spec = importlib.util.spec_from_file_location("branchline_demo_replay", path)
     if spec is None or spec.loader is None:
@@ -68,7 +70,7 @@ def replay_of(stage: Stage) -> Callable[[str, Callable[[], bool]], int]:
     spec.loader.exec_module(module)
 
     def send(gateway: str, going: Callable[[], bool]) -> int:
-        sales = module.sales(stage.examples / SALES)
+        sales = module.sales(stage.examples / SALES, since=since, level=level)
         return int(module.replay(gateway, SERVICE, sales, lambda _: going()))
 
     return send

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
+from branchline.cli import demo_trouble
 from branchline.cli.stage import Stage, say, until
 
 SERVICE, TWIN = "listings", "listings-node"
@@ -18,10 +19,11 @@ HOUSES = 4
 
 
 def play(stage: Stage, alone: bool) -> None:
-    """Play parts 6 and 7; alone, with something small in the place of the real `housing`."""
+    """Play parts 8 to 10; alone, with something small in the place of the real `housing`."""
     if alone:
         stand_in(stage)
     canary(stage)
+    dead(stage)
     hotfix(stage)
 
 
@@ -93,9 +95,19 @@ def canary(stage: Stage) -> None:
         stage.type("status")
 
 
+def dead(stage: Stage) -> None:
+    """A challenger's servers die all the while; nobody who asks notices, and its guardrail ends it."""
+    with stage.part("a challenger's servers are killed under load: nobody notices, and it is rolled back"):
+        because = "Buyers think in dollars."
+        branch = stage.propose(SERVICE, "lou", "listings/changes/lou", because, "Say in dollars what is above")
+        stage.type("deploy")
+        demo_trouble.killed(stage, SERVICE, branch)
+        stage.type("status", SERVICE)
+
+
 def hotfix(stage: Stage) -> None:
-    """A canary fails and is rolled back, the incumbent is fixed, and the fix is taken back by hand."""
-    with stage.part("a canary with errors is rolled back; a hotfix of the incumbent, and a rollback by hand"):
+    """A canary fails and is rolled back, the incumbent is fixed, and the fix is taken back while the daemon is dead."""
+    with stage.part("a canary with errors is rolled back; a hotfix, and a rollback by hand without the daemon"):
         branch = changed(stage, "max", "Agents think in feet of street.", "Say what a foot of street costs")
         until("it is rolled back", lambda: stage.row(branch).get("state") == "rolled back")
         stage.type("status", SERVICE)
@@ -107,7 +119,7 @@ def hotfix(stage: Stage) -> None:
         stage.send(branch, "canary", visits(SERVICE), 0.2, "visitors")
         stage.until_gone(branch)
         shown(stage, SERVICE)
-        stage.type("rollback", SERVICE, "--because", "Our mail to buyers multiplies by a hundred, too.", "--yes")
+        demo_trouble.rolled_back(stage, SERVICE, "Our mail to buyers multiplies by a hundred, too.")
         shown(stage, SERVICE)
         stage.type("status")
         stage.type("parity")

@@ -32,7 +32,7 @@ class Finding:
 def findings(session: Session) -> list[Finding]:
     """Look at everything; one part that cannot even be looked at hides no other."""
     found = [looked("git", git), looked("uv", uv), looked("envoy", envoy), looked("sqlite", sqlite)]
-    found.append(looked("isolation", isolation))
+    found += [looked("isolation", isolation), looked("limits", limits)]
     try:
         settings = session.settings
     except BranchlineError as error:
@@ -66,7 +66,7 @@ def git() -> Finding:
 
 def uv() -> Finding:
     """There is a uv that builds environments."""
-    from branchline.adapters.uv import program
+    from branchline.adapters.uv_locks import program
 
     path = program()
     if shutil.which(path) is None:
@@ -100,6 +100,13 @@ def isolation() -> Finding:
     from branchline.adapters.uv import LEVEL
 
     return Finding("isolation", True, f"level {LEVEL}: environments are compared with what was built, at each use")
+
+
+def limits() -> Finding:
+    """What this machine keeps of the limits of instance groups, and how (1.21)."""
+    from branchline.adapters import processes_cgroups as cgroups
+
+    return Finding("limits", True, cgroups.told(cgroups.levels()[0]))
 
 
 def repository(session: Session) -> Finding:
@@ -142,7 +149,8 @@ def daemon(session: Session) -> Finding:
     if client is None:
         return Finding("daemon", True, "not running; commands that need it start it")
     health = client.get("/healthz")
-    return Finding("daemon", True, f"runs (pid {client.pid()}), version {health['version']}, epoch {health['epoch']}")
+    text = f"runs (pid {client.pid()}), version {health['version']}, epoch {health['epoch']}"
+    return Finding("daemon", True, text + (f", metrics at {health['metrics']}" if health["metrics"] else ""))
 
 
 def printed(*command: str | Path) -> str:

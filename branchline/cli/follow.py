@@ -69,8 +69,14 @@ def rest(rows: Sequence[Document], service: str, branch: str, commit: str) -> Re
     if state in SERVING:
         return Rest(0, "serves", f"{row['share']}% of {service} in: {state}") if row["share"] else None
     if waits and waits != "remote":
-        return Rest(0, "waits", f"{branch} is {state} and waits for: {waits}", next_)
+        is_ = "stands by in production" if stands_by(row) else f"is {state}"
+        return Rest(0, "waits", f"{branch} {is_} and waits for: {waits}", next_)
     return None
+
+
+def stands_by(row: Document) -> bool:
+    """Whether a row is of a second colour: it runs in production before it has any traffic."""
+    return row["state"] == "queued" and row.get("perimeter") == "production"
 
 
 class Waiting:
@@ -124,12 +130,12 @@ def to_the_end(client: Client, topic: str, tell: Tell) -> Document:
 def to_the_rest(
     client: Client, service: str, branch: str, commit: str, since: int, tell: Tell, seconds: float, staged: Tell
 ) -> Rest:
-    """Tell every note of a branch until its candidate rests; `staged` is told the row that has a staging address.
+    """Tell every note of a branch until its candidate rests; `staged` is told its row wherever it runs before traffic.
 
     A rest with exit status 5 when `seconds` are over first.
     """
     begun = time.monotonic()
-    deadline, address, seen = begun + seconds, "", False
+    deadline, place, seen = begun + seconds, ("", ""), False
     with waiting() as line:
         while True:
             rows, state = rows_of(client, service), ""
@@ -142,8 +148,9 @@ def to_the_rest(
             for row in rows:
                 if row["branch"] == branch:
                     state, seen = row["state"], True
-                    if row["perimeter"] == "staging" and row["healthy"] and row["address"] != address:
-                        address = row["address"]
+                    runs = row["healthy"] and (row["perimeter"] == "staging" or stands_by(row))
+                    if runs and (row["perimeter"], row["address"]) != place:
+                        place = row["perimeter"], row["address"]
                         staged(row)
             if found:
                 return found

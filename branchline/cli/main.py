@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("work", "Run steps and gates on the work tree as it is."),
         "sync": ("mend", "Bring a branch up to date with what it would replace."),
         "checkout": ("work", "Lay out the code, environment and artifacts of a revision."),
+        "verify": ("reproduce", "Run a revision's steps again and say whether they leave the same."),
         "data": ("data", "Pin data that is not in git, and see what is pinned."),
     },
     "Ship": {
         "deploy": ("ship", "Push the branch and follow it until it rests."),
         "approve": ("ship", "Let a candidate go on that waits for a person."),
         "split": ("ship", "Change a challenger's share of the traffic."),
+        "scale": ("ship", "Change how many processes a revision has in production, now."),
         "conclude": ("ship", "Show the verdict and what follows from it; agree to it."),
         "extend": ("ship", "Give a test without a verdict more time."),
         "abort": ("ship", "Take a candidate out of traffic or evaluation, now."),
@@ -52,13 +55,18 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "parity": ("parity", "Say whether git is what production is."),
         "history": ("see", "Show who did what, when and why."),
         "why": ("see", "Say why each step ran or was reused, and what the gates found."),
+        "runs": ("track", "Find runs by step, metric and state."),
+        "compare": ("track", "Put two runs side by side."),
+        "lineage": ("reproduce", "Walk from an answer back to its data, or on from data."),
         "notes": ("notes", "Print the release notes of a revision, as Markdown."),
+        "try": ("console", "Send one request to a preview and to what serves."),
         "logs": ("see", "Show what a revision, the gateway or the daemon printed last."),
         "explain": ("see", "Explain an error by its code."),
     },
     "Run it": {
         "up": ("operate", "Start the daemon and the gateway."),
         "down": ("operate", "Stop everything that runs for this repository."),
+        "gc": ("reproduce", "Clear away what nobody needs."),
         "doctor": ("operate", "Look whether this machine has all that is needed."),
         "demo": ("demo", "Play the whole story on real parts, in a scratch folder."),
         "completion": ("operate", "Print the lines that teach your shell to complete."),
@@ -78,7 +86,8 @@ class Branchline(click.Group):
         """Import a command's file and return the command; None when there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        found = getattr(import_module(f"branchline.cli.{COMMANDS[cmd_name][0]}"), cmd_name)
+        name = cmd_name + "_" * iskeyword(cmd_name)
+        found = getattr(import_module(f"branchline.cli.{COMMANDS[cmd_name][0]}"), name)
         return found if isinstance(found, click.Command) else None
 
     def resolve_command(

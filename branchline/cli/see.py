@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
-from branchline.cli import show
+from branchline.cli import show, tail
 from branchline.cli.follow import REFUSED
 from branchline.cli.parity import drift_lines
 from branchline.cli.session import Session, as_json, naming, pass_session
-from branchline.core.codes import exit_of, leaves, problem, status_of
-from branchline.errors import BranchlineError, DaemonDown, NothingToDo, UnknownCode, UnknownService
-
-if TYPE_CHECKING:
-    from branchline.cli.transport import Client
+from branchline.cli.watch import live_lines, watched
+from branchline.core.codes import NOTICES, exit_of, leaves, status_of
+from branchline.errors import BranchlineError, NothingToDo, UnknownCode, UnknownService, UsageError
 
 Document = Mapping[str, Any]
 CODE = re.compile(r"BL\d{3}: ")
-EVERY = 1.0  # seconds between two looks of --watch
 DECIDED = {"BuildFailed": "no", "GatesFailed": "no", "Won": "ok", "Lost": "no", "Undecided": "??", "Breached": "no",
            "Aborted": "no", "Withdrew": "no"}  # fmt: skip
-MARKS = {"ran": "ok", "reused": "=", "failed": "no", "pass": "ok", "fail": "no", "inconclusive": "??"}
-HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE")
-FULL_SCREEN, BACK = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+MARKS = {"ran": "ok", "reused": "=", "failed": "no", "stopped": "..", "pass": "ok", "fail": "no", "inconclusive": "??"}
+HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE", "")
 
 
 @click.command()
@@ -39,55 +39,32 @@ def status(session: Session, reference: str, watch: bool) -> None:
     """Show which revision serves where, and how every branch stands."""
     client = session.client()
     if watch:
-        watched(session, client, reference)
+        watched(lambda: client.get("/v1/status", reference=reference), screen_lines, session.json)
         return
     found = client.get("/v1/status", reference=reference)
     if session.json:
         show.document(found)
         return
-    for line in status_lines(found):
+    for line in screen_lines(found):
         show.out(line)
 
 
-def watched(session: Session, client: Client, reference: str) -> None:
-    """Show the status again and again: on the whole terminal, or what is new as lines."""
-    whole = sys.stdout.isatty() and not session.json
-    last: object = None
-    if whole:
-        print(FULL_SCREEN, end="")
-    try:
-        while True:
-            try:
-                found = client.get("/v1/status", reference=reference)
-                lines = status_lines(found)
-            except DaemonDown as error:
-                found, lines = {"schema": "branchline.status/1", "problem": problem(error)}, [error.message]
-            now: object = found if session.json else lines
-            if now != last:
-                last = now
-                if session.json:
-                    show.document(found, line=True)
-                elif whole:
-                    print("\x1b[H\x1b[J", end="")
-                    show.out("\n".join([*lines, "", click.style("Ctrl-C detaches", dim=True)]))
-                else:
-                    show.out("\n".join([time.strftime("%H:%M:%S"), *lines]))
-                sys.stdout.flush()
-            time.sleep(EVERY)
-    finally:
-        if whole:
-            print(BACK, end="", flush=True)
+def screen_lines(found: Document) -> list[str]:
+    """The status as wide as the terminal; as wide as it is where it goes into a file."""
+    return status_lines(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)
 
 
-def status_lines(found: Document) -> list[str]:
-    """The status as a table, then parity, addresses and troubles."""
+def status_lines(found: Document, width: int = 0) -> list[str]:
+    """The status as a table, then parity, addresses and troubles; on a screen of that width, if it has one."""
     rows: list[tuple[str, ...]] = [HEAD]
     for service in found["services"]:
         for number, row in enumerate(service["rows"]):
             rows.append(cells(service["name"] if not number else "", row))
         if not service["rows"]:
-            rows.append((service["name"], "-", "-", "-", "-", "no revision yet"))
-    lines = show.table(rows) if found["services"] else ["no service is known yet; next: branchline init SERVICE"]
+            rows.append((service["name"], "-", "-", "-", "-", "no revision yet", ""))
+    lines = fitting(rows, width) if found["services"] else ["no service is known yet; next: branchline init SERVICE"]
+    if len(found["services"]) == 1:
+        lines += live_lines(found["services"][0])
     drifts = found["parity"]["drifts"]
     if drifts:
         lines += [line for drift in drifts for line in drift_lines(drift)]
@@ -114,7 +91,7 @@ def addresses(service: Document) -> list[str]:
 
 
 def cells(service: str, row: Document) -> tuple[str, ...]:
-    """One row of the table."""
+    """One row of the table; in the last cell what is said of its state."""
     traffic = f"{row['share']:>3}% {show.bar(row['share'])}" if row["share"] else "-"
     state = str(row["state"])
     detail = str(row.get("detail") or "")
@@ -123,8 +100,20 @@ def cells(service: str, row: Document) -> tuple[str, ...]:
     elif row["phase"] in ("evaluation failed", "rolled back"):
         state = click.style(state, fg="red")
     revision = row["version"] or str(row["commit"])[:7] or "-"
-    words = f"{state}{':' if row['phase'] in REFUSED else ','} {detail}" if detail else state
-    return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, words)
+    more = f"{':' if row['phase'] in REFUSED else ','} {detail}" if detail else ""
+    return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, state, more)
+
+
+def fitting(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """The table; where it would be wider than the screen, what is said of a state stands below its row."""
+    whole = show.table([(*row[:5], row[5] + row[6]) for row in rows])
+    if not width or max(len(click.unstyle(line)) for line in whole) <= width:
+        return whole
+    lines: list[str] = []
+    for row, line in zip(rows, show.table([row[:6] for row in rows]), strict=True):
+        below = row[6].lstrip(":, ") if row[6] else ""
+        lines += [line, *(click.style(f"  {each}", dim=True) for each in textwrap.wrap(below, width - 2))]
+    return lines
 
 
 def trouble(text: str, service: str = "") -> str:
@@ -171,17 +160,24 @@ def history_cells(entry: Document, now: float) -> tuple[str, ...]:
 @click.command()
 @naming("reference")
 @click.argument("step", required=False, default="")
+@click.option("--reused", is_flag=True, help="Of a STEP: each line of its key, and each fact that guards its result.")
 @as_json
 @pass_session
-def why(session: Session, reference: str, step: str) -> None:
+def why(session: Session, reference: str, step: str, reused: bool) -> None:
     """Say why each step ran or was reused, and what the gates found."""
+    if reused and not step:
+        raise UsageError("--reused is about one step", hint=f"branchline why {reference} STEP --reused")
     found = asked(session, "/v1/why", reference, step=step)
     if session.json:
         show.document(found)
         return
-    show.say(f"{'@'.join(filter(None, (found['service'], found['version'])))}  {found['commit'][:7]}")
+    of_run = f"  run {reference}" if reference.isdecimal() else ""
+    show.say(f"{'@'.join(filter(None, (found['service'], found['version'])))}  {found['commit'][:7]}{of_run}")
     for note in why_notes(found):
         show.out(show.note(note))
+    for run in found["steps"] if step else ():
+        for line in guards(run, reused):
+            show.out(f"       {line}")
     if not found["steps"] and not found["gates"] and not found["events"]:
         show.say("nothing of it was built here yet")
 
@@ -198,13 +194,30 @@ def asked(session: Session, path: str, reference: str, **query: str | float) -> 
         raise NothingToDo(what=f"no branch of {service} has been deployed yet", hint=hint) from None
 
 
+def guards(run: Document, each: bool) -> Iterator[str]:
+    """What a step's result depends on: its key in numbers or line by line, the facts that guard it, and what a person
+    should know.
+    """
+    kinds = Counter(line["name"].partition(" ")[0] for line in run["lines"])
+    made = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "the results that it joins"
+    yield f"key     {run['key'][:12]}: {made}"
+    for line in run["lines"] if each else ():
+        way = " > ".join(line["via"])
+        yield f"  {line['hash'][:8]}  {line['name']}  {line['where']}  {way}".rstrip()
+    for fact in run["facts"]:
+        yield f"guard   {fact['kind']} {fact['name'] or '.'}  {fact['value'][:8]}"
+    for notice in run["notices"]:
+        yield f"note    {notice['code']}: {notice['text']}"
+
+
 def why_notes(found: Document) -> Iterator[Document]:
     """A line for each step and gate, and for what was decided; below what failed the last lines of it."""
     for run in found["steps"]:
         text = "; ".join(each for each in (run["why"], run["summary"]) if each) or run["state"]
         text += f"  artifact {run['artifact'][:12]}" if run["artifact"] else ""
         mark = MARKS.get(run["state"], "..")
-        yield {"mark": mark, "name": run["step"], "text": text, "seconds": run["seconds"] or None}
+        name = f"{run['step']}[{run['item']}]" if run["item"] else run["step"]
+        yield {"mark": mark, "name": name, "text": text, "seconds": run["seconds"] or None}
     for gate in found["gates"]:
         told = {"mark": MARKS[gate["result"]], "name": f"gate {gate['gate']}", "text": measured(gate)}
         yield {**told, "seconds": gate["seconds"] or None}
@@ -224,20 +237,44 @@ def measured(gate: Document) -> str:
 @click.command()
 @naming("reference", metavar="REFERENCE|gateway|daemon")
 @click.option("--lines", "-n", type=click.IntRange(1, 2000), default=40, show_default=True, help="How many lines.")
+@click.option("--follow", "-f", "follows", is_flag=True,
+              help="Go on with what is printed from now on; Ctrl-C ends that.")  # fmt: skip
 @as_json
 @pass_session
-def logs(session: Session, reference: str, lines: int) -> None:
-    """Show what a revision, the gateway or the daemon printed last."""
+def logs(session: Session, reference: str, lines: int, follows: bool) -> None:
+    """Show what a revision, the gateway or the daemon printed last.
+
+    To follow a SERVICE without a revision is to follow all of its revisions.
+    """
     state = session.settings.state
     files = {"daemon": state / "daemon.log", "gateway": state / "gateway" / "envoy.log"}
-    if reference in files:
+    if follows:
+        log_on(session, files.get(reference), reference, lines)
+    elif reference in files:
         path = files[reference]
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         last = "\n".join(text.splitlines()[-lines:])
         named: list[dict[str, str]] = [{"name": reference, "state": "", "text": last}]
-        found: dict[str, Any] = {"schema": "branchline.logs/1", "service": "", "logs": named}
+        show_logs(session, reference, {"schema": "branchline.logs/1", "service": "", "logs": named})
     else:
-        found = asked(session, "/v1/logs", reference, lines=lines)
+        show_logs(session, reference, asked(session, "/v1/logs", reference, lines=lines))
+
+
+def log_on(session: Session, file: Path | None, reference: str, lines: int) -> None:
+    """Follow one of our own logs, or those of a service's or a revision's processes; ends with Ctrl-C."""
+    if file:
+        tail.follow(lambda: {file: tail.Source()}, lines, tail.teller("", session.json))
+        return
+    known = asked(session, "/v1/why", reference)
+    service, commit = known["service"], "" if reference == known["service"] else known["commit"]
+    state = session.settings.state
+    if not any(not each.ended for each in tail.processes(state, service, commit).values()):
+        show.say(f"nothing of {reference} runs now; what it prints once it does comes here (Ctrl-C ends)")
+    tail.follow(lambda: tail.processes(state, service, commit), lines, tail.teller(service, session.json))
+
+
+def show_logs(session: Session, reference: str, found: Document) -> None:
+    """Show logs one after another; one that has ended and printed nothing is left out."""
     if session.json:
         show.document(found)
         return
@@ -245,7 +282,9 @@ def logs(session: Session, reference: str, lines: int) -> None:
         show.say(click.style(f"-- {log['name']} {log['state']}".rstrip(), bold=True))
         show.out(log["text"].rstrip("\n"))
     if not found["logs"]:
-        show.say(f"nothing of {reference} runs; branchline why {reference} tells of its steps")
+        is_run = reference.isdecimal()
+        said = f"the steps of run {reference} printed nothing" if is_run else f"nothing of {reference} runs"
+        show.say(f"{said}; branchline why {reference} tells of its steps")
 
 
 @click.command()
@@ -259,6 +298,9 @@ def explain(session: Session, code: str) -> None:
     """
     known = leaves()
     wanted = code.upper()
+    if wanted in NOTICES:
+        explain_notice(session, wanted)
+        return
     if wanted and wanted not in known:
         kinds = {kind.__name__: each for each, kind in known.items()}
         near = "" if re.fullmatch(r"BL\d*", wanted) else show.nearest(code, kinds).strip()
@@ -279,9 +321,19 @@ def explain(session: Session, code: str) -> None:
     show.out(f"  exit     {only['exit']}" + ("; trying again may help" if only["transient"] else ""))
 
 
+def explain_notice(session: Session, code: str) -> None:
+    """Explain what is only said of a step's reuse, and is no error."""
+    if session.json:
+        show.document({"schema": "branchline.notices/1", "notices": [{"code": code, "message": NOTICES[code]}]})
+        return
+    show.out(f"{code}  {NOTICES[code]}")
+    show.out("  part of  what makes the reuse of a step unsure")
+    show.out("  next     branchline check, or: branchline why SERVICE STEP")
+
+
 def codes_from(begun: str) -> list[str]:
     """The codes that begin so, for a shell."""
-    return [code for code in leaves() if code.startswith(begun.upper())]
+    return sorted(code for code in (*leaves(), *NOTICES) if code.startswith(begun.upper()))
 
 
 def explanation(code: str, kind: type[BranchlineError]) -> dict[str, Any]:

@@ -128,7 +128,9 @@ class Session:
             known = text and (text == self.tree.branch or self.tree.tip(text))
             what = f"{text!r} is neither an experiment nor a fix" if known else f"there is no branch {text!r}"
             what = what if text else "no branch is checked out"
-            raise NothingToDo(what=what, hint="branchline start SERVICE, or name a branch: experiment--SERVICE--HANDLE")
+            home = "" if text else f"git switch {self.trunk()}, then: "
+            hint = f"{home}branchline start SERVICE, or name a branch: experiment--SERVICE--HANDLE"
+            raise NothingToDo(what=what, hint=hint)
         return found
 
 

@@ -15,8 +15,9 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import Session, as_json, dry_run, naming, pass_session
 from branchline.core import names
+from branchline.core.spec import MOST_INSTANCES
 from branchline.core.waiting import SMALLEST
-from branchline.errors import DaemonDown, NobodyToAsk, NothingToDo
+from branchline.errors import NobodyToAsk, NothingToDo
 
 if TYPE_CHECKING:
     from branchline.cli.transport import Client
@@ -78,7 +79,7 @@ def deploy(session: Session, branch: str, wait: float, dry_run: bool) -> None:
     client.post("/v1/look")
 
     def staged(row: Mapping[str, Any]) -> None:
-        show.say(f" ..  staging            {row['address']}")
+        show.say(f" ..  {row['perimeter']:<18} {row['address']}")
 
     found = follow.to_the_rest(
         client, named.service, named.name, commit, since, lambda note: show.say(show.note(note)), wait, staged
@@ -91,7 +92,7 @@ def finish_deploy(session: Session, client: Client, named: names.Branch, commit:
     services = client.get("/v1/status")["services"]
     service: Document = next((each for each in services if each["name"] == named.service), {"address": "", "rows": []})
     row: Document = next((row for row in service["rows"] if row["branch"] == named.name), {})
-    its_own = row.get("perimeter") == "staging" or row.get("state") == "measured"  # who is measured has none left
+    its_own = row.get("perimeter") == "staging" or row.get("state") in ("queued", "measured")  # or has none left
     address = row["address"] if its_own else address_of(service, row.get("line"), commit)
     show.say(f"{found.word:<8} {found.text}")
     if not row and found.word in ENDED:
@@ -146,6 +147,22 @@ def split(session: Session, reference: str, share: int, **options: Any) -> None:
 
 
 @click.command()
+@naming("reference", metavar="SERVICE[@REVISION]")
+@click.argument("instances", type=click.IntRange(1, MOST_INSTANCES))
+@changing
+@pass_session
+def scale(session: Session, reference: str, instances: int, **options: Any) -> None:
+    """Change how many processes a revision has in production, now.
+
+    A bare service means what serves. The next revision has again as many as its service file says.
+    """
+    named = names.reference(reference)
+    reference = f"{reference}@incumbent" if named.kind == "service" else reference
+    found = session.client().get("/v1/revision", reference=reference)
+    change(session, "scale", found["service"], {"revision": found["commit"], "instances": instances}, **options)
+
+
+@click.command()
 @naming("reference")
 @changing
 @pass_session
@@ -173,12 +190,9 @@ def close(session: Session, reference: str, **options: Any) -> None:
 def abort(session: Session, reference: str, **options: Any) -> None:
     """Take a candidate out of traffic or evaluation, now.
 
-    Its branch stays. Works without the daemon, the remote and the builder.
+    Its branch stays. Works without the daemon, or while that hangs, without the remote and the builder.
     """
-    if session.running() is None:
-        offline(session, "abort", names.reference(reference).service, 0, **options)
-        return
-    change(session, "abort", reference, {}, **options)
+    urgent(session, "abort", reference, None, **options)
 
 
 @click.command()
@@ -189,12 +203,9 @@ def abort(session: Session, reference: str, **options: Any) -> None:
 def rollback(session: Session, service: str, line: int | None, **options: Any) -> None:
     """Give all traffic back to what served before.
 
-    Git follows. Works without the daemon. Data and outcomes are not undone.
+    Git follows. Works without the daemon, or while that hangs. Data and outcomes are not undone.
     """
-    if session.running() is None:
-        offline(session, "rollback", names.reference(service).service, line or 0, **options)
-        return
-    change(session, "rollback", service, {"line": line} if line else {}, **options)
+    urgent(session, "rollback", service, line, **options)
 
 
 @click.command()
@@ -287,12 +298,31 @@ def meant(client: Client, reference: str) -> Document:
 # ------------------------------------------------------------------------------------------------ how it is asked
 
 
+def urgent(session: Session, command: str, reference: str, line: int | None, **options: Any) -> None:
+    """Have the daemon take something out of traffic; from the gateway's own files where it can not, or not at once."""
+    from branchline.cli import offline
+
+    try:
+        client = offline.prompt(session)
+        change(session, command, reference, {"line": line} if line else {}, client=client, **options)
+    except offline.Unable as error:
+        show.say(f"{error}; working from the gateway's own files")
+        options["yes"] = options["yes"] or error.agreed
+        service = names.reference(reference).service
+        entry = offline.change(session, command, service, line or 0, agree=agreed, **options)
+        if options["dry_run"]:
+            finish_plan(session, entry)
+
+
 def change(
     session: Session, command: str, reference: str, args: Mapping[str, int | str], *, because: str, dry_run: bool,
-    yes: bool, no_input: bool, asking: bool = True,
+    yes: bool, no_input: bool, asking: bool = True, client: Client | None = None,
 ) -> None:  # fmt: skip
-    """Show the plan, ask, have it recorded, and wait until traffic is as it was planned."""
-    client = session.client()
+    """Show the plan, ask, have it recorded, and wait until traffic is as it was planned.
+
+    A client that is given raises for itself where it can not do it.
+    """
+    client = client or session.client()
     body = {"command": command, "reference": reference, "args": dict(args), "actor": session.actor, "because": because}
     planned = client.post("/v1/ask", {**body, "dry_run": True})
     if dry_run:
@@ -371,40 +401,3 @@ def shifted(client: Client, service: str, where: str = "traffic") -> bool:
                 return False
             line.tick(where)
             time.sleep(0.05)
-
-
-def offline(
-    session: Session, command: str, service: str, line: int, *, because: str, dry_run: bool, yes: bool, no_input: bool
-) -> None:
-    """Change the routes from the files alone: end what is under test, or go back to what served before.
-
-    The files know revisions and shares, but no branches: an abort ends the whole test of the line.
-    """
-    from branchline.adapters.envoy_router import RouteWriter
-
-    folder = session.settings.state / "gateway"
-    if not service or not (folder / "table.json").is_file():
-        raise DaemonDown("without it only a service that has a route can be rolled back, by its name")
-    show.say("the daemon does not answer; working from the gateway's own files")
-    ends = f"every challenger of {'its line' if line else 'its newest line'} leaves traffic, whoever was named"
-    if command == "abort":
-        show.say(f"note     {ends}")
-    if dry_run:
-        back = "" if command == "abort" else "; when none is under test, go back to what served before"
-        steps = [("traffic", f"end the test of {service}: {ends}{back}"), ("traffic", "write it to the journal")]
-        finish_plan(session, {"schema": "branchline.plan/1", "service": service, "event": "offline", "steps": steps})
-        return
-    agreed(service, command, yes=yes, no_input=no_input)
-    writer = RouteWriter(folder, session.settings.runtime, ingest=session.settings.ingest)
-    entry = writer.roll_back(
-        service, line, abort=command == "abort", actor=session.actor, because=because or "done offline", at=time.time()
-    )
-    if session.json:
-        show.document({"schema": "branchline.offline/1", **entry})
-    after = dict(entry["after"])
-    left = ", ".join(revision[:7] for revision, _ in entry["before"] if revision not in after)
-    shares = ", ".join(f"{revision[:7]} {share}%" for revision, share in after.items())
-    show.say(f"done     {entry['kind']} of {service}: {shares}; out of traffic: {left}")
-    if entry["kind"] != command:
-        show.say(f"note     the test was ended; what served before: branchline rollback {service}, once more")
-    show.say("next     branchline up; git follows when the daemon is back")

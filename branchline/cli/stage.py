@@ -45,6 +45,11 @@ class Stage:
         say(f"$ git {' '.join(map(quoted, words))}", dim=True)
         return told(["git", *words], self.clone)
 
+    def show(self, *words: str) -> None:
+        """Type a git command for what it prints."""
+        say(f"$ git {' '.join(map(quoted, words))}", dim=True)
+        click.echo(told(["git", "--no-pager", *words], self.clone))
+
     def type(self, *words: str, ok: tuple[int, ...] = (0,)) -> int:
         """Type a branchline command, its output passing through."""
         say(f"$ branchline {' '.join(quoted(word) for word in words)}", dim=True)
@@ -62,12 +67,16 @@ class Stage:
 
     def row(self, branch: str) -> dict[str, Any]:
         """The status row of a branch; {} when it has none any more, or when no daemon answers."""
+        return next((row for row in self.rows(branch.split("--")[1]) if row["branch"] == branch), {})
+
+    def rows(self, service: str) -> list[dict[str, Any]]:
+        """The status rows of a service; none when no daemon answers."""
         client = Client(settings_of(self.clone, self.clone / ".git").socket)
         try:
-            services = client.get("/v1/status", reference=branch.split("--")[1])["services"]
+            services = client.get("/v1/status", reference=service)["services"]
         except (DaemonDown, Answered):
-            return {}
-        return next((dict(row) for service in services for row in service["rows"] if row["branch"] == branch), {})
+            return []
+        return [dict(row) for each in services for row in each["rows"]]
 
     def address(self, service: str) -> str:
         """Where a service is called."""
@@ -76,6 +85,15 @@ class Stage:
     def daemon(self) -> int:
         """The daemon's process id."""
         return int(json.loads((self.clone / ".git" / "branchline" / "daemon.json").read_text())["pid"])
+
+    def servers(self, service: str, version: str) -> set[int]:
+        """The process ids of what serves a version in production."""
+        found = set()
+        for group in (self.clone / ".git" / "branchline" / "instances").glob("*/group.json"):
+            what = json.loads(group.read_text())
+            if (what["service"], what["version"], what["perimeter"]) == (service, version, "production"):
+                found |= {int(json.loads(each.read_text())["child"]) for each in group.parent.glob("*/state.json")}
+        return found
 
     @contextmanager
     def part(self, title: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ Every git command that changes something is printed as it could be typed. Work t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
 
     SERVICE/branchline.toml and what it names. What is there already is never overwritten.
     """
-    from branchline.adapters.uv import compiling
+    from branchline.adapters.uv_locks import LOCKS, compiling
     from branchline.cli import scaffold
 
     top = session.tree.root
@@ -67,7 +67,7 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
                 show.out(click.style(f"       + {line}", fg="green"))
     for path in kept:
         show.say(f"kept     {path}, which was there already")
-    locked = any((folder / lock).exists() for lock in ("requirements.lock", "uv.lock"))
+    locked = any((folder / lock).exists() for lock in LOCKS)
     if found.is_python and not locked:
         show.say(f"next     (cd {folder.relative_to(top)} && {compiling()})")
     push = f" && git push {session.tree.remote} HEAD" if session.tree.remote else ""
@@ -92,15 +92,23 @@ def check(session: Session, service: str) -> None:
         raise NothingToDo(what="this repository has no service yet", hint="branchline init SERVICE")
     project_of(session.tree.root)
     found = [each for name, folder in chosen.items() for each in checks.problems(session, name, folder)]
+    unsure = [each for name, folder in chosen.items() for each in checks.unsure(session.tree.root, name, folder)]
     named = checks.branch_problem(session.tree.branch)
     found += [named] if named else []
     if session.json:
         told = [{"service": p.service, "code": p.code, "text": p.text, "hint": p.hint} for p in found]
-        show.document({"schema": "branchline.check/1", "ok": not found, "services": list(chosen), "problems": told})
+        notices = [{"code": each.code, "text": each.text, "where": each.where} for each in unsure]
+        facts = {"ok": not found, "services": list(chosen), "problems": told, "notices": notices}
+        show.document({"schema": "branchline.check/1", **facts})
     else:
         for each in found:
             show.out(click.style(f"error[{each.code}]", fg="red", bold=True) + f": {each.text}")
             show.out(f"  hint:  {each.hint}")
+        for notice in unsure:
+            text, _, hint = notice.text.partition(" hint: ")
+            show.out(click.style(f"note[{notice.code}]", fg="yellow") + f": {text.rstrip('.')}")
+            if hint:
+                show.out(f"  hint:  {hint}")
         if not found:
             show.out(f"ok: {', '.join(chosen)}")
     raise click.exceptions.Exit(2 if found else 0)
@@ -147,6 +155,11 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
         tree.push(branch)
     told(session, branch, trunk, tip, commands)
     warn_of_strangers(session, service, f"branchline fix {service} && branchline deploy tries it as a fix")
+    client = None if no_push else session.running()
+    if client and all(row["phase"] != "live" for row in follow.rows_of(client, service)):
+        show.say(
+            f"note     nothing serves {service} yet: what is pushed becomes its first revision once its gates pass"
+        )
     show.say(f"next     edit {folder}, then: branchline run {service}")
     if tree.is_dirty([folder]):
         show.say(f"then     git add {folder} && git commit: what is not committed is not deployed")
@@ -207,22 +220,26 @@ def written(service: str, because: str, metric: str, first: str) -> str:
 @click.command()
 @naming("service", required=False, default="")
 @click.option("--no-gates", is_flag=True, help="Only the steps.")
+@click.option("--keep-going", "-k", is_flag=True, help="After a step has failed, run all that does not need it.")
+@click.option("--verify", is_flag=False, flag_value="*", default="", metavar="[STEP]",
+              help="Run what could be reused again and compare: one step, or all.")  # fmt: skip
+@dry_run
 @as_json
 @pass_session
-def run(session: Session, service: str, no_gates: bool) -> None:
+def run(session: Session, service: str, no_gates: bool, keep_going: bool, verify: str, dry_run: bool) -> None:
     """Run steps and gates on the work tree as it is.
 
-    Exit 1 when a gate says no. What comes out is reused by a later build of the same content, and is never deployable
-    itself.
+    Exit 1 when a gate says no, or a step left something else than before. What comes out is reused by a later build of
+    the same content, and is never deployable itself. Ctrl-C ends it; the next run goes on from what was finished.
     """
     name = session.service(service)
     tree = session.tree
-    commit = tree.snapshot()
+    commit, head, branch = tree.snapshot(), tree.head, tree.branch
     client = session.client()
-    body = {"service": name, "commit": commit, "gates": not no_gates}
-    where = f"branch {tree.branch}  " if tree.branch else ""
-    changed = "" if commit == tree.head else " + what is not committed"
-    show.say(f"{name}  {where}{(tree.head or commit)[:7]}{changed}")
+    body = {"service": name, "commit": commit, "gates": not no_gates, "keep_going": keep_going, "verify": verify}
+    where = f"branch {branch}  " if branch else ""
+    changed = "" if commit == head else " + what is not committed"
+    show.say(f"{name}  {where}{(head or commit)[:7]}{changed}")
 
     def tell(note: Any) -> None:
         if session.json:
@@ -230,20 +247,27 @@ def run(session: Session, service: str, no_gates: bool) -> None:
         else:
             show.out(show.note(note))
 
+    topic = client.post("/v1/run", {**body, "dry_run": dry_run})["topic"]
     try:
-        end = follow.to_the_end(client, client.post("/v1/run", body)["topic"], tell)
+        end = follow.to_the_end(client, topic, tell)
     except KeyboardInterrupt:
-        show.say("\ninterrupted; the run goes on to its end, and what its steps make is reused by the next")
+        client.post("/v1/run/stop", {"topic": topic})
+        show.say("\nstopped; the next run goes on from what was finished")
         raise click.exceptions.Exit(130) from None
     if session.json:
         show.document({"schema": "branchline.note/1", **end}, line=True)
     if problem := end["more"].get("problem"):
         show.problem(problem, session.json)
         raise click.exceptions.Exit(exit_of(problem["code"]))
+    if dry_run:
+        return
     failed = end["more"].get("failed", [])
+    if failed and verify:
+        show.say(f"differs  {', '.join(failed)}: what served so far is kept; look for threads, clocks and randomness")
+        raise click.exceptions.Exit(1)
     if failed:
-        show.say(f"stays    {tree.branch or name}: {', '.join(failed)} said no")
-    for line in onward(name, tree.branch, failed):
+        show.say(f"stays    {branch or name}: {', '.join(failed)} said no")
+    for line in onward(name, branch, failed):
         show.say(f"next     {line}")
     raise click.exceptions.Exit(1 if failed else 0)
 
@@ -271,8 +295,8 @@ def checkout(session: Session, reference: str, into: Path | None, again: bool, d
 
     The code is a work tree of its own, beside yours. What was changed there stays as a stash when it is put back.
     """
-    found = session.client().get("/v1/revision", reference=reference)
-    top, state = session.tree.root, session.settings.state
+    client, top = session.client(), session.tree.root
+    found = client.get("/v1/revision", reference=reference)
     folder = (
         into or top.parent / f"{top.name}--{found['service']}-{found['version'] or found['commit'][:7]}"
     ).resolve()
@@ -283,22 +307,29 @@ def checkout(session: Session, reference: str, into: Path | None, again: bool, d
     if dry_run:
         show.out(f"plan     {command}")
         return
-    session.tree.checkout(found["commit"], folder, state / "mirror.git", found["name"])
-    python = state / "envs" / found["environment"] / "venv" / "bin" / "python"
-    artifacts = {step: str(state / "laid" / artifact) for step, artifact in found["artifacts"].items()}
+    session.tree.checkout(found["commit"], folder, session.settings.state / "mirror.git", found["name"])
+    laid = client.post("/v1/checkout", {"reference": found["name"]})
     if session.json:
         told = {"reference": found["name"], "commit": found["commit"], "folder": str(folder)}
-        show.document({"schema": "branchline.checkout/1", **told, "python": str(python), "artifacts": artifacts})
+        places = {part: laid[part] for part in ("python", "artifacts", "data", "missing")}
+        show.document({"schema": "branchline.checkout/1", **told, **places})
         return
     for line in show.ran([command]):
         show.say(line)
     show.out(f"code     {folder}")
-    show.out(f"python   {python}" + ("" if python.exists() else "  (not here any more; branchline run builds it)"))
-    for step, path in artifacts.items():
-        show.out(f"result   {step}: {path}" + ("" if Path(path).exists() else "  (in the store, not laid out)"))
-    for source, digest in found["data"].items():
-        show.out(f"data     {source}: {state / 'data' / digest}")
+    for line in laid_out(laid):
+        show.out(line)
     show.say(f"next     cd {folder}; git worktree remove {folder} when you are done")
+
+
+def laid_out(laid: Mapping[str, Any]) -> Iterator[str]:
+    """Where the rest of a revision lies, and why what is missing cannot be had."""
+    if laid["python"]:
+        yield f"python   {laid['python']}"
+    for word, part in (("result", "artifacts"), ("data", "data")):
+        yield from (f"{word:<8} {name}: {path}" for name, path in laid[part].items() if path)
+    for name, why in laid["missing"].items():
+        yield f"missing  {name}: {why}"
 
 
 def laid_again(session: Session, found: Mapping[str, Any], folder: Path, dry_run: bool) -> None:

@@ -1,6 +1,6 @@
 """This file says what an error means to a machine: its HTTP status, its exit status, its problem document.
 
-Two tables only, by code; what is in neither follows its hundred.
+Two tables only, by code; what is in neither follows its hundred. A third one has the codes that are no errors.
 """
 
 from __future__ import annotations
@@ -21,6 +21,18 @@ EXIT: dict[str, int] = {
     "BL105": 3, "BL414": 75, "BL501": 69, "BL506": 69, "BL701": 69, "BL702": 75, "BL705": 75, "BL708": 75, "BL000": 70,
     "BL710": 75,
 }  # fmt: skip
+# What makes the reuse of a step unsure (`core.reuse`).
+NOTICES = {
+    "BL301": "A step starts another program; what that reads cannot be seen, so it runs every time",
+    "BL302": "A step connects to a network; the answer cannot be looked at again, so it runs every time",
+    "BL303": "A step reads the clock, or draws without a seed: a reused result keeps what it was then",
+    "BL304": "A file does not parse here: all of the project is in the key",
+    "BL305": "A module counts whole: what of it is used cannot be told",
+    "BL306": "A step reads a variable that its service file does not declare: it never has a value",
+    "BL307": "A step reads a file outside of its service, data and environment, so it runs every time",
+    "BL308": "A run met what its code did not tell of; it guards the reuse of the result from now on",
+    "BL309": "What a step reads could not be recorded, so it runs every time",
+}
 
 
 def status_of(code: str) -> int:

@@ -191,6 +191,15 @@ class Thawed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Scaled(Event):
+    """A person wants a revision to have that many processes in production, whatever its file says (1.20)."""
+
+    revision: str
+    instances: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Configured(Event):
     """The trunk's service file now says this of the service itself."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from branchline.core import schema as schemas
 from branchline.core.names import counted
+from branchline.core.profile import Profile, changes, faults
 from branchline.core.revision import GateResult, Result
-from branchline.core.schema import changes
-from branchline.core.spec import Gate, Metric
+from branchline.core.spec import Gate, Metric, Source
 
 NO_LOG = (
     "there is no EXPERIMENT.md: branchline start writes it; by hand it says Hypothesis, Metric and Log, a heading each"
@@ -99,7 +100,7 @@ def compatible(schema: str, incumbent: str, major: int, path: str) -> GateResult
 
     What breaks callers is a new major, and is told how to become one; `path` is the service file.
     """
-    found = changes(incumbent, schema)
+    found = schemas.changes(incumbent, schema)
     broken = [str(each) for each in found if each.breaking]
     numbers = (("breaking", float(len(broken))), ("compatible", float(len(found) - len(broken))))
     if broken:
@@ -137,6 +138,26 @@ def logged(text: str | None) -> GateResult:
     if missing:
         return GateResult("log", Result.FAIL, "EXPERIMENT.md says nothing under: " + ", ".join(missing))
     return GateResult("log", Result.PASS, "hypothesis, metric and log are written")
+
+
+def data(source: Source, own: Profile, before: Profile | None, why: str = "") -> GateResult:
+    """The built-in gate `data SOURCE`: the version says as much as the one `before`, which the incumbent was made of
+    (3.03, F47). `why` there is none to be compared with is said.
+    """
+    name, known, broken = f"data {source.name}", own.columns, faults(own, before, source.key)
+    numbers = [("rows", float(own.rows)), ("columns", float(len(known)))] if own.tables else []
+    numbers += [("rows before", float(before.rows))] if before else []
+    numbers += [("duplicates", float(own.duplicates))] if own.duplicates is not None else []
+    if broken:
+        return GateResult(name, Result.FAIL, "; ".join(broken), tuple(numbers))
+    words = [f"{counted(own.rows, 'row')}, {counted(len(known), 'column')}"] if own.tables else []
+    if own.unread:
+        words.append(f"rows and columns of {counted(len(own.unread), 'file')} are not known")
+    if before and own.tables:
+        words.append(f"{own.rows - before.rows:+,} rows")
+        words += changes(known, before.columns)
+    words += [why] if why else []
+    return GateResult(name, Result.PASS, "; ".join(words), tuple(numbers))
 
 
 def _filled(name: str, sections: Mapping[str, int], lines: list[str]) -> bool:

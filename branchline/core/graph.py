@@ -1,19 +1,27 @@
 """This file says in which order the steps of a build run, and what each of them needs.
 
 A Python step's needs are its parameters: names of other steps, of declared data, or of parameters of the service
-file. They are read from the source text; user code is never imported here. A command step declares its inputs.
+file. They are read from the source text; user code is never imported here. A command step declares its inputs. What a
+step is run for each of, and what it is run only if, it comes after, too; it need not be given them.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
-from branchline.core.spec import Spec
+from branchline.core.spec import Spec, Step
 from branchline.errors import BadDag
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+class Signature(NamedTuple):
+    """A function's parameters by name, and whether it says anything of types."""
+
+    parameters: tuple[str, ...]
+    is_hinted: bool
 
 
 def parameters_of(source: str, function: str) -> tuple[str, ...] | None:
@@ -21,16 +29,21 @@ def parameters_of(source: str, function: str) -> tuple[str, ...] | None:
 
     Raises SyntaxError for text that is no Python.
     """
-    found = _function(source, function)
-    return None if found is None else tuple(argument.arg for argument in _arguments(found))
+    found = _functions(source).get(function)
+    return found.parameters if found else None
 
 
-def _function(source: str, name: str) -> Function | None:
-    return next((node for node in ast.parse(source).body if isinstance(node, Function) and node.name == name), None)
+@lru_cache(maxsize=1000)
+def _functions(source: str) -> Mapping[str, Signature]:
+    """What the functions of a module say of themselves, by name; the first of a name is meant."""
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {node.name: _signature(node) for node in reversed(found)}
 
 
-def _arguments(function: Function) -> list[ast.arg]:
-    return [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Signature:
+    arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    is_hinted = function.returns is not None or any(each.annotation for each in arguments)
+    return Signature(tuple(each.arg for each in arguments), is_hinted)
 
 
 def needed_by(call: str, sources: Mapping[str, str]) -> tuple[str, ...]:
@@ -49,19 +62,19 @@ def hinted(call: str, sources: Mapping[str, str]) -> bool:
     """Whether the function `module:function` says anything of types; True where these sources do not tell."""
     module, _, name = call.partition(":")
     try:
-        found = _function(sources[module], name) if module in sources else None
+        found = _functions(sources[module]).get(name) if module in sources else None
     except SyntaxError:
         return False
-    return found is None or found.returns is not None or any(each.annotation for each in _arguments(found))
+    return found is None or found.is_hinted
 
 
 def needs(spec: Spec, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What every step needs by name: `sources` is the text of the service's modules by module name.
+    """What every step is given by name: `sources` is the text of the service's modules by module name.
 
     Raises BadDag naming each parameter that nothing gives, and each cycle.
     """
     steps = {step.name for step in spec.steps}
-    known = steps | {name for name, _ in spec.data} | {name for name, _ in spec.parameters}
+    known = steps | {source.name for source in spec.data} | {name for name, _ in spec.parameters}
     problems: list[str] = []
     found: dict[str, tuple[str, ...]] = {}
     for step in spec.steps:
@@ -72,9 +85,13 @@ def needs(spec: Spec, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
             except ValueError as error:
                 problems.append(f"step {step.name}: {error}")
                 continue
+        item, _ = step.for_each
+        if item and step.call and item not in wanted:
+            problems.append(f"step {step.name} is run for each {item}, but its function has no parameter of that name")
+        wanted = tuple(name for name in wanted if name != item)
         problems += [
             f"step {step.name} needs {name!r}, which is no step, data source or parameter"
-            for name in wanted
+            for name in (*wanted, *listed(step))
             if name not in known
         ]
         found[step.name] = wanted
@@ -84,11 +101,21 @@ def needs(spec: Spec, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def listed(step: Step) -> tuple[str, ...]:
+    """What gives a step its items, and what has to be true of it."""
+    return tuple(filter(None, (step.for_each[1], step.when)))
+
+
+def after(spec: Spec, found: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The steps that each step comes after, each once."""
+    steps = {step.name for step in spec.steps}
+    wanted = {step.name: (*found.get(step.name, ()), *listed(step)) for step in spec.steps}
+    return {name: tuple(dict.fromkeys(need for need in needs if need in steps)) for name, needs in wanted.items()}
+
+
 def order(spec: Spec, found: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The steps in an order in which each stands after what it needs; raises BadDag with the cycle."""
-    steps = [step.name for step in spec.steps]
-    graph = {name: [need for need in found.get(name, ()) if need in steps] for name in steps}
     try:
-        return tuple(TopologicalSorter(graph).static_order())
+        return tuple(TopologicalSorter(after(spec, found)).static_order())
     except CycleError as error:
         raise BadDag("a cycle: " + " > ".join(error.args[1]), service=spec.name) from None

@@ -36,6 +36,7 @@ from branchline.core.events import (
     Refused,
     Retired,
     RolledBack,
+    Scaled,
     Thawed,
     Undecided,
     Withdrew,
@@ -53,6 +54,7 @@ from branchline.core.service import (
     Phase,
     Service,
 )
+from branchline.core.spec import MOST_INSTANCES
 from branchline.core.waiting import WAITING, arm_of, behind, concluding, fits, is_first, waits_for
 from branchline.errors import IllegalMove
 
@@ -60,7 +62,7 @@ __all__ = [  # noqa: RUF022  in the order in which they are told
     "Service", "Candidate", "Line", "Phase", "Method", "PREPARING", "SERVING", "RESTING", "OPEN", "ENDED",
     "Event", "BranchEvent", "LineEvent", "Opened", "Pushed", "Built", "BuildFailed", "GatesPassed", "GatesFailed",
     "Won", "Lost", "Undecided", "Extended", "Breached", "Aborted", "Withdrew", "Approved", "Kept", "Ramped",
-    "Recorded", "Refused", "RolledBack", "Cooled", "Retired", "Frozen", "Thawed", "Configured",
+    "Recorded", "Refused", "RolledBack", "Cooled", "Retired", "Frozen", "Thawed", "Scaled", "Configured",
     "RULES", "move", "waits_for", "behind", "concluding", "is_first", "IllegalMove",
 ]  # fmt: skip
 
@@ -119,9 +121,20 @@ def of_service(service: Service, event: Event) -> Service:
             return replace(service, frozen=False)
         case Configured(slots, part, approval) if _fair(slots, part, approval):
             return replace(service, slots=slots, slice=part, approval=approval)
+        case Scaled(revision, instances) if 0 < instances <= MOST_INSTANCES and revision in there(service):
+            others = (each for each in service.scales if each[0] in there(service) - {revision})
+            return replace(service, scales=(*others, (revision, instances)))
+        case Scaled(revision):
+            raise illegal(service, event, f"{revision[:7]} does not run in production, or cannot have that many")
         case Frozen() | Thawed():
             raise illegal(service, event, "it is frozen already" if service.frozen else "it is not frozen")
     raise illegal(service, event)
+
+
+def there(service: Service) -> set[str]:
+    """The revisions that are to run in production."""
+    known = {each for line in service.lines for each in line.history[-2 if line.warm else -1 :]}
+    return known | {each.revision for each in service.candidates if each.phase in SERVING or each.stands_by}
 
 
 def _fair(slots: int, part: int, approval: str) -> bool:
@@ -310,7 +323,7 @@ def advance(service: Service) -> Service:
     """Let whoever waits for nothing any more go on, the longest waiting first, until nobody can."""
     for each in service.candidates:
         if each.phase in WAITING and not waits_for(service, each):
-            if each.phase is P.WON or is_first(service, each):
+            if each.phase is P.WON or is_first(service, each) or each.method is Method.BLUE_GREEN:
                 gone_on = enter(each, P.CONCLUDING)
             elif each.method is Method.AB_TEST:  # its part of the error rate stays what it was when it was first seated
                 gone_on = replace(enter(each, P.TESTING), seated=each.seated or service.slots)

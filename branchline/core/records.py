@@ -34,7 +34,8 @@ def from_json(document: Mapping[str, Any]) -> Service:
         Candidate(**{**each, "method": Method(each["method"]), "phase": Phase(each["phase"])})
         for each in document["candidates"]
     )
-    return Service(**{**document, "lines": tuple(lines), "candidates": tuple(candidates)})
+    scales = tuple((revision, instances) for revision, instances in document.get("scales", ()))
+    return Service(**{**document, "lines": tuple(lines), "candidates": tuple(candidates), "scales": scales})
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

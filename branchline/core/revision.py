@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
+
+from branchline.core.reuse import Fact, Line, Notice
 
 
 class Result(Enum):
@@ -35,9 +37,23 @@ class GateResult:
     log: str = ""
 
 
+class Measure(NamedTuple):
+    """One number that a step told of itself; `position` is where on its curve (a training step, say), None for none."""
+
+    name: str
+    value: float
+    position: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """What became of one step of one run: `state` is ran, reused or failed; `artifact` is the id of its result."""
+    """What became of one step of one run: `state` is ran, reused, skipped, failed or stopped; `artifact` is
+    the id of its result.
+
+    `item` is what it was run for by `for_each`, `at` when it began (Unix seconds), `seconds` and `cpu` how long it took
+    by the clock and in processors, `peak` its memory in bytes, `exit` how it ended, `log` the artifact id of what it
+    printed. `lines` is what its key was made of, `facts` guard its reuse. One that is not `reusable` runs every time.
+    """
 
     step: str
     state: str
@@ -46,6 +62,22 @@ class StepRun:
     seconds: float = 0.0
     summary: str = ""
     why: str = ""
+    item: str = ""
+    at: float = 0.0
+    cpu: float = 0.0
+    peak: int = 0
+    exit: str = ""
+    log: str = ""
+    lines: tuple[Line, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    metrics: tuple[Measure, ...] = ()
+    reusable: bool = True
+
+    @property
+    def name(self) -> str:
+        """How it is called where it is told: `train`, or `train[north]`."""
+        return f"{self.step}[{self.item}]" if self.item else self.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +121,3 @@ def digest(document: object) -> str:
     """The SHA-256 of a JSON document in one canonical form (sorted keys, no spaces; after RFC 8785)."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def step_key(
-    step: str,
-    tree: str,
-    environment: str,
-    parameters: Mapping[str, str],
-    data: Mapping[str, str],
-    inputs: Mapping[str, str],
-    sdk: str,
-) -> str:
-    """The key under which a step's result may be reused: everything that may change the result, hashed."""
-    return digest(["step/1", step, tree, environment, dict(parameters), dict(data), dict(inputs), sdk])

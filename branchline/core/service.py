@@ -48,6 +48,7 @@ class Method(Enum):
 
     AB_TEST = "A/B test"  # a new solution of kind model: judged for effect, on a share of its own
     CANARY = "canary"  # a new solution of kind app: judged for harm, inside the arm it replaces
+    BLUE_GREEN = "blue/green"  # a new solution of kind app: stands by, and takes the whole arm at a person's word
     PATCH = "patch"  # a fix or a sync: as a canary, and it voids nobody's verdict
     BENCHMARK = "benchmark"  # V0: measured, never promoted
 
@@ -77,6 +78,11 @@ class Candidate:
         """Whether it is a challenger under test: it has an arm of its own, which a fix may take over."""
         return self.method is Method.AB_TEST and self.phase in (Phase.TESTING, Phase.WON)
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether it is the second colour: warm in production beside the incumbent, without any traffic."""
+        return self.method is Method.BLUE_GREEN and self.phase is Phase.QUEUED
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -104,6 +110,7 @@ class Service:
     slice: int = 10  # per cent of an arm that a canary gets
     approval: str = ""  # "", "before" the test or "after" the verdict
     frozen: bool = False
+    scales: tuple[tuple[str, int], ...] = ()  # (revision, processes), where a person wants another number than declared
     generation: int = 0  # grows by one with each accepted event; travels on every effect
 
     def on(self, branch: str) -> Candidate:
@@ -120,6 +127,10 @@ class Service:
         mine = [each for each in self.candidates if each.revision == revision]
         alive = [each for each in mine if each.phase in OPEN or each.phase is Phase.LIVE]
         return next(reversed(alive or mine), None)
+
+    def instances_of(self, revision: str, declared: int) -> int:
+        """How many processes a revision is to have in production."""
+        return dict(self.scales).get(revision, declared)
 
     def line(self, major: int) -> Line:
         """The line of a major, without history when nothing of it serves."""

@@ -12,11 +12,31 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 
 UNIT_HEADER = "x-branchline-unit"
+MOST_INSTANCES = 64  # processes of a revision
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Where a request says for whom it is: `kind` is header, cookie, path or claim (of a JSON web token), and `name`
+    the name of that; for a path it is how the path begins, with `{unit}` in the unit's place.
+    """
+
+    kind: str = "header"
+    name: str = UNIT_HEADER
+
+
+UNIT = Unit()  # where a service says nothing else
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node of the build: a Python function `module:function`, or a command with declared outputs."""
+    """One node of the build: a Python function `module:function`, or a command with declared outputs.
+
+    `reads` are globs of files of the service that its result depends on, `env` its variables, `reuse` is '', never or
+    always (and `because` says why), `for_each` the parameter that gets one item and what gives the items ('' for none),
+    `when` what has to be true, `memory` is in bytes, `environment` a folder of the service with a lock of its own,
+    `save` a named saver, `tolerance` by how much a number may differ when the step is run again.
+    """
 
     name: str
     call: str = ""
@@ -24,6 +44,34 @@ class Step:
     inputs: tuple[str, ...] = ()
     output: str = ""
     seconds: float = 3600.0
+    reads: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    reuse: str = ""
+    because: str = ""
+    for_each: tuple[str, str] = ("", "")
+    when: str = ""
+    memory: int = 0
+    cores: float = 1.0
+    gpus: int = 0
+    retries: int = 0
+    environment: str = ""
+    save: str = ""
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Data that is not in git: `where` is a glob below the project's root or an HTTP(S) address, `key` the columns that
+    tell its rows apart. An old version of one that is not in the store may be gone. New data opens an experiment of
+    itself when the source is watched, or looked at `every` so often (a cron expression).
+    """
+
+    name: str
+    where: str
+    key: tuple[str, ...] = ()
+    store: bool = True
+    watch: bool = False
+    every: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +95,36 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Requests:
+    """How requests reach a revision: `protocol` is http1 or http2 (gRPC); one may take `timeout` seconds, and be tried
+    for `try_timeout` of them before it is tried elsewhere (0: no such limit). Only an `idempotent` one that was begun
+    is ever tried again.
+    """
+
+    protocol: str = "http1"
+    timeout: float = 15.0
+    try_timeout: float = 0.0
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an instance group may use at most, 0 for no limit: processor cores and bytes of memory of all its processes
+    together, how many processes and threads, open files of each; `gpus` are its own while it runs.
+    """
+
+    cores: float = 0.0
+    memory: int = 0
+    processes: int = 0
+    files: int = 0
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """How a revision answers: a callable `predict` (with an optional `load`), or a command that listens where it is
     told. `schema` is a file with the schemas of request and response; without it they come from the hints of predict.
+    With `prewarm` its processes are forked from one that has imported what predict and load begin with.
     """
 
     predict: str = ""
@@ -62,6 +137,9 @@ class Serving:
     drain_seconds: float = 5.0
     env: tuple[tuple[str, str], ...] = ()
     schema: str = ""
+    requests: Requests = field(default_factory=Requests)
+    limits: Limits = field(default_factory=Limits)
+    prewarm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +175,7 @@ class Guardrails:
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """How traffic is given: `approval` is '', before or after; `share` 0 means 100/(slots+1); `skip_ab` is a reason
-    or ''.
+    or ''. `method` is how what is not judged by an A/B test takes over: canary, or blue-green.
     """
 
     slots: int = 1
@@ -110,16 +188,20 @@ class Rollout:
     canary_seconds: float = 3600.0
     canary_requests: int = 100
     skip_ab: str = ""
-    unit_header: str = UNIT_HEADER
+    unit: Unit = UNIT
+    method: str = "canary"
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What the file at the root says: `default_branch` '' is what git says, `gateway_port` 0 any free one."""
+    """What the file at the root says: `default_branch` '' is what git says, `gateway_port` 0 any free one. `hosts` may
+    be asked for data although their addresses are no public ones (F45).
+    """
 
     name: str
     default_branch: str = ""
     gateway_port: int = 0
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +215,7 @@ class Spec:
     kind: str = "model"
     python: str = ""
     serving: Serving = field(default_factory=Serving)
-    data: tuple[tuple[str, str], ...] = ()
+    data: tuple[Source, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
     steps: tuple[Step, ...] = ()
     gates: tuple[Gate, ...] = ()

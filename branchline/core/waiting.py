@@ -1,9 +1,9 @@
 """This file says what keeps a candidate where it is, in one word that a person can act on.
 
 Rules, in the order in which they are named: `frozen` -> thaw; `behind` (shown as `conflict` when the trial merge needs
-a person) -> sync or `sync --keep`; `approval` -> approve or withdraw; `arm`: the challenger that it fixes is not under
-test; `arm busy`: somebody is taking over this arm, or its own; `slot`. Who concludes waits for nothing but git: its
-`trouble`. Whether it is behind is always compared and never stored.
+a person) -> sync or `sync --keep`; `approval`, of a policy or of a second colour -> approve or withdraw; `arm`: the
+challenger that it fixes is not under test; `arm busy`: somebody is taking over this arm, or its own; `slot`. Who
+concludes waits for nothing but git: its `trouble`. Whether it is behind is always compared and never stored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def waits_for(service: Service, candidate: Candidate) -> str:
         return "frozen"
     if behind(service, candidate):
         return "behind"
-    if service.approval == ("before" if candidate.phase is Phase.QUEUED else "after") and not candidate.approved:
+    if needs_word(service, candidate) and not candidate.approved:
         return "approval"
     if candidate.base is not None and not arm_of(service, candidate.base):
         return "arm"
@@ -33,6 +33,13 @@ def waits_for(service: Service, candidate: Candidate) -> str:
         return "arm busy" if changing_hands(service, candidate) else ""
     full = len(service.under_test(candidate.line)) >= service.slots or not fits(service, candidate, candidate.share)
     return "slot" if full or concluding(service, candidate.line) else ""
+
+
+def needs_word(service: Service, candidate: Candidate) -> bool:
+    """Whether a person has to agree: the service asks for it, or it is a second colour beside an incumbent."""
+    if candidate.stands_by and not is_first(service, candidate):
+        return True
+    return service.approval == ("before" if candidate.phase is Phase.QUEUED else "after")
 
 
 def behind(service: Service, candidate: Candidate) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from branchline.core.service import ENDED, Candidate, Method, Phase, Service
+from branchline.core.service import ENDED, SERVING, Candidate, Method, Phase, Service
 
 PRODUCTION = "production"
 STAGING = "staging"
@@ -129,7 +129,7 @@ def desired(service: Service) -> World:
         running.add(Running(service.on(fix.base or "").revision, PRODUCTION, fix.line))
     for each in service.candidates:
         if each.phase in (Phase.EVALUATING, Phase.QUEUED):  # queued too: who approves has something to look at
-            running.add(Running(each.revision, STAGING, each.line))
+            running.add(Running(each.revision, perimeter_of(each), each.line))
     newest = max(heads, default=0)
     return World(
         trunks=tuple(sorted((trunk_of(service, major, newest), head) for major, head in heads.items())),
@@ -138,6 +138,13 @@ def desired(service: Service) -> World:
         absorbed=frozenset((fix.base or "", fix.revision) for fix in concluding_fixes),
         doomed=frozenset(Doomed(it.branch, it.tip, it.line) for it in service.candidates if it.phase in ENDED),
     )
+
+
+def perimeter_of(candidate: Candidate) -> str:
+    """Where a candidate runs: a second colour stands by in production; "" for who runs nowhere."""
+    if candidate.phase in SERVING or candidate.stands_by:
+        return PRODUCTION
+    return STAGING if candidate.phase in (Phase.EVALUATING, Phase.QUEUED) else ""
 
 
 def trunk_of(service: Service, major: int, newest: int) -> str:

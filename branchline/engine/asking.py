@@ -17,12 +17,15 @@ from branchline.core import names
 from branchline.core.events import Event
 from branchline.core.revision import Revision
 from branchline.core.service import Candidate, Phase, Service
-from branchline.core.world import Absorb, Delete, Route, Start, Step, Stop, World, Write, desired, plan
+from branchline.core.world import PRODUCTION, Absorb, Delete, Route, Start, Step, Stop, World, Write, desired, plan
+from branchline.engine.addressing import worn
 from branchline.engine.comparing import lacks
 from branchline.engine.observing import Observer
 from branchline.engine.recording import Recorder
 from branchline.errors import NothingToDo, UnknownReference, UnknownService, UsageError
 from branchline.ports import Ports
+
+BESIDE = "a new set beside, which takes over when it is ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +119,12 @@ class Desk:
     def steps(self, before: Service, after: Service) -> tuple[tuple[str, str], ...]:
         """What git, traffic and processes will see, in order, as (kind, text).
 
-        A conclusion leads on: what follows when git is seen to have it belongs to the plan.
+        A conclusion leads on: what follows when git is seen to have it belongs to the plan. A new set of processes is
+        told where one runs that has not the number that a person wants.
         """
         versions = {r.commit: r.version for r in self.ports.catalog.revisions(after.name)}
-        world, wanted = self.observer.whole(before).world, desired(after)
+        seen, wanted = self.observer.whole(before), desired(after)
+        world = seen.world
         todo = plan(world, wanted)
         for each in after.candidates:
             if each.phase is Phase.CONCLUDING:
@@ -127,7 +132,14 @@ class Desk:
                 after = law.move(after, law.Recorded(each.branch))
                 wanted = desired(after)
                 todo += plan(world, wanted)
-        return tuple(described(step, versions) for step in todo)
+        scales = dict(after.scales)
+        groups = worn(wanted.running, seen.instances, after)
+        renewed = [
+            f"run {versions.get(each, each[:7])} in {names.counted(scales[each], 'process', 'es')}: {BESIDE}"
+            for each, perimeter, _ in groups
+            if perimeter == PRODUCTION and each in scales
+        ]
+        return (*(described(step, versions) for step in todo), *(("process", text) for text in renewed))
 
 
 def arrived(world: World, wanted: World) -> World:
@@ -215,6 +227,13 @@ def _line(service: Service, args: Mapping[str, Any]) -> int:
     return int(args.get("line") or max((line.major for line in service.lines), default=1))
 
 
+def _scale(service: Service, candidate: Candidate | None, args: Mapping[str, Any]) -> Event:
+    try:
+        return law.Scaled(str(args["revision"]), int(args["instances"]), reason=str(args["because"]))
+    except (KeyError, ValueError):
+        raise UsageError("say of which revision, and how many: scale SERVICE@REVISION 4") from None
+
+
 def _conclude(service: Service, candidate: Candidate | None, args: Mapping[str, Any]) -> Event:
     branch = _branch(service, candidate)
     if service.on(branch).phase is not Phase.WON:
@@ -244,5 +263,6 @@ MEANINGS: dict[str, Callable[[Service, Candidate | None, Mapping[str, Any]], Eve
     "rollback": _rollback,
     "retire": lambda s, c, a: law.Retired(line=_line(s, a), reason=str(a["because"])),
     "freeze": lambda s, c, a: law.Frozen(reason=str(a["because"])),
+    "scale": _scale,
     "thaw": lambda s, c, a: law.Thawed(),
 }

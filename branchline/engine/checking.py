@@ -20,8 +20,17 @@ from branchline.core.graph import needed_by
 from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
 from branchline.core.spec import Gate
-from branchline.engine.building import modules, read_lines
-from branchline.engine.preparing import EXPERIMENT_LOG, SERVICE_FILE, Prepared, closed_environment, laid, working_copy
+from branchline.engine.building import modules
+from branchline.engine.preparing import (
+    EXPERIMENT_LOG,
+    SERVICE_FILE,
+    Prepared,
+    bench_of,
+    closed_environment,
+    laid,
+    working_copy,
+)
+from branchline.engine.profiling import data_gates, only_data
 from branchline.engine.progress import Progress
 from branchline.ports import Finished, Ports, Task
 
@@ -98,13 +107,19 @@ def said(log: Path) -> list[str]:
 
 
 def built_in(this: Evaluation, method: Method) -> list[GateResult]:
-    """The gates that nobody declares: the schema against the incumbent's; of an A/B test its plan and its log."""
-    spec, found = this.prepared.spec, []
+    """The gates that nobody declares: data and schema against the incumbent's; of an A/B test its plan and its log.
+
+    What changes nothing but the data needs no log: its lock says all that is tried.
+    """
+    spec = this.prepared.spec
+    found = data_gates(this.ports, spec, this.prepared.data_digests, this.incumbent)
     if this.incumbent is not None and this.incumbent.schema:
         path = f"{spec.folder}/{SERVICE_FILE}"
         found.append(judged.compatible(this.revision.schema, this.incumbent.schema, spec.major, path))
     if method is not Method.AB_TEST:
         return found
+    if this.incumbent is not None and only_data(this.ports, spec, this.incumbent.commit, this.revision.commit):
+        return [*found, judged.planned(spec.metric, None)]
     log = this.prepared.folder / EXPERIMENT_LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else None
     return [*found, judged.planned(spec.metric, None), judged.logged(text)]
@@ -146,19 +161,13 @@ def run_call(this: Evaluation, gate: Gate) -> GateResult:
         "output": str(this.home / "results" / gate.name),
         "log": str(this.home / f"{gate.name}.log"),
         "seconds": gate.seconds,
+        "cwd": str(this.prepared.folder),
+        "env": environment_of(this),
     }
-    answers = this.home / f"{gate.name}.jsonl"
-    argv = (str(this.prepared.environment.python), "-P", "-m", "branchline.sdk.run", str(answers))
-    task = Task(
-        argv, this.prepared.folder, environment_of(this), this.home / f"{gate.name}.worker.log", gate.seconds + 60
-    )
-    finished = this.ports.runner.run(replace(task, stdin=json.dumps(order) + "\n"), this.stopped)
-    told = read_lines(answers)
-    if not told:
-        return GateResult(gate.name, Result.FAIL, f"its worker ended with exit {finished.exit}: {last(finished)}")
-    if not told[0].get("ok"):
-        return GateResult(gate.name, Result.FAIL, str(told[0].get("error") or "it failed"))
-    return judged.answered(gate, told[0].get("value"))
+    answer = this.ports.workers.do(bench_of(this.prepared, this.prepared.environment), order, this.stopped)
+    if not answer.get("ok"):
+        return GateResult(gate.name, Result.FAIL, str(answer.get("error") or "it failed"))
+    return judged.answered(gate, answer.get("value"))
 
 
 def run_pytest(this: Evaluation, gate: Gate) -> GateResult:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from branchline.core import lifecycle as law
 from branchline.core.codes import understood
 from branchline.core.world import desired
+from branchline.engine.arriving import Arrivals
 from branchline.engine.asking import Desk
 from branchline.engine.judging import Judge
 from branchline.engine.observing import Observer
@@ -25,6 +28,8 @@ from branchline.engine.reading import Reader
 from branchline.engine.recalling import Memory
 from branchline.engine.reconciling import Reconciler
 from branchline.engine.recording import Recorder
+from branchline.engine.sweeping import Sweeper
+from branchline.engine.tracing import Tracing
 from branchline.engine.trying import Trials
 from branchline.engine.watching import Watcher
 from branchline.engine.working import Workshop
@@ -32,6 +37,7 @@ from branchline.errors import BranchlineError, IllegalMove
 from branchline.ports import Ports
 
 LOG = logging.getLogger("branchline")
+BEHIND = 10.0  # seconds that the reading of the log may be late before a person is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ class Controller:
         self.reconciler = Reconciler(*parts, self.progress, self.troubles)
         self.watcher = Watcher(*parts, self.troubles)
         self.workshop = Workshop(*parts, self.progress, self.troubles, self.reconciler.staged)
+        self.arrivals = Arrivals(*parts, self.progress, self.troubles, self.workshop, self.changed.ring)
         self.judge = Judge(*parts, self.progress)
         self.trials = Trials(*parts, self.reconciler, self.progress)
         self.trials.sweep()
@@ -95,14 +102,21 @@ class Controller:
         self.parity = Parity(*parts, self.troubles)
         self.reader = Reader(*parts, self.judge, self.desk, self.troubles, self.parity)
         self.memory = Memory(ports, self.desk, self.observer)
+        self.tracing = Tracing(ports, self.desk)
+        self.sweeper = Sweeper(ports, self.observer, self.busy)
+
+    def busy(self) -> bool:
+        """Whether anything is being built."""
+        return self.workshop.busy() or self.trials.busy() or self.arrivals.busy()
 
     def passes(self) -> tuple[Pass, ...]:
         """Everything to be done again and again, each in a thread of its own."""
         return (
             Pass("watch", self.watch, 0.2, 5.0),
-            Pass("produce", lambda: self._each("production", self.reconciler.production), 0.05, 0.5),
+            Pass("produce", self.produce, 0.05, 0.5),
             Pass("git", lambda: self._each("git", self.reconciler.git), 0.05, 1.0),
             Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.5),
+            Pass("data", self.arrivals.look, 0.2, 2.0),
             Pass("judge", self.judge_all, 0.05, 0.2),
             Pass("cool", lambda: self._each("cool", self.cool), 0.5, 1.0),
         )
@@ -122,6 +136,11 @@ class Controller:
         self.troubles.pop(("", "remote"), None)
         return done
 
+    def produce(self) -> bool:
+        """Take over what people did to routes beside us, then bring processes and routes to what is recorded."""
+        adopted = self._adopt_offline()
+        return self._each("production", self.reconciler.production) or adopted
+
     def judge_all(self) -> bool:
         """Read what the gateway has logged, then look at everybody who is under test."""
         read = self.read_exposures()
@@ -132,11 +151,24 @@ class Controller:
         read = 0
         with self._reading:
             while True:
-                served, position = self.ports.meter.read(self.ports.observations.position())
-                if not served:
+                before = self.ports.observations.position()
+                served, position = self.ports.meter.read(before)
+                if position == before:
                     return read
                 exposures = [line for line in served if line.experiment]  # a line with one arm exposes nobody to a test
                 read += self.ports.observations.take(exposures, position)
+
+    def unlogged(self) -> list[str]:
+        """What the gateway has served and the ledger does not know, lost or not read yet, in words."""
+        meter = self.ports.meter
+        lost, dropped, behind = meter.loss(), meter.dropped(), meter.behind(self.ports.observations.position())
+        late = f"the gateway's log is read {behind.seconds:.0f} s late"
+        told = (
+            (lost, f"{lost} requests were served and not logged: the gateway was killed"),
+            (dropped, f"{dropped} requests were served and could not be logged: is the disk full?"),
+            (behind.seconds > BEHIND, f"{late}: {behind.lines:,} lines wait"),
+        )
+        return [text for is_so, text in told if is_so]
 
     def cool(self, name: str) -> bool:
         """Let the incumbent before go when its time to be kept warm is over."""
@@ -184,22 +216,46 @@ class Controller:
                 self.troubles[name, what] = surprise(error, what)
         return done
 
-    def _adopt_offline(self) -> None:
-        """What people did to routes while no daemon lived is recorded first, so that no plan undoes it.
+    def _adopt_offline(self) -> bool:
+        """What people did to routes while no daemon lived, or this one hung, is recorded before anything is planned.
 
-        What is already recorded so was adopted before, by a daemon that died before it could forget.
+        What is already recorded so was adopted before, by a daemon that died before it could forget. What can not be
+        recorded now is told; the service's routes stay as the person left them.
         """
-        for told in self.ports.router.offline():
-            name, line = str(told["service"]), int(told["line"])
-            after = tuple((str(revision), int(share)) for revision, share in told["after"])
-            because = str(told.get("because") or "done offline")
-            if name in self.recorder.older:
-                continue
-            while event := done_offline(self.recorder.service(name), line, after, because):
-                self.recorder.record(name, event, actor=str(told["actor"]), because=because)
-            if dict(desired(self.recorder.service(name)).routes).get(line) != after:
-                self.troubles[name, "offline"] = f"BL105: the {told['kind']} of {line}.x without the daemon is undone"
-            self.recorder.tell(name)
+        done = False
+        while [told for told in self.ports.router.offline() if self._adopt(told)]:
+            done = True
+        return done
+
+    def _adopt(self, told: Mapping[str, Any]) -> bool:
+        """Record one entry of the journal; says whether it is now."""
+        name, line = str(told["service"]), int(told["line"])
+        after = tuple((str(revision), int(share)) for revision, share in told["after"])
+        because = str(told.get("because") or "done offline")
+        if name in self.recorder.older:
+            return False
+
+        missing = partial(done_offline, line=line, after=after, because=because)
+
+        def same(event: law.BranchEvent | law.LineEvent, service: law.Service) -> bool:
+            return missing(service) == event
+
+        try:
+            while event := missing(self.recorder.service(name)):
+                try:
+                    only_if = partial(same, event)  # somebody may record it meanwhile: twice is one version too far
+                    self.recorder.record(name, event, actor=str(told["actor"]), because=because, only_if=only_if)
+                except IllegalMove:
+                    if same(event, self.recorder.service(name)):
+                        break  # the law does not take it: told below
+        except BranchlineError as error:
+            self.troubles[name, "offline"] = surprise(error, "offline")
+            return False
+        self.troubles.pop((name, "offline"), None)
+        if dict(desired(self.recorder.service(name)).routes).get(line) != after:
+            self.troubles[name, "offline"] = f"BL105: the {told['kind']} of {line}.x without the daemon is undone"
+        self.recorder.tell(name)
+        return True
 
 
 def surprise(error: Exception, what: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,18 +17,23 @@ from branchline.core import schema
 from branchline.core.graph import hinted
 from branchline.core.revision import StepRun
 from branchline.core.spec import Spec
-from branchline.engine.building import build, modules, read_lines
-from branchline.engine.preparing import Prepared, closed_environment
+from branchline.engine.building import build, modules
+from branchline.engine.preparing import Prepared, bench_of, closed_environment
 from branchline.engine.progress import Progress
 from branchline.errors import BadServiceFile
-from branchline.ports import Ports, Task
+from branchline.ports import Ports
 
 Stopped = Callable[[], bool]
 SECONDS = 120.0
 
 
 def build_and_describe(
-    ports: Ports, prepared: Prepared, progress: Progress, topic: str, stopped: Stopped = lambda: False
+    ports: Ports,
+    prepared: Prepared,
+    progress: Progress,
+    topic: str,
+    stopped: Stopped = lambda: False,
+    keep_going: bool = False,
 ) -> tuple[tuple[StepRun, ...], str]:
     """What became of every step, and the schema document: found beside the build, whose worker imports the same
     libraries. Raises what `build` and `schema_of` raise.
@@ -37,7 +42,7 @@ def build_and_describe(
     with ThreadPoolExecutor(1, thread_name_prefix="schema") as beside:
         found = beside.submit(schema_of, ports, prepared, progress, topic, lambda: over.is_set() or stopped())
         try:
-            return build(ports, prepared, progress, topic, stopped), found.result()
+            return build(ports, prepared, progress, topic, stopped, keep_going=keep_going), found.result()
         finally:
             over.set()
 
@@ -68,11 +73,10 @@ def declared(path: Path, named: str) -> str:
         raise BadServiceFile(cause, path=named) from error
 
 
-def hints(ports: Ports, prepared: Prepared, stopped: Stopped) -> dict[str, object]:
+def hints(ports: Ports, prepared: Prepared, stopped: Stopped) -> Mapping[str, object]:
     """The worker's answer about the hints of `predict`."""
     home = ports.state / "runs" / uuid.uuid4().hex[:12]
     home.mkdir(parents=True)
-    answers = home / "schema.jsonl"
     order = {
         "step": "schema",
         "call": prepared.spec.serving.predict,
@@ -81,13 +85,10 @@ def hints(ports: Ports, prepared: Prepared, stopped: Stopped) -> dict[str, objec
         "known": known(prepared.spec),
         "log": str(home / "schema.log"),
         "seconds": SECONDS,
+        "cwd": str(prepared.folder),
+        "env": closed_environment(prepared, home),
     }
-    argv = (str(prepared.environment.python), "-P", "-m", "branchline.sdk.run", str(answers))
-    env = closed_environment(prepared, home)
-    task = Task(argv, prepared.folder, env, home / "worker.log", SECONDS + 10, stdin=json.dumps(order) + "\n")
-    finished = ports.runner.run(task, stopped)
-    told = read_lines(answers)
-    return told[0] if told else {"ok": False, "error": f"its worker ended with exit {finished.exit}"}
+    return ports.workers.do(bench_of(prepared, prepared.environment), order, stopped)
 
 
 def known(spec: Spec) -> list[str]:

@@ -12,33 +12,42 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from branchline.core.revision import Revision
 from branchline.core.service import Method
 from branchline.core.spec import Spec, governed
 from branchline.errors import BadServiceFile, DataNotPinned, UnknownService
-from branchline.ports import Environment, Group, Ports
+from branchline.ports import Bench, Environment, Group, Ports
 
 SERVICE_FILE = "branchline.toml"
 LOCK_FILE = "data.lock"
 EXPERIMENT_LOG = "EXPERIMENT.md"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # a server's processes are many, and each is asked one thing at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A commit of a service, ready: `code` is the whole repository at it, `folder` the service's in it."""
+    """A commit of a service, ready: `code` is the whole repository at it, `folder` the service's in it.
+
+    `environments` are those of its steps by folder in the service, '' the service's own (2.26).
+    """
 
     spec: Spec
     commit: str
     tree: str
     code: Path
-    environment: Environment
+    environments: Mapping[str, Environment]
     sdk: str
     sdk_path: Path
     data: Mapping[str, Path]
     data_digests: Mapping[str, str]
+
+    @property
+    def environment(self) -> Environment:
+        """The service's own environment: it serves in it, and its gates run in it."""
+        return self.environments[""]
 
     @property
     def folder(self) -> Path:
@@ -77,7 +86,9 @@ def method_of(spec: Spec) -> Method:
     """How a new solution is judged, as its file says: a model by an A/B test, unless a policy has a reason (1.41)."""
     if spec.benchmark:
         return Method.BENCHMARK
-    return Method.AB_TEST if spec.kind == "model" and not spec.rollout.skip_ab else Method.CANARY
+    if spec.kind == "model" and not spec.rollout.skip_ab:
+        return Method.AB_TEST
+    return Method.BLUE_GREEN if spec.rollout.method == "blue-green" else Method.CANARY
 
 
 def code_of(ports: Ports, spec: Spec, commit: str) -> Path:
@@ -139,26 +150,33 @@ def pinned(ports: Ports, spec: Spec, commit: str) -> dict[str, str]:
     """Source -> digest of its manifest, as `data.lock` of the commit pins it; raises DataNotPinned."""
     text = ports.repository.read(commit, f"{spec.folder}/{LOCK_FILE}")
     locked = dict(ports.read_lock(text, f"{spec.folder}/{LOCK_FILE}")) if text is not None else {}
-    for source, _ in spec.data:
-        if source not in locked:
-            raise DataNotPinned(source=source, service=spec.name)
-    return {source: locked[source] for source, _ in spec.data}
+    for source in spec.data:
+        if source.name not in locked:
+            raise DataNotPinned(source=source.name, service=spec.name)
+    return {source.name: locked[source.name] for source in spec.data}
 
 
 def prepare(ports: Ports, spec: Spec, commit: str) -> Prepared:
     """Lay out code, environment and data of a commit; may take minutes when the environment is new."""
     code = code_of(ports, spec, commit)
     digests = pinned(ports, spec, commit)
-    data = {}
-    for source, digest in digests.items():
-        data[source] = ports.state / "data" / digest
-        if not data[source].exists():
-            ports.sources.lay(source, digest, data[source])
-    environment = ports.environments.ensure(spec.name, code / spec.folder, spec.python)
+    data = {source: laid_data(ports, source, digest) for source, digest in digests.items()}
+    environments = {
+        folder: ports.environments.ensure(f"{spec.name}/{folder}".rstrip("/"), code / spec.folder / folder, spec.python)
+        for folder in sorted({"", *(step.environment for step in spec.steps)})
+    }
     sdk, sdk_path = ports.environments.sdk()
     return Prepared(
-        spec, commit, ports.repository.tree(commit, spec.closure), code, environment, sdk, sdk_path, data, digests
+        spec, commit, ports.repository.tree(commit, spec.closure), code, environments, sdk, sdk_path, data, digests
     )
+
+
+def laid_data(ports: Ports, source: str, digest: str) -> Path:
+    """A data version as a folder that is never changed."""
+    folder = ports.state / "data" / digest
+    if not folder.exists():
+        ports.sources.lay(source, digest, folder)
+    return folder
 
 
 def laid(ports: Ports, artifact: str) -> Path:
@@ -169,20 +187,43 @@ def laid(ports: Ports, artifact: str) -> Path:
     return folder
 
 
-def closed_environment(prepared: Prepared, home: Path) -> dict[str, str]:
-    """The whole environment of a step, gate or server: a fixed base and nothing of the person's shell (2.24)."""
-    binaries = prepared.environment.python.parent
+def closed_environment(prepared: Prepared, home: Path, environment: Environment | None = None) -> dict[str, str]:
+    """The whole environment of a step, gate or server: a fixed base and nothing of the person's shell (2.24).
+
+    `environment` is a step's own, else the service's.
+    """
+    imports = ":".join(str(path) for path in (prepared.sdk_path, *prepared.imports))
+    return {**base(environment or prepared.environment), "HOME": str(home), "PYTHONPATH": imports}
+
+
+def base(environment: Environment) -> dict[str, str]:
+    """What is the same for all that runs in an environment."""
     return {
-        "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(home),
+        "PATH": f"{environment.python.parent}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONPATH": ":".join(str(path) for path in (prepared.sdk_path, *prepared.imports)),
-        **pycache(prepared.environment),
+        **pycache(environment),
     }
+
+
+def bench_of(prepared: Prepared, environment: Environment) -> Bench:
+    """The warm worker of an environment."""
+    return Bench(environment.python, prepared.sdk_path, base(environment))
+
+
+def modules_of(spec: Spec) -> list[str]:
+    """The modules that serving begins with, and those that made what it loads: a pickle needs what they import."""
+    calls = (spec.serving.predict, spec.serving.load, *(step.call for step in spec.steps if not step.environment))
+    return sorted({call.partition(":")[0] for call in calls if call})
+
+
+def origin_of(prepared: Prepared) -> Bench:
+    """The process that servers are forked from: it has all variables that are not a revision's own."""
+    bench = bench_of(prepared, prepared.environment)
+    return replace(bench, env={**bench.env, **dict(prepared.spec.serving.env), **ONE_THREAD})
 
 
 def pycache(environment: Environment) -> dict[str, str]:
@@ -203,6 +244,7 @@ def group_of(ports: Ports, revision: Revision, prepared: Prepared, perimeter: st
         "sample": str(prepared.folder / serving.sample) if serving.sample else "",
         "results": results,
         "parameters": dict(spec.parameters),
+        "modules": modules_of(spec),
     }
     (home / "serving.json").write_text(json.dumps(order, sort_keys=True))
     environment = closed_environment(prepared, home) | dict(serving.env)
@@ -215,7 +257,7 @@ def group_of(ports: Ports, revision: Revision, prepared: Prepared, perimeter: st
     }
     if serving.predict:
         argv: tuple[str, ...] = (str(prepared.environment.python), "-P", "-m", "branchline.sdk.serve")
-        environment |= {"OMP_NUM_THREADS": "1"}
+        environment |= ONE_THREAD
     else:
         argv = serving.command
     return Group(
@@ -231,4 +273,7 @@ def group_of(ports: Ports, revision: Revision, prepared: Prepared, perimeter: st
         drain_seconds=serving.drain_seconds,
         instances=serving.instances,
         nonce_aware=bool(serving.predict),
+        requests=serving.requests,
+        limits=serving.limits,
+        bench=origin_of(prepared) if serving.prewarm else None,
     )

@@ -6,16 +6,17 @@ Answers are plain JSON documents with a schema id; reading changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import waits_for
-from branchline.core.world import PRODUCTION, STAGING, desired
+from branchline.core.world import PRODUCTION, desired, perimeter_of
 from branchline.engine.asking import Desk
 from branchline.engine.comparing import behind_document, told
+from branchline.engine.gauging import Gauging
 from branchline.engine.judging import Judge, Measurement
 from branchline.engine.observing import Observer, Sight, View
 from branchline.engine.parity import Parity
@@ -36,6 +37,10 @@ class Reader:
     desk: Desk
     troubles: Mapping[tuple[str, str], str]
     parity: Parity
+    gauging: Gauging = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gauging = Gauging(self.ports)
 
     def status(self, only: str = "") -> Document:
         """Revision by place, each with its branch, share and state (3.25)."""
@@ -67,6 +72,8 @@ class Reader:
         rows += [
             self._leaving(commit, share, versions, sight) for commit, share in shares.items() if commit not in shown
         ]
+        for row in rows:
+            row |= self.gauging.document(name, row["version"])
         return {
             "name": name,
             "generation": service.generation,
@@ -120,9 +127,7 @@ class Reader:
         sight: Sight,
         said: Sequence[Entry],
     ) -> Document:
-        serving = candidate.phase in law.SERVING
-        staged = candidate.phase in (Phase.EVALUATING, Phase.QUEUED)
-        perimeter = PRODUCTION if serving else STAGING if staged else ""
+        perimeter = perimeter_of(candidate)
         version = versions.get(candidate.revision, "")
         waits = waits_for(service, candidate)
         behind = behind_document(self.ports, self.observer, service, candidate)
@@ -146,7 +151,9 @@ class Reader:
 
     def _detail(self, service: Service, candidate: Candidate, waits: str, said: Sequence[Entry]) -> str:
         if waits:
-            return f"waits for: {waits}"
+            stands = "stands by without traffic; " if candidate.stands_by else ""
+            word = f" (branchline approve {candidate.branch})" if stands and waits == "approval" else ""
+            return f"{stands}waits for: {waits}{word}"
         if candidate.phase in (Phase.TESTING, Phase.CANARY):
             measured = self.measured(service.name, candidate.branch)
             return str(measured["text"]) if measured else "no traffic yet"

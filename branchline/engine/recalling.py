@@ -13,19 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from branchline.core.revision import GateResult, Result, Revision
+from branchline.core.revision import GateResult, Result, Revision, StepRun
 from branchline.core.schema import read as read_schema
+from branchline.core.tracking import MOST, Query, as_made
 from branchline.engine.asking import Desk, did_you_mean
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import EXPERIMENT_LOG, spec_at
 from branchline.engine.reading import moment
 from branchline.engine.telling import reason_of
-from branchline.errors import NothingToDo
+from branchline.engine.tracking import is_number, metrics_of
+from branchline.errors import NothingToDo, UnknownService
 from branchline.ports import Entry, Ports
 
 Document = dict[str, Any]
 FAR = 1000  # events that are looked through
-MOST = 200  # commits of release notes
+COMMITS = 200  # commits of release notes
 TAIL = 20  # lines of what failed
 HYPOTHESIS = re.compile(r"^#+ *hypothesis *$(.*?)(?=^#|\Z)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 BUILT = ("Built", "BuildFailed")
@@ -53,32 +55,43 @@ class Memory:
             "name": revision.name,
             "artifacts": dict(revision.artifacts),
             "data": dict(revision.data),
+            "metrics": metrics_of(runs),
             "gates": gate_documents(gates),
-            "steps": [asdict(run) for run in runs],
+            "steps": [step_document(run) for run in runs],
         }
 
     def why(self, reference: str, step: str = "") -> Document:
         """Why each step of a revision ran or was reused, what its gates found, and what became of it.
 
-        A gate that did not pass has the last lines of what it printed. Raises NothingToDo for a step it does not have.
+        A revision's step that reuses what an earlier run of its commit left is told as that run was: new data is tried
+        before it has a branch. Of a step that is named also what its key was made of, and the facts that guard its
+        result. A gate that did not pass has the last lines of what it printed. A run by its number is told as it was,
+        alone. Raises NothingToDo for a step it does not have.
         """
-        service, commit = self.desk.meant(reference)
-        runs = self.ports.catalog.run(service, commit)
-        if step and step not in (names := [run.step for run in runs]):
-            raise NothingToDo(did_you_mean(step, names), what=f"{reference} has no step {step!r}")
-        gates = () if step else self.ports.catalog.gates(service, commit)
+        alone = is_number(reference)
+        service, commit, runs = self._run(int(reference)) if alone else self._newest(reference)
+        if step and not any(step in (run.step, run.name) for run in runs):
+            known = list(dict.fromkeys(run.step for run in runs))
+            raise NothingToDo(did_you_mean(step, known), what=f"{reference} has no step {step!r}")
+        gates = () if step or alone else self.ports.catalog.gates(service, commit)
+        events = () if step or alone else self._happened(service, commit)
         return {
             "schema": "branchline.why/1",
             "service": service,
             "commit": commit,
             "version": self._version(service, commit),
-            "steps": [asdict(run) for run in runs if step in ("", run.step)],
+            "steps": [step_document(run, whole=bool(step)) for run in runs if step in ("", run.step, run.name)],
             "gates": [told | {"said": self._said(told)} for told in gate_documents(gates)],
-            "events": [] if step else [event_document(each) for each in self._happened(service, commit)],
+            "events": [event_document(each) for each in events],
         }
 
     def log(self, reference: str, lines: int = 40) -> Document:
-        """The last lines of a revision's instances, or of what was built and checked of it."""
+        """The last lines of a revision's instances, or of what was built and checked of it; of a run its steps'."""
+        if is_number(reference):
+            service, _, runs = self._run(int(reference))
+            printed = [(run, text_of(self.ports, run.log, lines)) for run in runs if run.log]
+            logs = [{"name": run.name, "state": run.state, "text": text} for run, text in printed]
+            return {"schema": "branchline.logs/1", "service": service, "logs": logs}
         service, commit = self.desk.meant(reference)
         instances = [i for i in self.ports.launcher.instances() if (i.service, i.revision) == (service, commit)]
         logs = [
@@ -101,7 +114,7 @@ class Memory:
         before = self._replaced(revision)
         closure = self.observer.closure(revision.service, (revision.commit,))
         log = self.ports.repository.log
-        commits = log(before.commit if before else "", revision.commit, closure, limit=MOST)
+        commits = log(before.commit if before else "", revision.commit, closure, limit=COMMITS)
         events = self._happened(revision.service, revision.commit)
         verdict = next((each for each in reversed(events) if each.event in VERDICTS), None)
         return {
@@ -113,11 +126,34 @@ class Memory:
             "author": revision.author,
             "built": moment(revision.built),
             "replaces": {"version": before.version, "commit": before.commit} if before else None,
-            "hypothesis": self._hypothesis(revision),
+            "hypothesis": self._hypothesis(revision, before),
             "commits": [dict(each) for each in commits],
             "gates": gate_documents(self.ports.catalog.gates(revision.service, revision.commit)),
             "verdict": event_document(verdict) if verdict else None,
         }
+
+    def _run(self, number: int) -> tuple[str, str, tuple[StepRun, ...]]:
+        """A run's service and commit, and what became of its steps."""
+        run = self.ports.catalog.numbered(number)
+        return run.service, run.commit, run.steps
+
+    def _newest(self, reference: str) -> tuple[str, str, tuple[StepRun, ...]]:
+        """The same of the newest run of what a reference means; a revision's as they were made."""
+        service, commit = self._built(reference)
+        runs = self.ports.catalog.run(service, commit)
+        if not self._version(service, commit):
+            return service, commit, runs
+        return service, commit, as_made(runs, self.ports.catalog.runs(Query(service, commit=commit, limit=MOST)))
+
+    def _built(self, reference: str) -> tuple[str, str]:
+        """What a reference means; a service that was never deployed means what was run of it last."""
+        try:
+            return self.desk.meant(reference)
+        except UnknownService:
+            newest = self.ports.catalog.runs(Query(service=reference, limit=1))
+            if not newest:
+                raise
+            return reference, newest[0].commit
 
     def _version(self, service: str, commit: str) -> str:
         return next((each.version for each in self.ports.catalog.revisions(service) if each.commit == commit), "")
@@ -150,10 +186,13 @@ class Memory:
             before = before[: before.index(revision.commit)]
         return self.ports.catalog.revision(revision.service, before[-1]) if before else None
 
-    def _hypothesis(self, revision: Revision) -> str:
-        """The section of that name in the log of the experiment; '' where there is none."""
+    def _hypothesis(self, revision: Revision, before: Revision | None) -> str:
+        """The section of that name in the log of the experiment; '' where there is none, or only an older one's."""
         folder = spec_at(self.ports, revision.service, revision.commit).folder
-        text = self.ports.repository.read(revision.commit, f"{folder}/{EXPERIMENT_LOG}") or b""
+        read = self.ports.repository.read
+        text = read(revision.commit, path := f"{folder}/{EXPERIMENT_LOG}") or b""
+        if before and text == read(before.commit, path):
+            return ""
         found = HYPOTHESIS.search(text.decode("utf-8", "replace"))
         return found[1].strip() if found else ""
 
@@ -174,6 +213,13 @@ def about(entries: Iterable[Entry], commit: str) -> Iterator[Entry]:
             judged[branch] = tips.get(branch, "")
         if commit == (tip if entry.event in ("Opened", "Pushed") else judged.get(branch, "")):
             yield entry
+
+
+def step_document(run: StepRun, whole: bool = False) -> Document:
+    """What became of a step as a document; its key's lines and its facts are hundreds, and part of the `whole` only."""
+    document = asdict(run)
+    brief = {name: value for name, value in document.items() if name not in ("lines", "facts")}
+    return document if whole else brief
 
 
 def event_document(entry: Entry) -> Document:

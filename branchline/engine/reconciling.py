@@ -9,16 +9,15 @@ read, never acted upon.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
-from branchline.core.spec import UNIT_HEADER
+from branchline.core.spec import UNIT, Unit
 from branchline.core.world import (
     FOREIGN,
-    STAGING,
     Absorb,
     Delete,
     Drop,
@@ -31,6 +30,9 @@ from branchline.core.world import (
     desired,
     ready,
 )
+from branchline.engine.addressing import TRIAL, count_of, endpoints_of, superseded, worn
+from branchline.engine.admitting import Attempts, Refusal, refusal, serves
+from branchline.engine.budgeting import Budget, machine
 from branchline.engine.observing import Observer, Sight
 from branchline.engine.preparing import group_of, prepare, spec_at
 from branchline.engine.progress import Progress
@@ -38,6 +40,7 @@ from branchline.engine.recording import Recorder
 from branchline.engine.telling import conclusion_message, was_kept
 from branchline.errors import (
     BranchlineError,
+    DoesNotFit,
     Fenced,
     ForeignCommit,
     IllegalMove,
@@ -51,7 +54,6 @@ from branchline.errors import (
 from branchline.ports import Change, Endpoint, Group, Instance, Ports, Stamp
 
 S = TypeVar("S", bound=Step)
-TRIAL = "trial"  # the perimeter of a group that only a `run` wants
 PATIENCE = 3  # failures of one revision in one perimeter before it is given up
 HEALED = 60.0  # seconds without one until they are forgotten: what comes up and dies again and again is given up too
 TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
@@ -64,21 +66,6 @@ TROUBLES: tuple[tuple[type[BranchlineError], str], ...] = (
 
 
 @dataclass(slots=True)
-class Attempts:
-    """How often something failed, why it did last, and when it may be tried again."""
-
-    failed: int = 0
-    again: float = 0.0
-    why: str = ""
-
-    def fail(self, now: float, why: str) -> None:
-        """Note that it failed at this moment: it may be tried again after a while, twice as long each time."""
-        self.failed += 1
-        self.again = now + min(30.0, 0.25 * 2 ** min(self.failed, 8))
-        self.why = why
-
-
-@dataclass(slots=True)
 class Reconciler:
     """Brings the world to what is recorded, one pass at a time."""
 
@@ -88,13 +75,16 @@ class Reconciler:
     progress: Progress
     troubles: dict[tuple[str, str], str] = field(default_factory=dict)
     spawn: Callable[[Callable[[], None]], None] = lambda act: threading.Thread(target=act, name="stop").start()
+    there: Budget = field(default_factory=machine)  # what all groups together may use
     _attempts: dict[tuple[str, str, str], Attempts] = field(default_factory=dict)  # service, revision, perimeter
     _groups: dict[tuple[str, str, str], Group] = field(default_factory=dict)
     _offered: dict[str, tuple[Endpoint, ...]] = field(default_factory=dict)
-    _buried: set[str] = field(default_factory=set)
+    _admitted: set[tuple[str, str, str]] = field(default_factory=set)  # who had room, and lost processes
+    _buried: set[tuple[str, bool]] = field(default_factory=set)  # nonce, whether it has failed as a whole
     _stopping: set[str] = field(default_factory=set)
     _concluded: set[tuple[str, str]] = field(default_factory=set)  # service, revision: wholly written by us
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _admitting: threading.Lock = field(default_factory=threading.Lock)
 
     # ------------------------------------------------------------------------------------------ production
 
@@ -108,7 +98,7 @@ class Reconciler:
         done |= self._offer(service, sight, wanted, stamp)
         for step in self._due(name, sight.world, wanted, (Start, Route, Stop)):
             done |= self._try(name, step, lambda step=step: self._produce(service, sight, step, stamp))  # type: ignore[misc]
-        return done
+        return self._try(name, "renew", lambda: self._renew(service, sight, wanted, stamp)) or done
 
     def _produce(self, service: Service, sight: Sight, step: Start | Route | Stop, stamp: Stamp) -> bool:
         match step:
@@ -121,7 +111,9 @@ class Reconciler:
                 self._tell_shares(service, line, shares)
                 return True
         gone = [i for i in sight.instances if (i.revision, i.perimeter) == (step.revision, step.perimeter)]
-        self._publish(service, tuple(i for i in sight.instances if i.state == "ready" and i not in gone), stamp)
+        rest = tuple(i for i in sight.instances if i.state == "ready" and i not in gone)
+        old = superseded(rest, self._offered.get(service.name, ()))
+        self._publish(service, tuple(i for i in rest if i not in old), stamp)
         begun = [self._stop(service.name, instance, stamp) for instance in gone]
         return any(begun)
 
@@ -154,12 +146,36 @@ class Reconciler:
                 self.progress.note(service.name, candidate.branch, "ok", "traffic", text)
 
     def _start(self, service: Service, sight: Sight, revision: str, perimeter: str, stamp: Stamp) -> bool:
-        attempts = self._attempts.get((service.name, revision, perimeter), Attempts())
+        key = (service.name, revision, perimeter)
+        attempts = self._attempts.get(key, Attempts())
         mine = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter)]
         if any(i.state == "starting" for i in mine) or self.ports.clock.monotonic() < attempts.again:
             return False
-        self.ports.launcher.launch(self._group(service, revision, perimeter), stamp)
-        return True
+        group = self._group(service, revision, perimeter)
+        with self._admitting:  # two that fit alone, and not together, are not begun at once
+            known = key in self._admitted or serves(service, sight, revision)
+            refused = None if known else refusal(self.ports, group, desired(service).running, self.there)
+            if refused is None:
+                self.ports.launcher.launch(group, stamp)
+                return True
+        return self._refuse_start(service, group, refused)
+
+    def _refuse_start(self, service: Service, group: Group, refused: Refusal) -> bool:
+        """Treat what does not fit like what does not come up, unless it only has to wait; says what was done."""
+        attempts = self._attempts.setdefault((service.name, group.revision, group.perimeter), Attempts())
+        note = attempts.wait if refused.passes else attempts.fail
+        note(self.ports.clock.monotonic(), f"{group.version} is not started in {group.perimeter}: {refused.why}")
+        if not refused.passes and too_often(attempts, group.perimeter == "staging"):
+            name = f"{service.name}@{group.version}"
+            error = StartFailed(refused.why, revision=name, hint=DoesNotFit.hint)
+            self._give_up(service, group.revision, group.perimeter, error)
+        return not refused.passes
+
+    def _renew(self, service: Service, sight: Sight, wanted: World, stamp: Stamp) -> bool:
+        """Start a new incarnation beside each that has lost processes, or is to have another number (I8)."""
+        groups = worn(wanted.running, sight.instances, service)
+        begun = [self._start(service, sight, group.revision, group.perimeter, stamp) for group in groups]
+        return any(begun)
 
     def _group(self, service: Service, revision: str, perimeter: str) -> Group:
         key = (service.name, revision, perimeter)
@@ -168,30 +184,38 @@ class Reconciler:
         if known is None or known.version != built.version:
             prepared = prepare(self.ports, spec_at(self.ports, service.name, revision), revision)
             known = self._groups[key] = group_of(self.ports, built, prepared, perimeter)
-        return known
+        return replace(known, instances=count_of(service, revision, perimeter, known.instances))
 
     def _bury(self, service: Service, sight: Sight, stamp: Stamp) -> bool:
-        """Clear failed incarnations away; who failed too often is given up where something else serves."""
+        """Clear failed incarnations away, and count those that have lost processes; who failed too often is given up
+        where something else serves.
+        """
         done = False
         for instance in sight.instances:
             key = (service.name, instance.revision, instance.perimeter)
             now, attempts = self.ports.clock.monotonic(), self._attempts.get(key)
-            if attempts and instance.state == "ready" and now > attempts.again + HEALED:
+            failed, lost = instance.state == "failed", instance.lost
+            if attempts and instance.state == "ready" and not lost and now > attempts.again + HEALED:
                 del self._attempts[key]
-            if instance.state != "failed" or instance.nonce in self._buried or instance.perimeter == TRIAL:
+            if not (failed or lost) or (instance.nonce, failed) in self._buried or instance.perimeter == TRIAL:
                 continue
-            self._buried.add(instance.nonce)
+            self._buried.add((instance.nonce, failed))
+            self._admitted.add(key)
             attempts = self._attempts.setdefault(key, Attempts())
-            attempts.fail(now, f"{instance.version} did not stay up in {instance.perimeter}: {in_short(instance.tail)}")
-            self.ports.launcher.stop(instance.nonce, stamp)
-            if attempts.failed >= (1 if instance.perimeter == "staging" else PATIENCE):
-                self._give_up(service, instance)
+            what = "did not stay up" if failed else f"lost {lost} of {len(instance.sockets)} processes"
+            attempts.fail(now, f"{instance.version} {what} in {instance.perimeter}: {in_short(instance.tail)}")
+            if failed:
+                self.ports.launcher.stop(instance.nonce, stamp)
+            if too_often(attempts, failed and instance.perimeter == "staging"):
+                name, log = f"{service.name}@{instance.version}", "\n".join(instance.tail.splitlines()[1:])
+                error = StartFailed(in_short(instance.tail), revision=name, log=log)
+                self._give_up(service, instance.revision, instance.perimeter, error)
             done = True
         return done
 
     def _tell_failures(self, service: Service, sight: Sight, wanted: World) -> None:
-        """Keep telling what does not stay up for as long as it is wanted and does not run."""
-        missing = sorted(wanted.running - sight.world.running)
+        """Keep telling what does not stay up for as long as it is wanted and does not run, or not whole."""
+        missing = sorted((wanted.running - sight.world.running).union(worn(wanted.running, sight.instances, service)))
         failures = [
             self._attempts.get((service.name, group.revision, group.perimeter), Attempts()) for group in missing
         ]
@@ -201,17 +225,16 @@ class Reconciler:
         else:
             self.troubles.pop((service.name, "up"), None)
 
-    def _give_up(self, service: Service, instance: Instance) -> None:
+    def _give_up(self, service: Service, revision: str, perimeter: str, error: BranchlineError) -> None:
         """A hard failure is no statistics: out of evaluation, or out of traffic, at once."""
+        self._admitted.discard((service.name, revision, perimeter))
         for candidate in service.candidates:
-            if candidate.revision != instance.revision:
+            if candidate.revision != revision:
                 continue
             evaluated = candidate.phase is Phase.EVALUATING
-            if not evaluated and (candidate.phase not in law.SERVING or instance.perimeter != "production"):
+            if not evaluated and (candidate.phase not in law.SERVING or perimeter != "production"):
                 continue
-            name = f"{service.name}@{instance.version}"
-            error = StartFailed(in_short(instance.tail), revision=name, log="\n".join(instance.tail.splitlines()[1:]))
-            reason = self.progress.failed(service.name, candidate.branch, instance.perimeter, error)
+            reason = self.progress.failed(service.name, candidate.branch, perimeter, error)
             event = law.GatesFailed if evaluated else law.Breached
             self._record(service.name, event(candidate.branch, reason=reason))
 
@@ -225,11 +248,18 @@ class Reconciler:
             if i.state == "ready"
             and ((i.revision, i.perimeter) in groups or i.revision in routed or i.perimeter == TRIAL)
         )
-        return self._try(service.name, "offer", lambda: self._publish(service, keep, stamp))
+        return self._try(service.name, "offer", lambda: self._take_over(service, keep, stamp))
+
+    def _take_over(self, service: Service, keep: tuple[Instance, ...], stamp: Stamp) -> bool:
+        """Offer what is kept; whose successor was offered before is offered no more, and only then stopped (I8)."""
+        old = superseded(keep, self._offered.get(service.name, ()))
+        done = self._publish(service, tuple(i for i in keep if i not in old), stamp)
+        stopped = [self._stop(service.name, instance, stamp) for instance in old]
+        return any([done, *stopped])
 
     def _publish(self, service: Service, instances: tuple[Instance, ...], stamp: Stamp) -> bool:
         versions = self._versions(service.name) if instances else {}
-        endpoints = endpoints_of(service, instances, versions, self._unit_header(service) if instances else "")
+        endpoints = endpoints_of(service, instances, versions, self._unit(service) if instances else UNIT)
         with self._lock:
             if self._offered.get(service.name) == endpoints:
                 return False
@@ -241,15 +271,15 @@ class Reconciler:
     def _versions(self, name: str) -> dict[str, str]:
         return {revision.commit: revision.version for revision in self.ports.catalog.revisions(name)}
 
-    def _unit_header(self, service: Service) -> str:
-        """The request header that carries the unit, as the trunk says; before there is a trunk, as a candidate does."""
+    def _unit(self, service: Service) -> Unit:
+        """Where requests say for whom they are, as the trunk says; before there is a trunk, as a candidate does."""
         trunk = self.observer.refs.get(service.default)
         for commit in ([trunk] if trunk else []) + [c.revision for c in service.candidates]:
             try:
-                return spec_at(self.ports, service.name, commit).rollout.unit_header
+                return spec_at(self.ports, service.name, commit).rollout.unit
             except BranchlineError:
                 continue  # neither a trunk without the service nor an unreadable file decides it
-        return ""
+        return UNIT
 
     def _offered_revisions(self, name: str) -> set[str]:
         return {endpoint.revision for endpoint in self._offered.get(name, ()) if endpoint.split}
@@ -403,36 +433,14 @@ class Reconciler:
         return True
 
 
-def endpoints_of(
-    service: Service, instances: tuple[Instance, ...], versions: Mapping[str, str], header: str = ""
-) -> tuple[Endpoint, ...]:
-    """How incarnations are addressed: a branch's name leads to its staging group, later to its production group.
-
-    A staging group was started under a pre-release version; by its final one it is found as soon as there is one.
-    """
-    in_production = {i.revision for i in instances if i.perimeter == "production"}
-    found = []
-    for i in sorted(instances, key=lambda i: (i.version, i.perimeter, i.nonce)):
-        words = [i.version]  # all that a group of a run is called, which nobody else may be sent to
-        if i.perimeter != TRIAL:
-            owner = service.owner(i.revision)
-            branch = owner.branch if owner else ""
-            handle = "" if branch.startswith("fix--") else branch.rpartition("--")[2]
-            words += [versions.get(i.revision, ""), branch, handle, i.revision[:7], i.revision]
-        split = i.perimeter == "production"
-        hidden = i.perimeter == STAGING and i.revision in in_production
-        pins = () if hidden else tuple(dict.fromkeys(word for word in words if word))
-        found.append(
-            Endpoint(
-                i.revision, i.version, i.nonce, i.sockets, pins, split, i.health, i.nonce_aware, header or UNIT_HEADER
-            )
-        )
-    return tuple(found)
-
-
 def taker(service: Service, revision: str) -> Candidate | None:
     """The candidate that is taking over an arm with this revision."""
     return next((c for c in service.candidates if c.phase is Phase.CONCLUDING and c.revision == revision), None)
+
+
+def too_often(attempts: Attempts, once: bool) -> bool:
+    """Whether something has failed too often to be tried again; once is enough where nobody is served."""
+    return attempts.failed >= (1 if once else PATIENCE)
 
 
 def in_short(tail: str) -> str:

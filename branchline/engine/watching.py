@@ -208,7 +208,7 @@ class Watcher:
 
     def _because(self, service: Service, event: Event) -> str:
         """Why it is recorded; an A/B test that is skipped is a policy with a reason (1.41)."""
-        if isinstance(event, Opened) and event.method is Method.CANARY:
+        if isinstance(event, Opened) and event.method in (Method.CANARY, Method.BLUE_GREEN):
             trunk = self._trunk(service, event.line)
             reason = governed_spec(self.ports, service.name, event.tip, trunk).rollout.skip_ab
             return f"seen in git; no A/B test: {reason}" if reason else "seen in git"

@@ -20,12 +20,13 @@ from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec, as_json
 from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
+from branchline.engine.admitting import Attempts
 from branchline.engine.checking import evaluate
 from branchline.engine.describing import build_and_describe
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import SERVICE_FILE, governed_spec, method_of, prepare, spec_at
+from branchline.engine.profiling import spoiled
 from branchline.engine.progress import Progress
-from branchline.engine.reconciling import Attempts
 from branchline.engine.recording import Recorder
 from branchline.errors import BadServiceFile, BranchlineError, IllegalMove, LedgerError, UnknownReference
 from branchline.ports import Ports
@@ -59,6 +60,19 @@ class Workshop:
             elif candidate.phase is Phase.EVALUATING and self.staged(name, candidate.revision):
                 begun |= self._begin(service, candidate, self._evaluate)
         return begun
+
+    def begin(self, act: Callable[[], None]) -> None:
+        """Do something else beside the loops, as long as there is time for it."""
+        if not self._closed.is_set():
+            self.pool.submit(act)
+
+    def busy(self) -> bool:
+        """Whether a candidate is being built or evaluated."""
+        return bool(self._busy)
+
+    def closing(self) -> bool:
+        """Whether what is under way is to stop."""
+        return self._closed.is_set()
 
     def close(self) -> None:
         """Stop what is running; it is begun again by the next daemon."""
@@ -132,6 +146,12 @@ class Workshop:
         spec = self._spec(service, candidate)
         line = spec.major
         prepared = prepare(ports, spec, candidate.revision)
+        incumbent = self._incumbent(service, replace(candidate, line=line))
+        if bad := spoiled(ports, spec, prepared.data_digests, incumbent):
+            self.progress.refused(service.name, topic, bad)
+            reason = "; ".join(f"{gate.gate}: {gate.summary}" for gate in bad)
+            self._record(service, candidate, law.BuildFailed(candidate.branch, reason=reason))
+            return
         runs, schema = build_and_describe(ports, prepared, self.progress, topic, stopped)
         made = Revision(
             service=service.name,
@@ -150,8 +170,6 @@ class Workshop:
             schema=schema,
         )
         fix = candidate.method is Method.PATCH
-        moved = replace(candidate, line=line)
-        incumbent = self._incumbent(service, moved)
         revision = ports.catalog.add(made, "patch" if fix else "minor", line, incumbent.version if incumbent else "")
         self.progress.note(service.name, topic, "ok", "built", f"{revision.name}  {revision.short}")
         method = candidate.method if fix else method_of(spec)

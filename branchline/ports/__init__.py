@@ -8,24 +8,39 @@ only `BranchlineError`s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from branchline.core.parity import Marks
 from branchline.core.spec import Spec
-from branchline.ports.building import Artifacts, DataVersion, Environment, Environments, Finished, Runner, Sources, Task
+from branchline.ports.building import (
+    Artifacts,
+    Bench,
+    DataVersion,
+    Environment,
+    Environments,
+    Finished,
+    Lookout,
+    Runner,
+    Sources,
+    Swept,
+    Task,
+    Workers,
+)
+from branchline.ports.gauges import Gauges, Key, Vital, Vitals
 from branchline.ports.git import Change, Checkout, Repository, Writer
 from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
-from branchline.ports.observations import Observations, Outcome, Receipt, Seen, Served, Tally
-from branchline.ports.serving import Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey
+from branchline.ports.observations import Observations, Outcome, Receipt, Request, Seen, Served, Tally
+from branchline.ports.serving import Behind, Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey
 
 __all__ = [
-    "Artifacts", "Catalog", "Change", "Checkout", "Clock", "DataVersion", "Endpoint", "Entry", "Environment",
-    "Environments", "Finished", "Group", "Instance", "Launcher", "Ledger", "Marks", "Meter", "Observations",
-    "Outcome", "Ports", "Receipt", "Repository", "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp",
-    "Stray", "Survey", "Tally", "Task", "Writer",
+    "Artifacts", "Behind", "Bench", "Catalog", "Change", "Checkout", "Clock", "DataVersion", "Endpoint", "Entry",
+    "Environment", "Environments", "Finished", "Gauges", "Group", "Instance", "Key", "Launcher", "Ledger",
+    "Lookout", "Marks", "Meter", "Observations", "Outcome", "Ports", "Receipt", "Repository", "Request", "Router",
+    "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray", "Survey", "Swept", "Tally", "Task", "Vital",
+    "Vitals", "Workers", "Writer",
 ]  # fmt: skip
 
 
@@ -47,7 +62,9 @@ class Ports:
     """The ports that one controller drives, put together by `app`.
 
     `read_spec(text, path)` reads a service file (its folder names the service), `read_lock(text, path)` a `data.lock`
-    (source -> digest of its manifest); both raise BadServiceFile. `state` is the state folder.
+    (source -> digest of its manifest); both raise BadServiceFile. `relock(text, path, versions)` is the lock that pins
+    these besides, `due(schedule, after)` when a cron schedule comes next (Unix seconds, UTC; raises BadSchedule).
+    `state` is the state folder.
     """
 
     ledger: Ledger
@@ -58,11 +75,17 @@ class Ports:
     environments: Environments
     artifacts: Artifacts
     sources: Sources
+    lookout: Lookout
     runner: Runner
+    workers: Workers
     launcher: Launcher
     router: Router
     meter: Meter
+    gauges: Gauges
+    vitals: Vitals
     clock: Clock
     read_spec: Callable[[bytes, str], Spec]
     read_lock: Callable[[bytes, str], Mapping[str, str]]
+    relock: Callable[[bytes | None, str, Sequence[DataVersion]], bytes]
+    due: Callable[[str, float], float]
     state: Path

@@ -56,6 +56,9 @@ class Repository(Protocol):
     def read(self, commit: str, path: str) -> bytes | None:
         """One file of a commit; None when it is not there."""
 
+    def files(self, commit: str, closure: Sequence[str]) -> Mapping[str, tuple[str, int]]:
+        """Every file of the closure in the commit, by path: the id of its content, and its bytes. Links are files."""
+
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
         """The folders of a commit that directly hold a file of that name."""
 
@@ -121,6 +124,18 @@ class Writer(Protocol):
     def delete(self, service: str, branch: str, tip: str, stamp: Stamp) -> None:
         """Archive the branch under refs/branchline/archive/ and delete it at that very tip; gone already is fine;
         RefMoved else.
+        """
+
+    def draft(self, base: str, files: Mapping[str, bytes], message: str, actor: str, at: float) -> str:
+        """Make a commit on top of another, with these files in the place of its own, that no branch shows; returns it.
+
+        The same input makes the same commit.
+        """
+
+    def begin(self, service: str, branch: str, commit: str, stamp: Stamp) -> bool:
+        """Create an experiment branch; false, and nothing is changed, where it is already, or was and is archived.
+
+        Raises RemoteUnreachable, PushRefused, Fenced.
         """
 
     def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:

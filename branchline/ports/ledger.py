@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from branchline.core.reuse import Trace
 from branchline.core.revision import GateResult, Revision, StepRun
 from branchline.core.service import Service
+from branchline.core.tracking import Query, Run
 
 
 class Stamp(NamedTuple):
@@ -96,11 +98,24 @@ class Catalog(Protocol):
     def gates(self, service: str, commit: str) -> tuple[GateResult, ...]:
         """The results of the newest evaluation, in order."""
 
-    def keep_run(self, service: str, commit: str, runs: Sequence[StepRun]) -> None:
-        """Keep what became of the steps, with the artifacts by their keys, in one transaction."""
+    def keep_run(self, service: str, commit: str, runs: Sequence[StepRun], run: int = 0) -> int:
+        """Keep what became of the steps, with what they told of themselves, in one transaction; return the run's
+        number, which no other run has. With `run`, one of that commit goes on.
+
+        Lines and facts are kept of what ran. A step that was reused is read with the lines, facts and metrics of the
+        newest run that left its artifact under its key.
+        """
 
     def run(self, service: str, commit: str) -> tuple[StepRun, ...]:
         """The steps of the newest run of that commit; () when there was none."""
 
-    def artifact(self, key: str) -> str:
-        """The artifact id that a finished step left under this key; '' when there is none."""
+    def numbered(self, run: int) -> Run:
+        """One run with all that is known of it; raises UnknownReference."""
+
+    def runs(self, query: Query) -> tuple[Run, ...]:
+        """The runs that a query means, newest first: their steps in brief, with the last value of each metric."""
+
+    def traces(self, keys: Collection[str]) -> Mapping[str, tuple[Trace, ...]]:
+        """What may be reused, by key: of the steps that ran, are reusable and left an artifact, newest first, at most
+        16 of a key; keys without any are left out.
+        """

@@ -87,6 +87,20 @@ class Tally:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a test that is on record: its unit, and the commit it was meant for; `bad` says that it failed, or
+    that the incumbent stepped in.
+    """
+
+    service: str
+    unit: str
+    request: str
+    commit: str
+    bad: bool
+    at: float
+
+
 class Observations(Protocol):
     """Exposures and outcomes. Times are Unix seconds of the gateway's log."""
 
@@ -117,6 +131,9 @@ class Observations(Protocol):
         """Requests after the cursor for the guardrail: only a unit's first bad request counts, later ones of it are
         left out.
         """
+
+    def request(self, service: str, request: str) -> Request | None:
+        """The newest request with this id; None when no test of the service had one."""
 
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
         """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; see below for ''.

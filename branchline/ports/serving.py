@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from branchline.core.spec import UNIT, Limits, Requests, Unit
+from branchline.ports.building import Bench
 from branchline.ports.ledger import Stamp
 from branchline.ports.observations import Served
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An instance group to run: one revision in one perimeter (`production` or `staging`)."""
+    """An instance group to run: one revision in one perimeter (`production` or `staging`). With a `bench` its processes
+    may be forked from one that has imported what they begin with, instead of being started: that is all the difference.
+    """
 
     service: str
     revision: str
@@ -27,12 +31,18 @@ class Group:
     drain_seconds: float = 5.0
     instances: int = 1
     nonce_aware: bool = True
+    requests: Requests = field(default_factory=Requests)
+    limits: Limits = field(default_factory=Limits)
+    bench: Bench | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One incarnation of a group: `state` is starting, ready, failed or stopped; its sockets carry the nonce in
-    their names.
+    their names. One that is ready may have lost some of its processes, which ended or are silent: `lost` says how many,
+    and `tail` why; when all are lost it has failed. One that loses any while it starts has failed. `level` says how its
+    limits are kept: v2, v1 (of cgroups), limits (of each process), or '' when it has none. One that is stopped and has
+    `pids` drains.
     """
 
     service: str
@@ -47,6 +57,9 @@ class Instance:
     tail: str = ""
     health: str = "/"
     nonce_aware: bool = True
+    requests: Requests = field(default_factory=Requests)
+    lost: int = 0
+    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,12 @@ class Launcher(Protocol):
         """Refuse everything about this service that was planned before the stamp."""
 
     def launch(self, group: Group, stamp: Stamp) -> Instance:
-        """Start the group unless an incarnation of it is starting or ready; returns at once. Raises Fenced."""
+        """Start the group unless an incarnation of it is starting, or ready and whole; returns at once.
+
+        Beside one that has lost processes, or has another number of them, a new one is begun: nobody is stopped here.
+        The group's limits hold for all that it starts, before the first of its own instructions; its GPUs are nobody
+        else's that runs. Raises Fenced, and StartFailed where limits cannot be set.
+        """
 
     def instances(self, service: str = "") -> tuple[Instance, ...]:
         """Every incarnation (of a service), re-adopted after a restart of the daemon; asks each for readiness."""
@@ -85,12 +103,15 @@ class Launcher(Protocol):
     def strays(self) -> tuple[Stray, ...]:
         """Orphans and strangers, by service and pid; looks at every process of this machine and touches none."""
 
+    def close(self) -> None:
+        """End what it keeps to start others sooner; what serves is not touched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where an incarnation can be reached and what it is called outside: `pins` are the words a request may pin it
-    by (version, branch, commit), `split` whether it may be part of a split (production), `unit_header` carries the
-    unit.
+    by (version, branch, commit), `split` whether it may be part of a split (production), `unit` is where a
+    request says for whom it is.
     """
 
     revision: str
@@ -101,7 +122,8 @@ class Endpoint:
     split: bool = True
     health: str = "/"
     nonce_aware: bool = True
-    unit_header: str = "x-branchline-unit"
+    unit: Unit = UNIT
+    requests: Requests = field(default_factory=Requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +181,21 @@ class Router(Protocol):
         """Look at the gateway as it is: nothing is started and nothing put right."""
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
-        """What was done to routes while no daemon lived, oldest first; forgotten once returned and `tell` was
-        called.
+        """What was done to routes beside the daemon: of each service the oldest, forgotten once `tell` is called of
+        it. Until then every change of that service is refused.
         """
 
     def address(self, service: str, pin: str = "") -> str:
         """The URL people use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How much of the gateway's log is not read yet: lines (of a lot, about so many), bytes, and for how long."""
+
+    lines: int
+    bytes: int
+    seconds: float
 
 
 class Meter(Protocol):
@@ -173,5 +204,14 @@ class Meter(Protocol):
     def read(self, position: str, limit: int = 5000) -> tuple[tuple[Served, ...], str]:
         """The next requests of split routes after a position, across rotation and restart, and the new position."""
 
+    def find(self, request: str) -> Served | None:
+        """The newest request with this id that the logs still hold, in a test or not; reads all of them."""
+
     def loss(self) -> int:
         """Requests the gateway counted that its log does not hold (after it was killed)."""
+
+    def behind(self, position: str) -> Behind:
+        """How far behind the gateway a reader at this position is."""
+
+    def dropped(self) -> int:
+        """Requests that the gateway could not log since it started; after its end they are part of the loss."""

@@ -4,10 +4,10 @@ It is told where to listen and what to serve: BRANCHLINE_SOCKET, BRANCHLINE_NONC
 path of a JSON file
 
     {"predict": "module:function", "load": "module:function" or "", "sample": path or "", "results": {step: path},
-     "parameters": {}}
+     "parameters": {}, "modules": [module, ...]}
 
 `load` asks for results of steps by parameter name, and what it returns is the `model` that `predict` may ask for; the
-one other parameter of `predict` gets the request's JSON. Rules:
+one other parameter of `predict` gets the request's JSON. What `modules` import, `nursery` has imported ahead. Rules:
 
 - the socket appears once all is loaded and the sample, if any, was answered: who can connect finds it ready;
 - `POST /` and `POST /predict` answer what `predict` returned as JSON, a single number (or a member `prediction`) also
@@ -38,6 +38,8 @@ NONCE_HEADER = b"x-envoy-upstream-healthchecked-cluster"
 PREDICTION_HEADER = b"x-branchline-prediction"
 LONGEST_BODY = 32 << 20
 KEEP_ALIVE = 3700  # seconds; more than the gateway's hour, so that it never sends into a connection we are closing
+# What running uvicorn imports besides itself, as late as it can.
+AHEAD = ("", ".lifespan.on", ".loops.auto", ".protocols.http.auto", ".protocols.websockets.auto", ".server")
 NO_SERVER = "branchline: no ASGI server in this environment: add uvicorn to its requirements and lock them again"
 
 Message = MutableMapping[str, Any]

@@ -8,16 +8,16 @@ Imported by `run` it supervises a forked function. Rules:
   that a double fork with setsid does not escape the sweep at the end (F16);
 - ending is TERM to the group, a grace, then KILL of everything that is left (F15);
 - what the tree prints passes through here: cleaned, and capped by keeping the newest (F19);
+- a tree that holds more memory than it may is killed: its resident pages are counted, for reserved ones are nobody's;
 - the exit status is written to a temporary name and renamed, so it is there whole or not at all.
 
-Linux only (prctl, /proc, pidfd); standard library only.
+Linux only (prctl, /proc, pidfd); standard library only, and little of it: every command waits for this to start.
 """
 
 from __future__ import annotations
 
 import codecs
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -27,21 +27,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+if not __package__:  # run by path: the rest of the sdk is found from there
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from branchline.sdk import trees
+
 CAP = 8 << 20
 GRACE = 5.0
-PATIENCE = 0.25  # what a tree gets to fold up by itself once its root has ended
+LOOKS = 0.05  # seconds between two looks at the memory of a tree that has a limit; at others ever 20 times later
 TAIL_LINES, TAIL_BYTES, TAIL_WIDTH = 20, 16 << 10, 1000
 # CSI and OSC sequences of terminals (ECMA-48), then every other control character but newline and tab.
 _TERMINAL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a tree ended: `exit` as a shell counts, `left` processes outlived its root and were swept."""
 
     exit: int
@@ -51,6 +52,9 @@ class Ended:
     left: int = 0
     tail: str = ""
     changed: tuple[str, ...] = ()  # of the inputs: the first path of each
+    cpu: float = 0.0  # seconds of all its processes, those that were swept included
+    peak: int = 0  # bytes resident at once, as far as was looked; never less than the largest of its processes had
+    starved: bool = False  # it held more than `memory`
 
 
 class Log:
@@ -89,8 +93,33 @@ class Log:
         os.close(self.file)
 
 
+class Root(NamedTuple):
+    """The root of a tree: its process, and the end of the pipe that the tree prints into."""
+
+    pid: int
+    reading: int
+
+
+def begin(body: Callable[[], None]) -> Root:
+    """Fork a root that runs `body`; once this returns it has a group of its own that can be signalled."""
+    trees.adopt_orphans()
+    reading, writing = os.pipe()
+    settled, settling = os.pipe()
+    me, pid = os.getpid(), os.fork()
+    if pid == 0:
+        os.close(settled)
+        os.close(reading)
+        _become_child(me, writing, settling, body)
+    os.close(writing)
+    os.close(settling)
+    os.read(settled, 1)  # the end of this pipe: before it there is no group to signal, and TERM would be lost
+    os.close(settled)
+    os.set_blocking(reading, False)
+    return Root(pid, reading)
+
+
 def supervise(
-    body: Callable[[], None],
+    body: Callable[[], None] | Root,
     log: str,
     *,
     seconds: float | None = None,
@@ -98,46 +127,42 @@ def supervise(
     cap: int = CAP,
     stops: Sequence[int] = (),
     inputs: Sequence[str] = (),
+    memory: int = 0,
     started: Callable[[int], None] = lambda pid: None,
 ) -> Ended:
     """Fork, run `body` in the child and see its whole tree to the end; the child's streams go to `log`.
 
-    Readable (or closed) file descriptors in `stops` end it early, as does the time limit. Files and folders in `inputs`
-    are looked at before and after (F23): to forbid writing there is not in the power of who runs as the same user. Only
-    one at a time in a process: every child of this process is taken for a part of the tree.
+    A root that was begun before, and waits, may be given instead: `started` is what tells it to go on.
+
+    Readable (or closed) file descriptors in `stops` end it early, as do the time limit and that of `memory`: bytes of
+    the whole tree, 0 for none. Files and folders in `inputs` are looked at before and after (F23): to forbid writing
+    there is not in the power of who runs as the same user. Only one at a time in a process: every child of this
+    process is taken for a part of the tree.
     """
-    _libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     given = {path: marks(path) for path in inputs}
     writer = Log(log, cap)
-    reading, writing = os.pipe()
-    settled, settling = os.pipe()
-    begun, me = time.monotonic(), os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        os.close(settled)
-        _become_child(me, writing, settling, body)
-    os.close(writing)
-    os.close(settling)
-    os.read(settled, 1)  # the end of this pipe: before it there is no group to signal, and TERM would be lost
-    os.close(settled)
-    os.set_blocking(reading, False)
-    watch = _Watch(pid, reading, writer, tuple(stops))
-    started(pid)
+    begun = time.monotonic()
+    root = body if isinstance(body, Root) else begin(body)
+    watch = _Watch(root, writer, tuple(stops), memory, bool(seconds or memory))
+    started(root.pid)
     try:
         early = watch.until_end(seconds)
         if early:
-            _kill_group(pid, signal.SIGTERM)
+            _kill_group(root.pid, signal.SIGKILL if early == "memory" else signal.SIGTERM)
             if watch.until_end(grace, heed=False):
-                _kill_group(pid, signal.SIGKILL)
+                _kill_group(root.pid, signal.SIGKILL)
                 watch.until_end(None, heed=False)
-        left = sweep()
+        left = trees.sweep(watch.used, 0 if early == "memory" else trees.PATIENCE)
         watch.drain()
         took = time.monotonic() - begun
         code = watch.code if watch.code >= 0 else 128 - watch.code
         changed = tuple(filter(None, (difference(before, marks(path)) for path, before in given.items())))
-        return Ended(code, round(took, 4), early == "time", early == "asked", left, writer.tail(), changed)
+        return Ended(
+            code, round(took, 4), early == "time", early == "asked", left, writer.tail(), changed,
+            round(watch.used.cpu, 4), max(watch.peak, watch.used.peak), early == "memory",
+        )  # fmt: skip
     finally:
-        os.close(reading)
+        os.close(root.reading)
         os.close(watch.end)
         writer.close()
 
@@ -162,29 +187,54 @@ def difference(before: Mapping[str, object], after: Mapping[str, object]) -> str
 class _Watch:
     """Waits for the root to end while copying what the tree prints."""
 
-    def __init__(self, pid: int, reading: int, writer: Log, stops: tuple[int, ...]) -> None:
-        self.pid, self.reading, self.writer, self.stops = pid, reading, writer, stops
-        self.end = os.pidfd_open(pid)
-        self.code = 0
+    def __init__(self, root: Root, writer: Log, stops: tuple[int, ...], memory: int, looks: bool) -> None:
+        self.pid, self.reading, self.writer, self.stops, self.memory = root.pid, root.reading, writer, stops, memory
+        self.used = trees.Used()
+        self.end = os.pidfd_open(root.pid)
+        self.code = self.peak = 0
         self.open = True
+        self.every = LOOKS if memory else LOOKS * 20
+        self.look = time.monotonic() + self.every if looks else float("inf")
 
     def until_end(self, seconds: float | None, heed: bool = True) -> str:
-        """'' when the root has ended, 'time' after `seconds`, 'asked' when one of `stops` became readable."""
+        """'' when the root has ended, else why it should: 'time', 'memory', or 'asked' by one of `stops`."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             wanted = [self.end, *([self.reading] if self.open else []), *(self.stops if heed else ())]
-            wait = 5.0 if deadline is None else max(0.0, min(5.0, deadline - time.monotonic()))
-            ready = _readable(wanted, wait)
+            nearest = min(self.look, self.look if deadline is None else deadline) - time.monotonic()
+            ready = _readable(wanted, max(0.0, min(5.0, nearest)))
             if self.reading in ready:
                 self.open = self.copy()
             if self.end in ready:
-                self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+                self.code = os.waitstatus_to_exitcode(self.used.collect(self.pid, 0)[1])
                 return ""
             if any(stop in ready for stop in self.stops):
                 return "asked"
             if deadline is not None and time.monotonic() >= deadline:
                 return "time"
-            _reap_orphans(self.pid)
+            self.reap_orphans()
+            if time.monotonic() >= self.look and self.measure() and heed:
+                return "memory"
+
+    def measure(self) -> bool:
+        """Look at the tree's memory; True when it is too much. What a look costs puts off the next one."""
+        begun = time.monotonic()
+        held = trees.resident(trees.descendants(os.getpid()), self.memory or self.peak)
+        self.peak = max(self.peak, held)
+        now = time.monotonic()
+        self.look = now + max(self.every, 20 * (now - begun))
+        return 0 < self.memory < held
+
+    def reap_orphans(self) -> None:
+        """Collect adopted children that have ended; the root is left for whoever waits for it."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or found.si_pid == self.pid:
+                return
+            self.used.collect(found.si_pid, 0)
 
     def copy(self) -> bool:
         """Copy one piece; False at the end of the stream."""
@@ -214,11 +264,9 @@ def _become_child(parent: int, output: int, settling: int, body: Callable[[], No
     status = 70
     try:
         os.setsid()
-        _libc.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before it could be watched
-            os._exit(137)
+        trees.die_with(parent)
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -239,87 +287,6 @@ def _kill_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def _reap_orphans(root: int) -> None:
-    """Collect adopted children that have ended; the root is left for whoever waits for it."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
-        if found is None or found.si_pid == root:
-            return
-        os.waitpid(found.si_pid, 0)
-
-
-def sweep(patience: float = PATIENCE) -> int:
-    """Kill every descendant of this process; return how many had to be killed after a moment to end by themselves."""
-    killed: set[int] = set()
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return len(killed)
-        now = time.monotonic()
-        if now >= deadline + 10:  # in an uninterruptible wait: nobody can end it
-            return len(killed)
-        if now >= deadline:
-            for pid in descendants(os.getpid()):
-                killed.add(pid)
-                _kill(pid)
-        time.sleep(0.002)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def parents() -> dict[int, int]:
-    """Process -> parent, for every process that has not ended."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    state, parent = file.read().rpartition(b")")[2].split()[:2]
-            except OSError:
-                continue
-            found[int(name)] = int(parent)
-            if state in b"ZX":
-                del found[int(name)]
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    """Every living process below one, parents before their children."""
-    family, found = parents(), [pid]
-    for one in found:
-        found += [child for child, parent in family.items() if parent == one]
-    return found[1:]
-
-
-def marked(variable: str) -> list[int]:
-    """Every process whose environment holds `NAME=VALUE`: what a killed supervisor left behind."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if variable.encode() in file.read().split(b"\0"):
-                        found.append(int(name))
-            except OSError:
-                continue
-    return found
-
-
-def ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with the pid, its name for ever (proc(5), field 22)."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
-
-
 def write_whole(path: str, document: object) -> None:
     """Write JSON to a temporary name, sync, rename: there whole or not at all."""
     with open(path + ".new", "w", encoding="utf-8") as file:
@@ -333,9 +300,10 @@ def write_whole(path: str, document: object) -> None:
 
 
 def command(order: Mapping[str, Any]) -> Callable[[], None]:
-    """The body that becomes the ordered command: its folder, its whole environment, its standard input."""
+    """The body that becomes the ordered command: its limits, its folder, its whole environment, its standard input."""
 
     def become() -> None:
+        trees.confine(order.get("cgroups", ()), order.get("files", 0))
         given = os.memfd_create("stdin")
         os.write(given, str(order.get("stdin", "")).encode())
         os.lseek(given, 0, os.SEEK_SET)
@@ -353,17 +321,18 @@ def command(order: Mapping[str, Any]) -> Callable[[], None]:
 
 def options(order: Mapping[str, Any]) -> dict[str, Any]:
     """The limits of an order, as `supervise` takes them."""
-    return {name: order[name] for name in ("seconds", "grace", "cap", "inputs") if order.get(name) is not None}
+    names = ("seconds", "grace", "cap", "inputs", "memory")
+    return {name: order[name] for name in names if order.get(name) is not None}
 
 
 def on_leash(order: Mapping[str, Any]) -> None:
     """Run the command and print how it ended; a closed standard input ends it."""
     ended = supervise(command(order), order["log"], stops=(0, termination()), **options(order))
-    print(json.dumps(asdict(ended)), flush=True)
+    print(json.dumps(ended._asdict()), flush=True)
 
 
-def detached(order: Mapping[str, Any]) -> None:
-    """Run the command on its own; say `ok` on standard output once the supervisor can be found again.
+def detached(order: Mapping[str, Any], body: Callable[[], None] | None = None) -> None:
+    """Run the command, or `body`, on its own; say `ok` on standard output once the supervisor can be found again.
 
     The folder then holds `lock` (held while the supervisor lives), `state.json`, and at the end `exit.json`.
     """
@@ -379,7 +348,7 @@ def detached(order: Mapping[str, Any]) -> None:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
         me = os.getpid()
-        state = {"pid": me, "ticks": ticks(me), "boot": boot, "child": child, "at": time.time()}
+        state = {"pid": me, "ticks": trees.ticks(me), "boot": boot, "child": child, "at": time.time()}
         write_whole(os.path.join(folder, "state.json"), state)
         with contextlib.suppress(BrokenPipeError):  # who asked has died meanwhile: its successor finds us by the folder
             os.write(1, b"ok\n")
@@ -387,8 +356,8 @@ def detached(order: Mapping[str, Any]) -> None:
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
 
-    ended = supervise(command(order), order["log"], stops=(stop,), started=started, **options(order))
-    write_whole(os.path.join(folder, "exit.json"), asdict(ended))
+    ended = supervise(body or command(order), order["log"], stops=(stop,), started=started, **options(order))
+    write_whole(os.path.join(folder, "exit.json"), ended._asdict())
     if order.get("socket"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(order["socket"])
@@ -407,10 +376,7 @@ def termination() -> int:
 def main(arguments: Sequence[str]) -> None:
     """`NAME` (for whoever lists processes): take an order. `--sweep NAME=VALUE`: kill and count what is so marked."""
     if arguments[:1] == ["--sweep"]:
-        found = marked(arguments[1])
-        for pid in found:
-            _kill(pid)
-        print(len(found))
+        print(trees.sweep_marked(arguments[1]))
         return
     line = b""
     while not line.endswith(b"\n"):

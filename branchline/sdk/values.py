@@ -1,61 +1,55 @@
 """This file keeps what a step returned in a folder, and finds it again.
 
-A folder holds exactly one of: `value.json` (None, texts, numbers, truth values, and lists and mappings that JSON gives
-back as they were), `value.bin` (bytes), `file/NAME` (a file or folder whose path was returned, copied), `value.pkl`
-(anything else). A pickle runs its author's code as it is read: it is read only inside the service's own environment.
+A folder holds exactly one of: a file `value.*` of the form that the step's `save` names (see `savers`), or `file/NAME`
+(a file or folder whose path was returned, copied). A step that names no form has JSON for None, texts, numbers, truth
+values, and lists and mappings that JSON gives back as they were, bytes for bytes, a copy for a path, and a pickle for
+anything else. A pickle runs its author's code as it is read: it is read only inside the service's own environment. What
+`for_each` made is a folder `items` of such folders, and reads as a list.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from branchline.sdk import savers
+from branchline.sdk.savers import plain as plain
 
-def save(value: Any, folder: Path) -> str:
-    """Keep a value in a folder that is made for it, and say in a few words what was kept."""
+ITEMS = "items"
+
+
+def save(value: Any, folder: Path, form: str = "") -> str:
+    """Keep a value in a folder that is made for it, and say in a few words what was kept.
+
+    `form` is the step's `save`; raises NotSaved when the value has another form, or its library is not there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(value, Path):
-        return save_path(value, folder)
-    if isinstance(value, bytes):
-        (folder / "value.bin").write_bytes(value)
-        return f"bytes, {size(folder)}"
-    text = as_json(value)
+    if form not in ("", *savers.SAVERS):
+        raise savers.NotSaved(f"save = '{form}' is not known; one of: {', '.join(savers.SAVERS)}")
+    text = as_json(value) if form in ("", "json") else None
     if text is not None:
         (folder / "value.json").write_text(text, encoding="utf-8")
         return text if len(text) <= 60 else f"{type(value).__name__}, {size(folder)}"
-    with (folder / "value.pkl").open("wb") as file:
-        pickle.dump(value, file, protocol=5)
-    return f"{type(value).__name__}, {size(folder)}"
-
-
-def save_path(path: Path, folder: Path) -> str:
-    """Copy a returned file or folder; raises ValueError for anything else, a link included."""
-    kept = folder / "file" / path.resolve().name
-    if path.is_dir():
-        shutil.copytree(path, kept, symlinks=True)
-    elif path.is_file():
-        kept.parent.mkdir()
-        shutil.copyfile(path, kept)
-    else:
-        raise ValueError(f"the path that was returned, {path}, is neither a file nor a folder")
-    return f"{kept.name}, {size(folder)}"
+    fitting = "folder" if isinstance(value, Path) else "bytes" if isinstance(value, bytes) else "pickle"
+    savers.SAVERS[form or fitting](value, folder)
+    called = where(folder).name if (folder / "file").exists() else type(value).__name__
+    return f"{called}, {size(folder)}"
 
 
 def load(folder: Path) -> Any:
     """Find a value again; the path of the copy for a file or folder. Raises ValueError when there is none."""
-    if (folder / "value.json").exists():
-        return json.loads((folder / "value.json").read_text(encoding="utf-8"))
-    if (folder / "value.bin").exists():
-        return (folder / "value.bin").read_bytes()
-    if (folder / "value.pkl").exists():
-        with (folder / "value.pkl").open("rb") as file:
-            return pickle.load(file)
-    return where(folder)
+    if (folder / ITEMS).is_dir():
+        return [load(each) for each in sorted((folder / ITEMS).iterdir())]
+    path = where(folder)
+    return savers.READERS[path.name](path) if kept(folder) else path
+
+
+def kept(folder: Path) -> str:
+    """The name of the file that a value was kept in; '' for a folder that a path or a command left."""
+    return next((name for name in savers.READERS if (folder / name).exists()), "")
 
 
 class Results(Mapping[str, Any]):
@@ -80,9 +74,8 @@ class Results(Mapping[str, Any]):
 
 def where(folder: Path) -> Path:
     """The path of what a step left: its file or folder, the file of its value, or what a command wrote."""
-    for name in ("value.json", "value.bin", "value.pkl"):
-        if (folder / name).exists():
-            return folder / name
+    if name := kept(folder):
+        return folder / name
     if (folder / "file").is_dir():
         return next((folder / "file").iterdir())
     if folder.exists():
@@ -122,11 +115,3 @@ def size(folder: Path) -> str:
         if total < 1000 or unit == "GB":
             break
     return f"{total:.1f} {unit}" if total < 100 else f"{total:.0f} {unit}"
-
-
-def plain(value: Any) -> Any:
-    """Numbers and arrays of an array library as Python's own, for `json.dumps`; raises TypeError for anything else."""
-    for name in ("tolist", "to_list", "item"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    raise TypeError(f"JSON has no form for a {type(value).__name__}")

@@ -1,4 +1,5 @@
-"""This file is the daemon's process: the controller's threads, two Unix sockets, and an orderly end.
+"""This file is the daemon's process: the controller's threads, two Unix sockets, a port to be scraped at, and an end
+in good order.
 
 `python -m branchline.server.daemon TOP COMMON STATE PORT` is what `up` starts. SIGTERM ends it and leaves everything
 serving; SIGUSR2 (sent by `down`) stops what serves first. It writes daemon.json when it can be asked.
@@ -20,6 +21,7 @@ import uvicorn
 from branchline.app import Daemon
 from branchline.core.codes import exit_of
 from branchline.errors import BranchlineError
+from branchline.server import metrics
 from branchline.server.ingest import ingest
 from branchline.server.wire import api
 from branchline.settings import settings_of
@@ -38,13 +40,31 @@ def listening(path: Path) -> socket.socket:
     return found
 
 
+def scraping(daemon: Daemon) -> socket.socket | None:
+    """Where a Prometheus may ask; where that cannot be, the daemon works without, and says so."""
+    try:
+        return metrics.listening(daemon.settings.state, daemon.metrics_port)
+    except BranchlineError as error:
+        daemon.controller.troubles["", "metrics"] = f"{error.code}: {error.message}; {error.cause}"
+        return None
+
+
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to the process."""
+    """A uvicorn server that leaves signals to the process and sleeps while nobody asks; it ends with the event."""
+
+    def __init__(self, config: uvicorn.Config, ended: asyncio.Event) -> None:
+        super().__init__(config)
+        self.ended = ended
 
     @contextlib.contextmanager
     def capture_signals(self):  # type: ignore[no-untyped-def]
         """Take none."""
         yield
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop would wake ten times a second to write a date that nobody reads."""
+        await self.on_tick(0)
+        await self.ended.wait()
 
 
 async def serve(daemon: Daemon) -> bool:
@@ -60,16 +80,18 @@ async def serve(daemon: Daemon) -> bool:
     loop.add_signal_handler(signal.SIGTERM, end, False)
     loop.add_signal_handler(signal.SIGINT, end, False)
     loop.add_signal_handler(signal.SIGUSR2, end, True)
-    config = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 2, "lifespan": "off"}
-    pairs = [
-        (Server(uvicorn.Config(api(daemon.controller), **config)), listening(daemon.settings.socket)),  # type: ignore[arg-type]
-        (Server(uvicorn.Config(ingest(daemon.controller), **config)), listening(daemon.settings.ingest)),  # type: ignore[arg-type]
+    config = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 2, "lifespan": "off",
+              "date_header": False}  # fmt: skip
+    told = scraping(daemon)
+    address = metrics.address(daemon.settings.state) if told else ""
+    apps = [
+        (api(daemon.controller, address), listening(daemon.settings.socket)),
+        (ingest(daemon.controller), listening(daemon.settings.ingest)),
+        *([(metrics.scraped(daemon), told)] if told else []),
     ]
-    running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in pairs]
+    servers = [(Server(uvicorn.Config(app, **config), ended), sock) for app, sock in apps]  # type: ignore[arg-type]
+    running = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers]
     daemon.start()
-    await ended.wait()
-    for server, _ in pairs:
-        server.should_exit = True
     await asyncio.gather(*running)
     return stop_all
 

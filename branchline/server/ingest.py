@@ -1,4 +1,4 @@
-"""This file takes outcomes from the gateway, and tells a caller which revisions answer a service.
+"""This file takes outcomes from the gateway.
 
 One rule: a body that can be read is answered with 200 and a word for each outcome, whatever became of it, so that no
 client breaks when a test begins or ends; what was to be kept is durable by then. A body that cannot be read is a
@@ -57,13 +57,6 @@ def ingest(controller: Controller) -> FastAPI:
             body = await whole(request)
             reports = parsed(body)
             return await in_thread(keep, controller, service, reports)
-        except BranchlineError as error:
-            return problem(error)
-
-    @app.get("/{service}/-/v")
-    def information(service: str) -> JSONResponse:
-        try:
-            return JSONResponse(revisions(controller, service))
         except BranchlineError as error:
             return problem(error)
 
@@ -173,17 +166,3 @@ def metric_of(controller: Controller, service: str) -> Metric | None:
         if metric is not None:
             return metric
     return None
-
-
-def revisions(controller: Controller, service: str) -> dict[str, Any]:
-    """Which revisions answer a service, with their shares."""
-    if service not in controller.services():
-        raise UnknownService(name=service)
-    versions = {r.commit: r for r in controller.ports.catalog.revisions(service)}
-    shown = controller.ports.router.shown(service)
-    rows = [
-        {"revision": versions[c].name if c in versions else c[:7], "commit": c, "share": share, "line": line}
-        for line, each in sorted(shown.items())
-        for c, share in each.shares
-    ]
-    return {"schema": "branchline.service/1", "service": service, "revisions": rows}

@@ -15,9 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import branchline
 from branchline.core import codes
+from branchline.engine.arriving import made_of
 from branchline.engine.asking import Asked
 from branchline.engine.controlling import Controller
+from branchline.engine.tracking import Tracker
+from branchline.engine.trying import Wanted
 from branchline.errors import BranchlineError
+from branchline.server.reproducing import reproduction
 
 Document = dict[str, Any]
 PROBLEM = "application/problem+json"
@@ -44,6 +48,12 @@ class Named(BaseModel):
     reference: str
 
 
+class Result(Named):
+    """A result of one of its steps."""
+
+    step: str
+
+
 class Because(BaseModel):
     """Who wants something, and why."""
 
@@ -51,6 +61,15 @@ class Because(BaseModel):
 
     actor: str = "somebody"
     because: str = ""
+
+
+class Arrived(BaseModel):
+    """New data, of a service and of a source; '' means every one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    service: str = ""
+    source: str = ""
 
 
 class Run(BaseModel):
@@ -61,6 +80,17 @@ class Run(BaseModel):
     service: str
     commit: str
     gates: bool = True
+    keep_going: bool = False
+    verify: str = ""
+    dry_run: bool = False
+
+
+class Stopping(BaseModel):
+    """One request to end a run."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    topic: str
 
 
 def problem(error: BranchlineError) -> JSONResponse:
@@ -69,33 +99,37 @@ def problem(error: BranchlineError) -> JSONResponse:
     return JSONResponse(codes.problem(error), codes.status_of(error.code), media_type=PROBLEM)
 
 
-def api(controller: Controller) -> FastAPI:
-    """The application that speaks for a controller."""
+def api(controller: Controller, metrics: str = "") -> FastAPI:
+    """The application that speaks for a controller; `metrics` is the address where a Prometheus may ask."""
     app = FastAPI(title="Branchline", version=branchline.__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(BranchlineError, lambda request, error: problem(error))
     app.add_exception_handler(Exception, unexpected)
-    reads(app, controller)
+    reads(app, controller, metrics)
+    tracking(app, Tracker(controller.ports, controller.desk))
     changes(app, controller)
+    arrivals(app, controller)
+    reproduction(app, controller)
     return app
 
 
-def reads(app: FastAPI, controller: Controller) -> None:
+def reads(app: FastAPI, controller: Controller, metrics: str) -> None:
     """Every question that changes nothing."""
     reader, memory = controller.reader, controller.memory
 
     @app.get("/healthz")
     def health() -> Document:
-        """Whether it answers, its version, and its epoch: which controller of this repository it is."""
-        return {"ok": True, "version": branchline.__version__, "epoch": controller.recorder.epoch}
+        """Whether it answers, its version, its epoch (which controller of this repository it is), and where it is
+        scraped.
+        """
+        return {"ok": True, "version": branchline.__version__, "epoch": controller.recorder.epoch, "metrics": metrics}
 
     @app.get("/v1/status")
     def status(reference: str = "") -> Document:
         """Which revision serves where, how every branch stands, and whether git agrees; of one service or all."""
-        document = reader.status(reference)
+        document = reader.status(reference) | {"metrics": metrics}
         known = set(controller.services())
         document["troubles"] = [text for (owner, _), text in sorted(controller.troubles.items()) if owner not in known]
-        if lost := controller.ports.meter.loss():
-            document["troubles"].append(f"{lost} requests were served and not logged: the gateway was killed")
+        document["troubles"] += controller.unlogged()
         return document
 
     @app.get("/v1/parity")
@@ -139,6 +173,27 @@ def reads(app: FastAPI, controller: Controller) -> None:
         }
 
 
+def tracking(app: FastAPI, tracker: Tracker) -> None:
+    """What runs told, and what they left."""
+
+    @app.get("/v1/runs")
+    def runs(
+        service: str = "", step: str = "", state: str = "", where: str = "", limit: int = 20, before: int = 0
+    ) -> Document:
+        """Recorded runs, the newest first; `where` is bounds of metrics with commas between them: mape<10,loss<1."""
+        return tracker.runs(service, step, state, filter(None, where.split(",")), limit, before)
+
+    @app.get("/v1/compare")
+    def compare(a: str, b: str) -> Document:
+        """Two runs side by side; each is a run's number, a revision or a branch."""
+        return tracker.compare(a, b)
+
+    @app.post("/v1/lay")
+    def lay(body: Result) -> Document:
+        """Lay the result of a revision's step out as a folder to read from."""
+        return tracker.lay(body.reference, body.step)
+
+
 def changes(app: FastAPI, controller: Controller) -> None:
     """Every request that changes something."""
 
@@ -171,7 +226,28 @@ def changes(app: FastAPI, controller: Controller) -> None:
     @app.post("/v1/run")
     def run(body: Run) -> Document:
         """Run the steps, and the gates, of a commit that the mirror can read."""
-        return {"schema": "branchline.run/1", "topic": controller.trials.begin(body.service, body.commit, body.gates)}
+        wanted = Wanted(body.gates, body.keep_going, body.verify, body.dry_run)
+        return {"schema": "branchline.run/1", "topic": controller.trials.begin(body.service, body.commit, wanted)}
+
+    @app.post("/v1/run/stop")
+    def stop(body: Stopping) -> Document:
+        """End a run where it is; what its steps have finished is kept."""
+        return {"schema": "branchline.stopped/1", "stopped": controller.trials.stop(body.topic)}
+
+
+def arrivals(app: FastAPI, controller: Controller) -> None:
+    """What is asked and said of data."""
+
+    @app.get("/v1/data")
+    def data(service: str) -> Document:
+        """Which revisions were made of which data version."""
+        return {"schema": "branchline.made/1", "made": made_of(controller.ports, service)}
+
+    @app.post("/v1/data/arrived")
+    def arrived(body: Arrived) -> Document:
+        """Look at data now: what is new, and makes a difference, opens an experiment of itself."""
+        heard = controller.arrivals.arrived(body.service, body.source)
+        return {"schema": "branchline.arrived/1", "heard": [list(each) for each in heard]}
 
 
 def unexpected(request: Request, error: Exception) -> JSONResponse:

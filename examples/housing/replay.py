@@ -43,13 +43,13 @@ class Answer:
     prediction: float | None
 
 
-def sales(folder: Path = SALES, since: str = "2008-01", until: str = "9999-12") -> Iterator[Sale]:
-    """The sales of some months, oldest first; a fact that nobody recorded is None."""
+def sales(folder: Path = SALES, since: str = "2008-01", until: str = "9999-12", level: float = 1.0) -> Iterator[Sale]:
+    """The sales of some months, oldest first, at `level` times what was paid; a fact that nobody recorded is None."""
     for month in sorted(folder.glob("*.csv")):
         if since <= month.stem <= until:
             with month.open(newline="", encoding="utf-8") as lines:
                 for row in csv.DictReader(lines):
-                    yield Sale(row["pid"], features(row), int(row["price"]))
+                    yield Sale(row["pid"], features(row), round(int(row["price"]) * level))
 
 
 def features(row: dict[str, str]) -> dict[str, int | str | None]:

@@ -1,4 +1,4 @@
-"""This file says what every Artifacts does: the fake and the folder (I13, F39, M10)."""
+"""This file says what every Artifacts does: the fake and the folder (I13, F39, F49, M10)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from branchline.adapters.folder import CHUNK, FolderArtifacts
+from branchline.adapters.folder import FolderArtifacts
+from branchline.adapters.folder_chunks import BLOCK
 from branchline.errors import ArtifactBroken, ReuseError, UnsafeArtifact
-from branchline.ports import Artifacts
+from branchline.ports import Artifacts, Swept
 from tests.fakes.artifacts import FakeArtifacts
 
 
@@ -84,8 +85,8 @@ def test_an_empty_folder_and_an_empty_file_are_something(artifacts: Artifacts, t
     assert (tmp_path / "nil2").read_bytes() == b""
 
 
-def test_what_is_larger_than_a_chunk_comes_back(artifacts: Artifacts, tmp_path: Path) -> None:
-    content = os.urandom(1 << 20) * (CHUNK // (1 << 20) + 2)
+def test_what_is_larger_than_a_block_comes_back(artifacts: Artifacts, tmp_path: Path) -> None:
+    content = os.urandom(BLOCK + 12_345) + bytes(BLOCK)
     (tmp_path / "large").write_bytes(content)
     artifact = artifacts.put(tmp_path / "large")
     artifacts.get(artifact, tmp_path / "back")
@@ -122,3 +123,43 @@ def test_links_and_devices_are_refused_F39(artifacts: Artifacts, made: Path, kin
     if kind != "nothing":
         with pytest.raises(UnsafeArtifact):
             artifacts.put(made)
+
+
+# ---- what nobody needs any more
+
+
+def test_a_sweep_keeps_what_is_wanted_whole_and_removes_the_rest_F49(artifacts: Artifacts, tmp_path: Path) -> None:
+    """Killer: forget the chunks that a wanted artifact shares with one that is not."""
+    shared, ids = os.urandom(300_000), list[str]()
+    for _ in range(4):
+        (tmp_path / "made").write_bytes(shared + os.urandom(100_000) + shared)
+        ids.append(artifacts.put(tmp_path / "made"))
+    content = (tmp_path / "made").read_bytes()
+    assert sorted(artifacts.artifacts()) == sorted(ids)
+    would = artifacts.sweep([ids[3]], older_than=0, dry_run=True)
+    assert would.artifacts == 3
+    assert would.bytes > 0
+    assert sorted(artifacts.artifacts()) == sorted(ids)
+    assert artifacts.sweep([ids[3]], older_than=0).artifacts == 3
+    assert list(artifacts.artifacts()) == [ids[3]]
+    assert [artifacts.has(each) for each in ids] == [False, False, False, True]
+    artifacts.get(ids[3], tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+    assert artifacts.sweep([ids[3]], older_than=0) == Swept(0, 0)
+    with pytest.raises(ArtifactBroken):
+        artifacts.get(ids[0], tmp_path / "gone")
+
+
+def test_a_sweep_touches_nothing_young_F49(artifacts: Artifacts, made: Path) -> None:
+    artifact = artifacts.put(made)
+    assert artifacts.sweep([], older_than=3600) == Swept(0, 0)
+    assert artifacts.has(artifact)
+
+
+def test_what_was_swept_can_be_put_again(artifacts: Artifacts, made: Path, tmp_path: Path) -> None:
+    artifact = artifacts.put(made)
+    assert artifacts.sweep([], older_than=0).artifacts == 1
+    assert list(artifacts.artifacts()) == []
+    assert artifacts.put(made) == artifact
+    artifacts.get(artifact, tmp_path / "back")
+    assert tree(tmp_path / "back") == tree(made)

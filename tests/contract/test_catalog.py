@@ -130,17 +130,22 @@ def test_the_newest_run_is_read_and_its_artifacts_are_found_by_key(catalog: Cata
     runs = (clean, StepRun("train", "failed", "k2", "", 2.0, "", "exit 1"))
     catalog.keep_run("housing", "a" * 40, runs)
     assert catalog.run("housing", "a" * 40) == runs
-    assert (catalog.artifact("k1"), catalog.artifact("k2"), catalog.artifact("k3")) == ("art1", "", "")
+    assert [left(catalog, key) for key in ("k1", "k2", "k3")] == ["art1", "", ""]
     again = (StepRun("clean", "reused", "k1", "art1"), StepRun("train", "ran", "k2", "art2"))
     catalog.keep_run("housing", "a" * 40, again)
     assert catalog.run("housing", "a" * 40) == again
-    assert catalog.artifact("k2") == "art2"
+    assert left(catalog, "k2") == "art2"
 
 
 def test_a_newer_result_under_a_key_is_the_one_to_use(catalog: Catalog) -> None:
     for artifact in ("broken", "whole"):
         catalog.keep_run("housing", "a" * 40, [StepRun("train", "ran", "k", artifact)])
-    assert catalog.artifact("k") == "whole"
+    assert left(catalog, "k") == "whole"
+
+
+def left(catalog: Catalog, key: str) -> str:
+    """The newest artifact that may be reused under a key; '' for none."""
+    return next((trace.artifact for trace in catalog.traces([key]).get(key, ())), "")
 
 
 def test_versions_that_git_knows_are_never_given_I25(catalog: Catalog) -> None:

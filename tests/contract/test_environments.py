@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,27 @@ def test_what_cannot_be_built_names_the_package_and_leaves_nothing(house: House)
         house.environments.ensure("broken", folder, "")
     assert "no-such-package-at-all" in failed.value.cause
     assert not list(house.folder.glob("state/envs/*/"))
+
+
+def test_what_would_be_reused_is_known_without_being_used(house: House) -> None:
+    """A key is made of its digest; nothing is built for that."""
+    folder = house.service("housing", "# nothing is needed\n")
+    assert house.environments.known("housing", folder, "") is None
+    built = house.environments.ensure("housing", folder, "")
+    assert house.environments.known("housing", folder, "") == replace(built, reused=True)
+
+
+def test_a_sweep_takes_what_nobody_keeps_or_used_lately(house: House) -> None:
+    """F49 for environments: reachability is by digest."""
+    folders = [house.service(name, f"# {name}\n") for name in ("housing", "listings")]
+    kept, left = (house.environments.ensure("housing", folder, "") for folder in folders)
+    assert house.environments.sweep({kept.digest}, older_than=3600) == {}
+    assert [*house.environments.sweep({kept.digest}, older_than=0, dry_run=True)] == [left.digest]
+    assert house.environments.known("housing", folders[1], "") is not None
+    assert house.environments.sweep({kept.digest}, older_than=0).keys() == {left.digest}
+    assert house.environments.known("housing", folders[1], "") is None
+    assert house.environments.ensure("housing", folders[0], "").reused
+    assert not house.environments.ensure("housing", folders[1], "").reused
 
 
 def test_the_sdk_is_kept_by_digest(house: House) -> None:

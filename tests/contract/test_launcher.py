@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from branchline.adapters.processes import ProcessLauncher
+from branchline.core.spec import Limits
 from branchline.errors import Fenced
 from branchline.ports import Group, Instance, Launcher, Stamp
 from tests.fakes.launcher import FakeLauncher
@@ -55,6 +58,13 @@ class House:
 
     def becomes(self, nonce: str, state: str) -> bool:
         return wait_until(lambda: self.now(nonce).state == state)
+
+    def lose(self, nonce: str) -> None:
+        """Kill the first of an incarnation's processes that still runs."""
+        if isinstance(self.launcher, FakeLauncher):
+            self.launcher.lose(nonce)
+        else:
+            os.kill(self.now(nonce).pids[1], signal.SIGKILL)
 
 
 @pytest.fixture(params=["fake", "processes"])
@@ -185,3 +195,68 @@ def test_who_was_launched_is_no_stray(house: House) -> None:
     begun = house.launch(n=2)
     assert house.becomes(begun.nonce, "ready")
     assert house.launcher.strays() == ()
+
+
+def test_one_dead_process_of_three_is_lost_and_the_others_serve_on_I8(house: House) -> None:
+    begun = house.launch(n=3)
+    assert house.becomes(begun.nonce, "ready")
+    whole = house.now(begun.nonce)
+    house.lose(begun.nonce)
+    assert wait_until(lambda: house.now(begun.nonce).lost == 1)
+    worn = house.now(begun.nonce)
+    assert (worn.state, worn.pids, worn.sockets) == ("ready", whole.pids[2:], whole.sockets)
+    assert "it ended by itself with exit 137" in worn.tail.splitlines()[0]
+
+
+def test_beside_one_that_has_lost_a_process_a_new_one_is_launched_once_I8(house: House) -> None:
+    """It has addresses of its own, and the one before is touched by nobody but whoever stops it."""
+    worn = house.launch(n=3)
+    assert house.becomes(worn.nonce, "ready")
+    house.lose(worn.nonce)
+    assert wait_until(lambda: house.now(worn.nonce).lost == 1)
+    new = house.launch(n=3)
+    assert not {*new.sockets} & {*worn.sockets}
+    assert house.launch(n=3).nonce == new.nonce
+    assert house.becomes(new.nonce, "ready")
+    assert house.launch(n=3).nonce == new.nonce
+    assert [(each.nonce, each.state) for each in house.launcher.instances()] == [
+        (worn.nonce, "ready"),
+        (new.nonce, "ready"),
+    ]
+
+
+def test_beside_one_with_another_number_of_processes_a_new_one_is_launched_once(house: House) -> None:
+    """1.20: how many there are is changed by a new set beside the old one, which serves on."""
+    one = house.launch(n=1)
+    assert house.becomes(one.nonce, "ready")
+    two = house.launch(n=2)
+    assert two.nonce != one.nonce
+    assert house.becomes(two.nonce, "ready")
+    assert house.launch(n=2).nonce == two.nonce
+    assert (house.now(one.nonce).state, len(house.now(two.nonce).sockets)) == ("ready", 2)
+
+
+def test_who_has_lost_all_its_processes_has_failed(house: House) -> None:
+    begun = house.launch(n=2)
+    assert house.becomes(begun.nonce, "ready")
+    house.lose(begun.nonce)
+    assert wait_until(lambda: house.now(begun.nonce).lost == 1)
+    house.lose(begun.nonce)
+    assert house.becomes(begun.nonce, "failed")
+    assert (house.now(begun.nonce).lost, house.now(begun.nonce).pids) == (0, ())
+
+
+def test_who_loses_a_process_while_it_starts_has_failed(house: House) -> None:
+    begun = house.launch("hangs", n=2)
+    assert house.now(begun.nonce).state == "starting"
+    house.lose(begun.nonce)
+    assert house.becomes(begun.nonce, "failed")
+
+
+def test_who_has_limits_says_how_they_are_kept_1_21(house: House) -> None:
+    limited = house.launcher.launch(replace(house.group(), limits=Limits(memory=10**9, files=99)), NOW)
+    free = house.launcher.launch(house.group(perimeter="staging"), NOW)
+    assert limited.level in ("v2", "v1", "limits")
+    assert free.level == ""
+    assert house.becomes(limited.nonce, "ready")
+    assert house.now(limited.nonce).level == limited.level

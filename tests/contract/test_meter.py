@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from branchline.adapters.envoy_meter import GatewayLog
-from branchline.ports import Meter, Served
+from branchline.ports import Behind, Meter, Served
 from tests.fakes.meter import FakeMeter
 from tests.gateways import gateway
 from tests.waiting import wait_until
@@ -91,3 +91,26 @@ def test_nothing_is_lost_while_nothing_was_killed(world: World) -> None:
     world.serve(0, 3)
     read_all(world.meter, "", 3)
     assert world.meter.loss() == 0
+
+
+def test_a_request_is_found_by_its_id_as_long_as_the_log_is_there(world: World) -> None:
+    """3.30: whoever was answered can ask by whom, in a test or not."""
+    world.serve(0, 3)
+    found, _ = read_all(world.meter, "", 3)
+    assert found[1].request
+    assert world.meter.find(found[1].request) == found[1]
+    assert world.meter.find("no-such-request") is None
+
+
+def test_it_says_how_far_behind_a_reader_is(world: World) -> None:
+    """Exposures exact: whoever cannot keep up says so."""
+    world.serve(0, 10)
+    _, position = read_all(world.meter, "", 10)
+    assert world.meter.behind(position) == Behind(0, 0, 0.0)
+    world.serve(10, 5)
+    assert wait_until(lambda: world.meter.behind(position).lines == 5)
+    behind = world.meter.behind(position)
+    assert behind.bytes > 0 < behind.seconds
+    assert world.meter.behind("").lines == 15
+    _, position = read_all(world.meter, position, 5)
+    assert (world.meter.behind(position).lines, world.meter.dropped()) == (0, 0)

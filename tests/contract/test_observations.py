@@ -12,7 +12,7 @@ import pytest
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.core.spec import Metric
-from branchline.ports import Observations, Outcome, Receipt, Served
+from branchline.ports import Observations, Outcome, Receipt, Request, Served
 from tests.fakes.observations import FakeObservations
 
 METRICS = {
@@ -292,3 +292,15 @@ def test_a_batch_of_thousands_is_joined_whole_I16(observations: Observations) ->
     assert words.count("kept") == 1500
     assert len(values(observations)) == 3000
     assert observations.counts("shop", "e1")["old"]["outcomes"] == 1500
+
+
+def test_a_request_is_found_by_its_id(observations: Observations) -> None:
+    """3.30: a walk to where an answer came from begins here."""
+    again = line("u1", "new", at=200, request="r-u2-100", status=503)
+    observations.take([line("u1"), line("u2"), again, line("", request="alone")], "p")
+    assert observations.request("shop", "r-u1-100") == Request("shop", "u1", "r-u1-100", "old", False, 100)
+    assert observations.request("shop", "r-u2-100") == Request("shop", "u1", "r-u2-100", "new", True, 200)
+    assert (alone := observations.request("shop", "alone")) is not None
+    assert alone.unit == "alone"
+    assert observations.request("shop", "nothing") is None
+    assert observations.request("housing", "r-u1-100") is None

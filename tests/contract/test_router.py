@@ -181,6 +181,25 @@ def test_what_was_done_offline_is_read_before_anything_else(world: World) -> Non
     assert world.router.shown("housing")[1].shares == ((A, 100),)
 
 
+def test_what_was_done_offline_is_recorded_one_after_the_other(world: World) -> None:
+    """1.52: who read it may find no room to record it; until then nobody changes these routes."""
+    world.router.offer("housing", [world.living(A, "1.0.0"), world.living(B, "1.1.0")], ONE)
+    world.router.shift("housing", 1, [(A, 100)], ONE)
+    world.router.shift("housing", 1, [(B, 100)], ONE)
+    world.router.shift("housing", 1, [(B, 90), (A, 10)], ONE)
+    world.roll_back("housing")
+    world.roll_back("housing")
+    for kind, stamp in (("abort", TWO), ("rollback", Stamp(3, 1))):
+        (entry,) = world.router.offline()
+        assert entry["kind"] == kind
+        with pytest.raises(Fenced):
+            world.router.shift("housing", 1, [(B, 100)], stamp)
+        world.router.tell("housing", stamp)
+    assert world.router.offline() == ()
+    assert world.router.shown("housing")[1].shares == ((A, 100),)
+    world.router.shift("housing", 1, [(B, 100)], Stamp(3, 1))
+
+
 def test_lines_are_split_apart(world: World) -> None:
     world.router.offer("housing", [world.living(A, "1.0.0"), world.living(B, "2.0.0")], ONE)
     world.router.shift("housing", 1, [(A, 100)], ONE)

@@ -14,6 +14,26 @@ import pytest
 
 from tests.typed import Shell
 
+# What takes minutes. Whichever of them begins last is what everybody waits for.
+LONGEST = (
+    "test_the_whole_story_is_what_the_ledger_and_git_say",
+    "test_a_page_does_what_it_says[guides/your-project.md]",
+    "test_conclusions_end_once_however_often_the_daemon_is_killed",
+    "test_when_one_of_several_wins_the_others_stay_where_they_are",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each worker begin with one of the longest: each is given an equal part of all, in this order."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 0)
+    named = {item.name: item for item in items}
+    first = [named[name] for name in LONGEST if name in named][:workers]
+    items[:] = [item for item in items if item not in first]
+    begin, end = 0, len(items) + len(first)
+    for number, item in enumerate(first):
+        items.insert(begin, item)
+        begin += (end - begin) // (workers - number)
+
 
 @contextmanager
 def stopped_at_the_end(folder: Path, environ: dict[str, str]) -> Iterator[Shell]:

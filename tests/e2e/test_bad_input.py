@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from branchline.adapters.uv import compiling, typed
+from branchline.adapters.uv_locks import compiling, typed
 from tests.typed import SERVICE_FILE, Shell, Typed, app
 
 ENVIRON = {"UV_OFFLINE": "1"}
@@ -175,9 +175,10 @@ def test_wrong_keys_are_told_with_the_nearest_before_and_after_the_push(shop: Sh
     ("handle", "files", "code", "cause", "hint"),
     [
         ("other", {"uv.lock": UV_LOCK, "pyproject.toml": PROJECT}, "BL401", "for another pyproject.toml: iniconfig",
-         f"{typed()} lock"),
-        ("unhashed", {"requirements.lock": "iniconfig==2.1.0\n"}, "BL401", "iniconfig", compiling()),
-        ("offline", {"requirements.lock": NOWHERE}, "BL401", "nowhere-at-all", compiling()),
+         f"(cd shop && {typed()} lock)"),
+        ("unhashed", {"requirements.lock": "iniconfig==2.1.0\n"}, "BL401", "iniconfig", f"(cd shop && {compiling()})"),
+        ("offline", {"requirements.lock": NOWHERE}, "BL401", "nowhere-at-all",
+         "see that the index can be reached, then type the same again"),
         ("unlocked", {"requirements.lock": None, "requirements.in": "iniconfig\n"}, "BL402",
          "shop asks for packages but has no lock file: requirements.in asks", f"(cd shop && {compiling()})"),
     ],

@@ -245,8 +245,8 @@ def interrupted(shell: Shell, *words: str, when: object) -> str:
     return str(err)
 
 
-def test_ctrl_c_leaves_a_command_and_cancels_nothing(own: Shell) -> None:
-    """Ctrl-C while `up` starts, a run works, a deploy follows, a status is watched: 130, and all of it goes on."""
+def test_ctrl_c_leaves_a_command_and_ends_no_more_than_a_run(own: Shell) -> None:
+    """Ctrl-C while `up` starts, a deploy follows, a status is watched: 130, and all of it goes on, but for the run."""
     interrupted(own, "up", when=(own.state / "daemon.log").exists)
     own.type("up")
     pid = own.pid
@@ -261,9 +261,9 @@ def test_ctrl_c_leaves_a_command_and_cancels_nothing(own: Shell) -> None:
     assert "interrupted; what the daemon has begun goes on" in said
     assert own.row(branch)["state"] == "building"
 
-    (own.work / "shop" / "NOTE").write_text("not committed\n")
     begun.unlink()
-    interrupted(own, "run", "shop", when=begun.exists)
+    (own.work / "shop" / "steps.py").write_text(steps.replace("made():", "made(): # else\n    other = 1"))
+    assert "stopped" in interrupted(own, "run", "shop", when=begun.exists)
     own.git("checkout", "--quiet", "--", ".")
     own.git("switch", "--quiet", "main")
     go.touch()

@@ -59,12 +59,14 @@ def test_a_first_revision_from_the_work_tree_to_all_traffic(shell: Shell) -> Non
     shell.git("switch", "--quiet", "--no-track", "-c", "experiment--first--ada", "origin/main")
     lay(shell, model("first", 0.4), "Answer 0.4")
     assert shell.ask("check", "first") | {"services": []} == {
-        "schema": "branchline.check/1", "ok": True, "services": [], "problems": [],
+        "schema": "branchline.check/1", "ok": True, "services": [], "problems": [], "notices": [],
     }  # fmt: skip
     runs = [shell.type("run", "first", "--json").out.splitlines() for _ in range(2)]
     notes = [[json.loads(line) for line in run] for run in runs]
     assert {note["schema"] for run in notes for note in run} == {"branchline.note/1"}
-    marks = [{note["name"]: note["mark"] for note in run if note["name"] in ("env", "level")} for run in notes]
+    marks = [
+        {note["name"]: note["mark"] for note in reversed(run) if note["name"] in ("env", "level")} for run in notes
+    ]
     assert marks[0]["level"] == "ok"
     assert marks[1] == {"env": "=", "level": "="}
     assert shell.history("first") == []  # what `run` made is no candidate
@@ -89,7 +91,7 @@ def test_a_first_revision_from_the_work_tree_to_all_traffic(shell: Shell) -> Non
     assert lines[0] == "# first 1.0.0"
     assert any(line.startswith("- Answer 0.4 (") for line in lines)
     why = shell.ask("why", "first@1.0.0")
-    assert [(step["step"], step["state"]) for step in why["steps"]] == [("level", "reused")]
+    assert [(step["step"], step["state"]) for step in why["steps"]] == [("level", "ran")]
 
 
 def test_two_revisions_share_traffic_until_the_verdict(shell: Shell) -> None:

@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 SERVICES = ("east", "north", "south", "west")
 METRIC = 'metric = { name = "score", bounds = [0, 1], mde = 0.5, window = "1h" }'
 WANTED = 20  # of a challenger's requests, before it concludes
+ENOUGH = 100  # outcomes that were acknowledged
 A_ROUND = 7  # kills of one round of releases, at most
 A_WHILE = 0.02  # seconds between two people: more of them would meet nothing else, and slow down what is tested
 
@@ -91,7 +92,7 @@ def concluded_under_kills(folder: Path, kills: int, seed: int) -> None:
         shell.until_rest()
         with flowing(shell) as traffic:
             killed = number = 0
-            while killed < kills:
+            while killed < kills or len(traffic.kept) <= ENOUGH:  # on a slow machine a kill meets few people
                 number += 1
                 killed += one_round(shell, number, branches, min(A_ROUND, kills - killed), dice)
         check(shell, branches, traffic)
@@ -180,7 +181,7 @@ def check(shell: Shell, branches: list[str], traffic: Traffic) -> None:
 def check_outcomes(shell: Shell, traffic: Traffic) -> None:
     """I16: what was acknowledged is there once; hardly a request failed, with the daemon dead or alive."""
     found = Counter(shell.ledger("SELECT service, key FROM outcome"))
-    assert len(traffic.kept) > 100
+    assert len(traffic.kept) > ENOUGH
     assert [each for each in traffic.kept if found[each] != 1] == []
     failed = sum(n for status, n in traffic.statuses.items() if status != 200)
     assert failed * 200 <= sum(traffic.statuses.values()), traffic.statuses

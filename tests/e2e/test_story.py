@@ -1,14 +1,16 @@
 """This file plays `branchline demo` and holds its stories to the ledger and to git, not to what was printed.
 
 Seed 1 on real data: a first revision, a winner, a tie, a harmful bug behind passing gates, a daemon that is killed.
-Seed 3 with something small in the place of the real model: a microservice that asks it, a canary that passes and one
-that fails, a hotfix, a rollback, a twin in Node.
+Beyond 7: a month of data opens an experiment by itself, wins and is merged; a spoiled one stops at the data gate.
+Seed 3 with something small in the place of the real model: a microservice that asks it, a canary that passes, one that
+is killed and one that fails, a hotfix, a rollback without the daemon, a twin in Node.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,11 @@ import pytest
 
 from tests.typed import Shell
 
+ROOT = Path(__file__).resolve().parents[2]
 ADA, ALEX, SAM, ROBIN = (f"experiment--housing--{handle}" for handle in ("ada", "alex", "sam", "robin"))
 FIX = "fix--housing--wording"
-FIRST, KIM, MAX = (f"experiment--listings--{handle}" for handle in ("ada", "kim", "max"))
+MACHINE = "branchline <branchline@localhost>"
+FIRST, KIM, LOU, MAX = (f"experiment--listings--{handle}" for handle in ("ada", "kim", "lou", "max"))
 TWIN, PERCENT = "experiment--listings-node--ada", "fix--listings--percent"
 UNDO = "Our mail to buyers multiplies by a hundred, too."
 ENOUGH = 200  # outcomes: a mean with bounds is judged from a hundred of each arm on
@@ -101,12 +105,17 @@ class Story:
 @contextmanager
 def played(tmp_path: Path, only: str) -> Iterator[tuple[Shell, str]]:
     """A demo that has been played and is still up: a shell in its clone, and what it printed; nothing is left after."""
-    home = tmp_path / "demo"
+    home, examples = tmp_path / "demo", tmp_path / "examples"
+    shutil.copytree(ROOT / "examples", examples, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in examples.glob("**/branchline.toml"):  # answers take as long as they do on a busy machine
+        file.write_text(file.read_text(encoding="utf-8").replace("p99_ms = 2000", "p99_ms = 60_000"), encoding="utf-8")
     shell = Shell(home, make=False, work="realty")
     home.mkdir()
     shell.work = tmp_path  # where the command is typed; the clone is made by the demo
     try:
-        told = shell.type("demo", "--only", only, "--keep", "--folder", str(home), seconds=2000)
+        told = shell.type(
+            "demo", "--only", only, "--keep", "--folder", str(home), "--examples", str(examples), seconds=2000
+        )
         shell.work = home / "realty"
         yield shell, told.out
     finally:
@@ -117,7 +126,7 @@ def played(tmp_path: Path, only: str) -> Iterator[tuple[Shell, str]]:
 
 @pytest.mark.timeout(2400)
 def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
-    """1.01-1.07, 1.30-1.52, 2.01-2.05, 3.02, 3.13: each part of the issue's demo, and nothing is left running."""
+    """1.01-1.07, 1.30-1.52, 2.01-2.05, 3.02-3.04, 3.13, F47, beyond 7: each part of it, and none runs on."""
     with played(tmp_path, "housing") as (shell, told):
         story = Story(shell, "housing")
         check_the_first(story)
@@ -125,15 +134,19 @@ def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
         check_the_tie(story)
         check_the_harm(story)
         check_the_kill(story, "kill -9" in told)
-        check_git(story)
+        arrived, spoiled = opened_by_data(story)
+        check_the_month(story, arrived)
+        check_the_spoiled_month(story, spoiled)
+        check_git(story, arrived, spoiled)
 
 
 @pytest.mark.timeout(2400)
 def test_a_microservice_asks_another_is_fixed_and_rolled_back(tmp_path: Path) -> None:
     """3.05, 3.18: an app goes by canary, and a service without any Python is one like any other."""
-    with played(tmp_path, "listings") as (shell, _):
+    with played(tmp_path, "listings") as (shell, told):
         story = Story(shell, "listings")
         check_the_canary(story)
+        check_the_dead(story)
         check_the_breach(story)
         check_the_hotfix(story)
         check_the_rollback(story)
@@ -141,6 +154,7 @@ def test_a_microservice_asks_another_is_fixed_and_rolled_back(tmp_path: Path) ->
         check_the_units(shell, "listings", "1.1.0")
         check_the_units(shell, "listings-node", "1.0.0")
         check_git_of_listings(story)
+        assert re.findall(r"\d+ requests, (\d+) failed", told) == ["0", "0"]
 
 
 def check_the_first(story: Story) -> None:
@@ -198,25 +212,66 @@ def check_the_kill(story: Story, killed: bool) -> None:
     assert len(story.shell.ledger("SELECT number FROM epoch")) == 1 + killed
 
 
-def check_git(story: Story) -> None:
+def opened_by_data(story: Story) -> list[str]:
+    """The branches that opened themselves, in order."""
+    opened = [entry["detail"] for entry in story.entries if entry["event"] == "Opened"]
+    return [detail["branch"] for detail in opened if "--data-" in detail["branch"]]
+
+
+def check_the_month(story: Story, branch: str) -> None:
+    """Beyond 7: no human step from a new file to a merged commit, by the ordinary law, judged by outcomes."""
+    shell, judged = story.shell, story.judged(branch)
+    events = story.of(branch)
+    assert (events[-3:], events.count("Won"), events.count("Recorded")) == (["GatesPassed", "Won", "Recorded"], 1, 1)
+    assert story.detail(branch, "Won")["reason"].startswith("challenger: the challenger is better")
+    assert ENOUGH <= story.outcomes(branch, "Won") <= 400
+    assert set(story.counted(branch)) == {story.judged(FIX), judged}
+    assert set(story.gates(branch).values()) == {"pass"}
+    assert story.versions[judged] == "1.4.0"  # after sam's and robin's
+    assert story.merges(branch) == 1
+    assert shell.git("show", "-s", "--format=%an <%ae>", judged, at=shell.truth) == MACHINE
+    assert shell.git("diff", "--name-only", f"{judged}~", judged, at=shell.truth) == "housing/data.lock"
+    steps = shell.ask("why", "housing@1.4.0")["steps"]
+    assert [(step["step"], step["state"]) for step in steps] == [(s, "ran") for s in ("clean", "train", "evaluate")]
+    assert [entry for entry in steps if not entry["why"].startswith("changed: ")] == []
+
+
+def check_the_spoiled_month(story: Story, branch: str) -> None:
+    """F47: bad data stops before anything is built with it; no revision is ever made of it, and 1.4.0 serves on."""
+    shell = story.shell
+    assert story.of(branch) == ["Opened", "BuildFailed", "Withdrew"]
+    fault = "data sales: column price is empty or NaN in all 28 rows of 2008-02.csv"
+    assert story.detail(branch, "BuildFailed")["reason"] == fault
+    assert shell.ledger("SELECT count(*) FROM revision WHERE branch = ?", branch) == [(0,)]
+    made = [row["made"] for row in shell.ask("data", "log", "sales")["versions"]["sales"]]
+    assert made == [
+        ["housing@1.4.0"],
+        [f"housing@{version}" for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.1.1")],
+    ]
+    assert story.merges(branch) == 0
+
+
+def check_git(story: Story, arrived: str, spoiled: str) -> None:
     """I1: the trunk shows the incumbent, one conclusion each; tags, kept code and branches are as they should be."""
     shell = story.shell
     assert shell.ask("parity") == {
         "schema": "branchline.parity/1", "ok": True, "services": ["housing"], "drifts": [],
     }  # fmt: skip
     (incumbent,) = [r for s in shell.ask("status")["services"] for r in s["rows"] if r["phase"] == "live"]
-    assert (incumbent["version"], incumbent["share"], incumbent["healthy"]) == ("1.1.1", 100, True)
-    judged = {version: story.judged(branch) for branch, version in ((ADA, "1.0.0"), (ALEX, "1.1.0"), (FIX, "1.1.1"))}
-    assert incumbent["commit"] == judged["1.1.1"]
-    assert story.tree("main") == story.tree(judged["1.1.1"])
+    assert (incumbent["version"], incumbent["share"], incumbent["healthy"]) == ("1.4.0", 100, True)
+    merged = {"1.0.0": ADA, "1.1.0": ALEX, "1.1.1": FIX, "1.4.0": arrived}
+    judged = {version: story.judged(branch) for version, branch in merged.items()}
+    assert incumbent["commit"] == judged["1.4.0"]
+    assert story.tree("main") == story.tree(judged["1.4.0"])
     trailers = shell.trailers()
-    assert (len(trailers), len(set(trailers))) == (3, 3)
+    assert (len(trailers), len(set(trailers))) == (4, 4)
     assert all(re.fullmatch(r"housing/\d+", trailer) for trailer in trailers)
     refs = shell.refs()
     for version, commit in judged.items():
         assert refs[f"refs/tags/housing@v{version}"] == commit
         assert refs[f"refs/branchline/revisions/housing/{version}"] == commit
-    assert [name for name in refs if name.startswith(f"refs/branchline/archive/{ALEX}/")]
+    for branch in (ALEX, arrived, spoiled):
+        assert [name for name in refs if name.startswith(f"refs/branchline/archive/{branch}/")]
     assert shell.heads() == {"main", ROBIN}
     assert shell.is_whole()
 
@@ -233,6 +288,21 @@ def check_the_canary(story: Story) -> None:
     assert not [arm for arm, failed in answers if failed]
     assert story.versions[story.judged(KIM)] == "1.1.0"
     assert (story.merges(FIRST), story.merges(KIM)) == (1, 1)
+
+
+def check_the_dead(story: Story) -> None:
+    """F63, 1.27: what its servers did not answer, the incumbent did; it counts as failed, and that ended it."""
+    assert story.of(LOU)[-2:] == ["GatesPassed", "Breached"]
+    assert "guardrail breached: failed requests" in story.detail(LOU, "Breached")["reason"]
+    answers = story.answers(LOU)
+    assert answers[story.judged(LOU), True] > 0
+    assert (story.judged(KIM), True) not in answers
+    ((stepped_in,),) = story.shell.ledger(
+        "SELECT n FROM tally WHERE arm = ? AND what = 'stepped_in'", story.judged(LOU)
+    )
+    assert stepped_in == answers[story.judged(LOU), True]
+    assert story.row(LOU)["state"] == "rolled back"
+    assert story.merges(LOU) == 0
 
 
 def check_the_breach(story: Story) -> None:
@@ -259,9 +329,10 @@ def check_the_hotfix(story: Story) -> None:
 
 
 def check_the_rollback(story: Story) -> None:
-    """3.13: what served before serves again, with who did it and why; the trunk shows it."""
+    """3.13, 1.52: what served before serves again, with who did it and why, though no daemon ran; git shows it."""
     (undone,) = [entry for entry in story.entries if entry["event"] == "RolledBack"]
     assert (undone["actor"], undone["because"]) == ("Ada <ada@example.org>", UNDO)
+    assert len(story.shell.ledger("SELECT number FROM epoch")) == 2
     incumbent = story.row("main")
     assert (incumbent["version"], incumbent["share"], incumbent["healthy"]) == ("1.1.0", 100, True)
     assert incumbent["commit"] == story.judged(KIM)
@@ -303,5 +374,5 @@ def check_git_of_listings(story: Story) -> None:
     refs = shell.refs()
     for version, branch in (("1.0.0", FIRST), ("1.1.0", KIM), ("1.1.1", PERCENT)):
         assert refs[f"refs/tags/listings@v{version}"] == story.judged(branch)
-    assert shell.heads() == {"main", MAX}
+    assert shell.heads() == {"main", LOU, MAX}
     assert shell.is_whole()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from branchline.core.revision import digest
 from branchline.errors import ArtifactBroken, ReuseError, UnsafeArtifact
+from branchline.ports import Swept
 
 Members = dict[str, tuple[bytes, bool] | None]  # name -> content and executable; None: an empty folder
 
@@ -16,6 +18,7 @@ class FakeArtifacts:
 
     def __init__(self) -> None:
         self.kept: dict[str, Members] = {}
+        self.put_at: dict[str, float] = {}
 
     def put(self, path: Path) -> str:
         """Keep a file or a folder."""
@@ -30,6 +33,7 @@ class FakeArtifacts:
                 members[name] = None
         artifact = digest([[name, repr(content)] for name, content in members.items()])
         self.kept[artifact] = members
+        self.put_at[artifact] = time.time()
         return artifact
 
     def get(self, artifact: str, path: Path) -> None:
@@ -60,6 +64,19 @@ class FakeArtifacts:
     def size(self, artifact: str) -> int:
         """Bytes of content."""
         return sum(len(content[0]) for content in self._members(artifact).values() if content)
+
+    def artifacts(self) -> Iterator[str]:
+        """The ids of what is kept."""
+        return iter(tuple(self.kept))
+
+    def sweep(self, keep: Collection[str], older_than: float, dry_run: bool = False) -> Swept:
+        """Remove what is neither wanted nor young."""
+        limit = time.time() - older_than
+        gone = [artifact for artifact in self.kept if artifact not in keep and self.put_at.get(artifact, 0) <= limit]
+        swept = Swept(len(gone), sum(self.size(artifact) for artifact in gone))
+        for artifact in gone if not dry_run else ():
+            del self.kept[artifact]
+        return swept
 
     def _members(self, artifact: str) -> Members:
         if artifact not in self.kept:

@@ -130,6 +130,11 @@ class FakeGit:
         text = self._commit(commit).files.get(tree_path(path))
         return None if text is None else text.encode()
 
+    def files(self, commit: str, closure: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """The texts below the paths, by what they say."""
+        found = self._inside(commit, closure)
+        return {path: (hashlib.sha1(text.encode()).hexdigest(), len(text.encode())) for path, text in found.items()}
+
     def folders(self, commit: str, name: str) -> tuple[str, ...]:
         """The folders that directly hold a file of that name."""
         parts = [path.rpartition("/") for path in self._commit(commit).files]
@@ -258,6 +263,21 @@ class FakeGit:
         self._create(f"refs/branchline/archive/{branch}/{tip}", tip)
         if now:
             self._push(branch, "", tip)
+
+    def draft(self, base: str, files: Mapping[str, bytes], message: str, actor: str, at: float) -> str:
+        """Commit texts on top of another commit; no head shows it."""
+        texts = {**self._commit(base).files, **{tree_path(path): text.decode() for path, text in files.items()}}
+        return self._keep(texts, (base,), message, actor, int(at))
+
+    def begin(self, service: str, branch: str, commit: str, stamp: Stamp) -> bool:
+        """Create a branch that never was."""
+        self._named(service, branch)
+        self._check(service, stamp)
+        archived = any(ref.startswith(f"refs/branchline/archive/{branch}/") for ref in self.refs)
+        if archived or branch in self.fetch():
+            return False
+        self._push(branch, commit, "")
+        return True
 
     def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:
         """Merge a fix."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from branchline.core.spec import Limits
 from branchline.errors import Fenced
 from branchline.ports import Group, Instance, Stamp, Stray
 
@@ -29,6 +30,7 @@ class FakeLauncher:
         self.marks: dict[str, Stamp] = {}
         self.printed: dict[str, list[str]] = {}
         self.strayed: list[Stray] = []
+        self.lingers = False  # whether who is stopped has not ended yet: it drains
         self.now = 0.0
 
     def tell(self, service: str, stamp: Stamp) -> None:
@@ -40,7 +42,9 @@ class FakeLauncher:
         self._refuse_late(group.service, stamp)
         for instance in self.known.values():
             same = (instance.service, instance.revision, instance.perimeter)
-            if same == (group.service, group.revision, group.perimeter) and instance.state in ("starting", "ready"):
+            whole = instance.state == "ready" and not instance.lost and len(instance.sockets) == group.instances
+            known = whole or instance.state == "starting"
+            if same == (group.service, group.revision, group.perimeter) and known:
                 return instance
         self.groups.append(group)
         self.now += 1
@@ -57,6 +61,8 @@ class FakeLauncher:
             since=self.now,
             health=group.health,
             nonce_aware=group.nonce_aware,
+            requests=group.requests,
+            level="limits" if replace(group.limits, gpus=0) != Limits() else "",
         )
         self.printed[nonce] = [f"{group.service}@{group.version} starts"]
         self.known[nonce] = instance
@@ -81,7 +87,8 @@ class FakeLauncher:
         self._refuse_late(self.known[nonce].service, stamp)
         if self.known[nonce].state != "stopped":
             self.stopped.append(nonce)
-        self.known[nonce] = replace(self.known[nonce], state="stopped", pids=(), tail="")
+        pids = self.known[nonce].pids if self.lingers else ()
+        self.known[nonce] = replace(self.known[nonce], state="stopped", pids=pids, tail="", lost=0)
 
     def log(self, nonce: str, lines: int = 20) -> str:
         """What it printed."""
@@ -95,12 +102,29 @@ class FakeLauncher:
         """Those that a test has put there."""
         return tuple(self.strayed)
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     # What only a test asks
 
     def end(self, nonce: str, why: str = "it ended by itself with exit 137 after 9.0 s") -> None:
         """Let one incarnation die of itself."""
         tail = "\n".join([why, *self.printed[nonce]])
-        self.known[nonce] = replace(self.known[nonce], state="failed", pids=(), tail=tail)
+        self.known[nonce] = replace(self.known[nonce], state="failed", pids=(), tail=tail, lost=0)
+
+    def lose(self, nonce: str, count: int = 1, why: str = "it ended by itself with exit 137 after 9.0 s") -> None:
+        """Let some of an incarnation's processes die of themselves: who is starting, or loses all, has failed."""
+        now = self.known[nonce]
+        lost = now.lost + count
+        if now.state == "starting" or lost >= len(now.sockets):
+            self.end(nonce, why)
+            return
+        tail = "\n".join([why, *self.printed[nonce]])
+        self.known[nonce] = replace(now, lost=lost, pids=now.pids[2 * count :], tail=tail)
+
+    def recover(self, nonce: str) -> None:
+        """Let those answer again that only were silent."""
+        self.known[nonce] = replace(self.known[nonce], lost=0, tail="")
 
     def running(self) -> tuple[Instance, ...]:
         """Those that are starting or ready."""

@@ -10,7 +10,7 @@ from statistics import fmean
 from branchline.core import metrics
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
-from branchline.ports import Outcome, Receipt, Seen, Served, Tally
+from branchline.ports import Outcome, Receipt, Request, Seen, Served, Tally
 
 
 @dataclass
@@ -134,6 +134,13 @@ class FakeObservations:
             for line, tally in self._tallies
             if (line.service, line.experiment) == (service, experiment) and tally.order > after
         )
+
+    def request(self, service: str, request: str) -> Request | None:
+        """The newest request with this id."""
+        for line in reversed(self.lines):
+            if (line.service, line.request) == (service, request):
+                return Request(service, unit_of(line), request, line.assigned, line.bad, line.at)
+        return None
 
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
         """What was counted, per arm."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,19 +26,22 @@ class FakeRouter:
     def __init__(self) -> None:
         self.services: dict[str, Routes] = {}
         self.cold: set[str] = set()  # nonces of endpoints that do not answer
+        self.port = 20000
         self.rejects = False  # every document from now on
         self.down = False
         self.taken = ""  # an address that somebody else has
         self.edited: list[str] = []  # files that somebody else wrote
         self.journal: list[dict[str, Any]] = []
         self.calls: list[tuple[Any, ...]] = []
-        self._read = 0
+        self._numbers = itertools.count()
+        self._read: set[str] = set()
 
     def tell(self, service: str, stamp: Stamp) -> None:
         """Refuse everything planned before the stamp."""
         self.services[service] = told(self._of(service), stamp)
-        self.journal[: self._read] = [e for e in self.journal[: self._read] if e["service"] != service]
-        self._read = min(self._read, len(self.journal))
+        done = [entry for entry in self.journal if entry["service"] == service and entry["id"] in self._read]
+        self.journal[:] = [entry for entry in self.journal if entry not in done]
+        self._read -= {entry["id"] for entry in done}
 
     def offer(self, service: str, endpoints: Sequence[Endpoint], stamp: Stamp) -> None:
         """Know exactly these endpoints."""
@@ -79,13 +83,14 @@ class FakeRouter:
         return Survey(not self.down, self.taken, tuple(self.edited), routes, known)
 
     def offline(self) -> tuple[Mapping[str, Any], ...]:
-        """What `roll_back` did."""
-        self._read = len(self.journal)
-        return tuple(self.journal)
+        """What `roll_back` did, of each service the oldest."""
+        oldest = {entry["service"]: entry for entry in reversed(self.journal)}
+        self._read |= {entry["id"] for entry in oldest.values()}
+        return tuple(oldest.values())
 
     def address(self, service: str, pin: str = "") -> str:
-        """An address that nobody answers."""
-        return f"http://127.0.0.1:20000/{service}{'@' + pin if pin else ''}/"
+        """An address that nobody answers, unless a test gives it another port."""
+        return f"http://127.0.0.1:{self.port}/{service}{'@' + pin if pin else ''}/"
 
     # What only a test asks
 
@@ -108,7 +113,7 @@ class FakeRouter:
         kind = "abort" if len(now.shares) > 1 else "rollback"
         self.journal.append(
             {
-                "id": f"{service}/{line}/{len(self.journal)}",
+                "id": f"{service}/{line}/{next(self._numbers)}",
                 "kind": kind,
                 "service": service,
                 "line": line,
@@ -127,7 +132,7 @@ class FakeRouter:
     def _unfenced(self, service: str, stamp: Stamp) -> Routes:
         routes = self._of(service)
         unfenced(routes, stamp)
-        if any(entry["service"] == service for entry in self.journal[self._read :]):
+        if any(entry["service"] == service for entry in self.journal):
             raise Fenced()
         return routes
 

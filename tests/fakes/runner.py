@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +35,6 @@ class FakeRunner:
             "echo": lambda task: printed(task, " ".join(task.argv[1:])),
             "touch": touched,
             "cat": lambda task: printed(task, task.stdin.rstrip("\n")),
-            "branchline.sdk.run": self._work,
         }
 
     def run(self, task: Task, stopped: Callable[[], bool] = lambda: False) -> Finished:
@@ -57,33 +55,6 @@ class FakeRunner:
         stopped()
         changed = [shim.difference(marks, shim.marks(str(path))) for path, marks in before.items()]
         return replace(finished, changed=tuple(Path(path) for path in changed if path))
-
-    def _work(self, task: Task) -> Finished:
-        """Be `branchline.sdk.run`."""
-        answers = Path(task.argv[task.argv.index("branchline.sdk.run") + 1])
-        for line in task.stdin.splitlines():
-            order = json.loads(line)
-            answer = self._answer(order)
-            with answers.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(answer) + "\n")
-            if not answer["ok"] and not order.get("gate"):
-                break
-        return Finished(0, 0.01)
-
-    def _answer(self, order: dict[str, Any]) -> dict[str, Any]:
-        answer = {"step": order["step"], "ok": False, "seconds": 0.01, "timed_out": False, "left": 0, "exit": 0}
-        answer |= {"summary": "", "error": ""}
-        try:
-            call = self.calls.get(order["call"])
-            value = call(order) if call else order["call"]
-        except TimeoutError:
-            return answer | {"timed_out": True, "error": f"stopped after {order['seconds']:g} s"}
-        except Exception as error:  # noqa: BLE001 - the fake's functions raise what a step would
-            return answer | {"error": f"{type(error).__name__}: {error}"}
-        if not order.get("gate"):
-            Path(order["output"]).mkdir(parents=True, exist_ok=True)
-            Path(order["output"], "value.json").write_text(json.dumps(value), encoding="utf-8")
-        return answer | {"ok": True, "value": value, "summary": str(value)[:60]}
 
 
 def printed(task: Task, text: str, exit: int = 0) -> Finished:

@@ -1,11 +1,10 @@
 """This file is the process that tests kill: it writes into a ledger as fast as it can and says what was acknowledged.
 
-Run as `python -m tests.integration.ledger_writer FILE`. A line is printed only after the call it tells of returned.
+A victim (`tests.victims`). A line is printed only after the call it tells of returned.
 """
 
 from __future__ import annotations
 
-import sys
 from itertools import count
 from pathlib import Path
 
@@ -21,9 +20,9 @@ METRICS = {"shop": Metric("bought", "binary")}
 BATCH = 5
 
 
-def main(path: Path) -> None:
+def main(path: str) -> None:
     """Write until killed."""
-    file = SqliteFile(path)
+    file = SqliteFile(Path(path))
     ledger, observations = SqliteLedger(file), SqliteObservations(file)
     try:
         generation = ledger.service("shop").generation
@@ -45,7 +44,3 @@ def main(path: Path) -> None:
 def line(number: int) -> Served:
     """The request number `number` of the gateway's log, each of a unit of its own."""
     return Served("shop", f"u{number}", f"r{number}", "a", "a", "e", 1, 200, "", 0.01, float(number))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -23,7 +23,7 @@ from branchline.cli.work import onward
 from branchline.engine.asking import described
 from tests.places import Place
 from tests.waiting import wait_until
-from tests.world import ALEX, MODEL, SAM
+from tests.world import ALEX, APP, MODEL, SAM
 
 APPROVED = MODEL.replace('rollout = { warm = "60s" }', 'rollout = { warm = "60s", approval = "after" }')
 
@@ -92,7 +92,7 @@ def test_history_says_who_did_what(place: Place) -> None:
     assert told.exit_code == 0
     assert len(told.stdout.splitlines()) == 2
     assert "Frozen" in told.stdout.splitlines()[0]
-    assert "kim says so" in told.stdout
+    assert "said so" in told.stdout
     assert place.read("history", "--limit", "1")["entries"][0]["event"] == "Frozen"
     number = place.read("history", "--limit", "1")["entries"][0]["number"]
     assert "Frozen" not in place.type("history", "--before", str(number)).stdout
@@ -271,6 +271,21 @@ def test_following_a_branch_ends_where_it_rests(place: Place) -> None:
         place.client, "housing", "experiment--housing--kim", "c", 0, lambda note: None, 0, lambda row: None
     )
     assert found.code == 5
+
+
+def test_of_a_second_colour_it_is_said_that_it_stands_by_in_production_3_18(place: Place) -> None:
+    """Killer: call every address one of staging."""
+    world = place.world
+    colours = APP.replace("rollout = {", 'rollout = { method = "blue-green",')
+    world.released(toml=colours)
+    tip, staged = world.push(SAM, colours), list[tuple[str, str]]()
+    world.settle()
+    found = follow.to_the_rest(
+        place.client, "housing", SAM, tip, 0, lambda note: None, 20,
+        lambda row: staged.append((row["perimeter"], row["version"])),
+    )  # fmt: skip
+    assert staged == [("production", "1.1.0")]
+    assert found.text == f"{SAM} stands by in production and waits for: approval"
 
 
 def test_run_tells_every_step_and_gate_and_exits_with_their_answer(place: Place) -> None:

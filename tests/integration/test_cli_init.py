@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from branchline.adapters.servicefile import read_service
-from branchline.adapters.uv import compiling, lock_in
-from branchline.adapters.uv import typed as uv_typed
+from branchline.adapters.uv_locks import compiling, lock_in
+from branchline.adapters.uv_locks import typed as uv_typed
 from branchline.cli.main import main
 from branchline.cli.scaffold import detected, files
 from branchline.errors import LockMissing
@@ -47,6 +47,7 @@ def test_init_writes_what_check_takes_but_for_the_lock(world: RealGit) -> None:
     assert told.exit_code == 0
     assert json.loads(told.stdout) == {
         "schema": "branchline.check/1", "ok": True, "services": ["shop"], "problems": [],
+        "notices": [],
     }  # fmt: skip
 
 
@@ -113,18 +114,20 @@ def test_check_tells_every_problem_at_once(world: RealGit) -> None:
     (folder / "branchline.toml").write_text(
         'kind = "model"\n'
         'serve = { predict = "serving:predikt", sample = "tests/sample.json", schema = "schema.json" }\n'
-        'data = { sales = "data/*.csv" }\nsteps = { train = "steps:train", test = "steps:test" }\n'
+        'data = { sales = { path = "data/*.csv", every = "0 0 31 2 *" } }\n'
+        'steps = { train = "steps:train", test = "steps:test" }\n'
         '[gates]\nunit = { pytest = "tests" }\nloss = { value = "train.los", max = 1 }\n'
     )
     (folder / "serving.py").write_text("def predict(model, request): ...\n")
     (folder / "steps.py").write_text("def train(sals):\n    return {'loss': 1}\ndef test(train): ...\n")
-    (folder / "requirements.lock").write_text("numpy==1.0 --hash=sha256:0\n")
+    (folder / "requirements.lock").write_text("numpy==1.0 --hash=sha256:0\nplain==1.0\n")
     told = typed(world, "check", "housing")
     assert told.exit_code == 2
     for code, words in (
         ("BL415", "step train needs 'sals'"), ("BL103", "there is no function serving:predikt"),
         ("BL103", "housing/tests/sample.json is not there"), ("BL103", "housing/tests is not there"),
-        ("BL103", "there is no such file"), ("BL321", "'sales'"), ("BL413", "no ASGI server"),
+        ("BL103", "there is no such file"), ("BL321", "'sales'"), ("BL329", "0 0 31 2 *"), ("BL413", "no ASGI server"),
+        ("BL401", "requirements.lock does not fix by hash what is installed: plain==1.0"),
         ("BL103", "no metric is declared"), ("BL103", "train returns no 'los'. Did you mean 'loss'?"),
     ):  # fmt: skip
         assert any(line.startswith(f"error[{code}]") and words in line for line in told.stdout.splitlines()), words

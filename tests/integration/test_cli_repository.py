@@ -303,6 +303,42 @@ def test_data_is_pinned_beside_the_service_file(world: RealGit) -> None:
     assert typed(world, "data", "update", "seles").exit_code == 2
 
 
+def test_the_versions_of_a_source_are_told_with_what_changed(world: RealGit) -> None:
+    """1.17, 3.30: who pinned which version, its rows, its columns; here and on the trunk, and what is not committed.
+
+    Killers: tell what is pinned now only; tell of a version twice.
+    """
+    folder = service(world, text='data = { sales = "data/*.csv" }\n' + FILE)
+    (world.work / "data").mkdir()
+
+    def pinned(name: str, text: str) -> str:
+        (world.work / "data" / name).write_text(text)
+        assert typed(world, "data", "update").exit_code == 0
+        return str(json.loads((folder / "data.lock").read_text())["sales"]["digest"])
+
+    first = pinned("a.csv", "id,price\n1,10\n2,20\n")
+    world.git("add", ".")
+    world.git("commit", "-qm", "Pin sales")
+    world.git("commit", "-q", "--allow-empty", "-m", "Else")
+    (folder / "data.lock").write_text("broken")
+    world.git("commit", "-qam", "Break it")
+    second = pinned("b.csv", "id,price,zone\n3,many,N\n")
+    told = typed(world, "data", "log", "sales")
+    assert told.exit_code == 0, told.stderr
+    lines = [line.strip() for line in told.stdout.splitlines()]
+    assert lines[0].startswith(f"=   housing sales      {second[:8]}  2 files  3 rows (+1)")
+    assert lines[0].endswith("not committed")
+    assert lines[1:3] == ["column zone is new", "column price is text, was number"]
+    assert lines[3].startswith(f"housing sales      {first[:8]}  1 file  2 rows")
+    world.git("commit", "-qam", "Pin more")
+    shown = json.loads(typed(world, "data", "log", "sales", "--json").stdout)["versions"]["sales"]
+    assert [(each["digest"], each["subject"], each["pinned"]) for each in shown] == [
+        (second, "Pin more", True),
+        (first, "Pin sales", False),
+    ]
+    assert shown[0]["made"] == []
+
+
 def test_a_service_without_data_is_told_as_such(world: RealGit) -> None:
     told = typed(world, "data", "update")
     assert (told.exit_code, "error[BL109]" in told.stderr) == (2, True)

@@ -162,6 +162,8 @@ SERVICE_FILE = json_schema()
 TABLES: dict[str, Schema] = {
     "service": SERVICE_FILE,
     "serve": SERVICE_FILE["$defs"]["ServeTable"],
+    "serve.limits": SERVICE_FILE["$defs"]["LimitsTable"],
+    "data.NAME": SERVICE_FILE["$defs"]["SourceTable"],
     "steps.NAME": SERVICE_FILE["$defs"]["StepTable"],
     "gates.NAME": SERVICE_FILE["$defs"]["GateTable"],
     "metric": SERVICE_FILE["$defs"]["MetricTable"],
@@ -169,6 +171,7 @@ TABLES: dict[str, Schema] = {
     "guardrails.bad_outcome": SERVICE_FILE["$defs"]["BadOutcomeTable"],
     "rollout": SERVICE_FILE["$defs"]["RolloutTable"],
     "rollout.canary": SERVICE_FILE["$defs"]["CanaryTable"],
+    "rollout.unit": SERVICE_FILE["$defs"]["UnitTable"],
     "project": ProjectFile.model_json_schema()["$defs"]["ProjectTable"],
 }
 
@@ -197,6 +200,8 @@ def kind_of(schema: Schema) -> str:
     some = [each for each in schema.get("anyOf", []) if each.get("type") != "null"]
     if {each.get("type") for each in some} == {"number", "string"}:
         return "duration"
+    if {each.get("type") for each in some} == {"integer", "string"}:
+        return "size"
     if some:
         kinds = dict.fromkeys(kind_of(each) for each in some)
         return " or ".join(kind for kind in kinds if kind != "whole number" or "number" not in kinds)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from branchline.cli.demo_data import FALLEN
 from examples.housing import replay
 
 EXAMPLE = Path(replay.__file__).parent
@@ -52,6 +53,20 @@ def test_there_are_55_months_of_2930_sales_in_26_columns() -> None:
         rows += len(sold)
     assert (MONTHS[0].stem, MONTHS[-1].stem, len(MONTHS), rows, len(keys)) == ("2006-01", "2010-07", 55, 2930, 2930)
     assert sum(month.stat().st_size for month in MONTHS) < 350_000
+
+
+def test_what_arrives_is_a_month_of_ames_but_for_its_prices() -> None:
+    fallen, empty = (EXAMPLE / "arrivals" / f"2008-{month}.csv" for month in ("01", "02"))
+    for path in (fallen, empty):
+        with path.open(newline="", encoding="utf-8") as lines:
+            arrives = list(csv.DictReader(lines))
+        with (EXAMPLE / "data" / "sales" / path.name).open(newline="", encoding="utf-8") as lines:
+            sold = list(csv.DictReader(lines))
+        prices = [str(round(int(sale["price"]) * FALLEN)) if path == fallen else "" for sale in sold]
+        assert arrives == [sale | {"price": price} for sale, price in zip(sold, prices, strict=True)]
+    asked = [sale.truth for sale in replay.sales(since="2008-01", until="2008-01", level=FALLEN)]
+    with fallen.open(newline="", encoding="utf-8") as lines:
+        assert asked == [int(sale["price"]) for sale in csv.DictReader(lines)]
 
 
 def test_the_data_says_whose_it_is() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from branchline.adapters.envoy_meter import GatewayLog
+from branchline.adapters.envoy_meter import LARGEST_OWN, GatewayLog
 from branchline.ports import Served
 from tests.gateways import Gateway, gateway
 from tests.waiting import wait_until
@@ -58,6 +58,115 @@ def test_exactly_once_across_rotation_and_a_killed_reader(real: Gateway) -> None
     assert sorted(served.unit for served in kept) == sorted(f"user-{n}" for n in range(360))
     assert len({served.request for served in kept}) == 360
     assert GatewayLog(real.writer.envoy).read(position)[0] == ()
+
+
+def an_hour_ahead(folder: Path) -> None:
+    """Let everything that lies there be from a time when the clock was an hour ahead, and three requests be lost."""
+    for path in folder.glob("access*.log"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        ahead = [{**each, "at": float(each["at"]) + 3600, "boot": later(each["boot"])} for each in lines]
+        path.write_text("".join(json.dumps(each) + "\n" for each in ahead))
+    started = json.loads((folder / "envoy.json").read_text())
+    (folder / "envoy.json").write_text(json.dumps({**started, "boot": later(started["boot"])}))
+    counted = json.loads((folder / "counted.json").read_text())
+    (folder / "counted.json").write_text(json.dumps({later(boot): count + 3 for boot, count in counted.items()}))
+
+
+def later(boot: str) -> str:
+    return f"{int(boot) + 3_600_000:013d}"
+
+
+def test_a_clock_that_is_set_back_loses_no_line(real: Gateway) -> None:
+    """F56: an hour back, a rotation and a restart in between. Killer: order logs, or starts, by when they began."""
+    log, kept = GatewayLog(real.writer.envoy, rotate_bytes=1), list[Served]()
+    real.units(20)
+    assert wait_until(lambda: len(log.read("")[0]) == 20)
+    log.sample()
+    assert log.rotate("")
+    real.units(20, start=20)
+    assert wait_until(lambda: log.sample() == 40 and len(log.read("")[0]) == 40)
+    real.writer.stop()
+    an_hour_ahead(real.folder)
+    more, position = log.read("", 7)
+    kept.extend(more)
+    real.writer.ensure()
+    real.units(20, start=40)
+    position = drain(log, position, 60, kept)
+    assert log.rotate(position)
+    real.units(20, start=60)
+    position = drain(log, position, 80, kept)
+    assert sorted(served.unit for served in kept) == sorted(f"user-{n}" for n in range(80))
+    assert (log.loss(), log.read(position)) == (3, ((), position))
+    os.kill(real.writer.envoy.pid, signal.SIGKILL)  # and what is lost from here on is still counted
+    assert wait_until(lambda: not real.writer.envoy.pid)
+    boot = real.writer.envoy.boot
+    counted = json.loads((real.folder / "counted.json").read_text())
+    (real.folder / "counted.json").write_text(json.dumps({**counted, boot: 45}))
+    real.writer.ensure()
+    real.units(1, start=80)
+    drain(log, position, 81, kept)
+    assert log.loss() == 3 + 5, "45 were counted of that start, 40 stand in the log"
+
+
+def test_a_position_that_named_its_log_by_a_time_is_read_once_more(real: Gateway) -> None:
+    """What an older version kept, before a log had a number: nothing is read twice."""
+    log = GatewayLog(real.writer.envoy, rotate_bytes=1)
+    real.units(10)
+    assert wait_until(lambda: len(log.read("")[0]) == 10)
+    assert log.rotate("")
+    _, position = log.read("", 4)
+    name, rest = position.split(":", 1)
+    old = f"1764000000.123456-{name.partition('-')[2]}:{rest}"
+    real.units(5, start=10)
+    assert wait_until(lambda: len(log.read(old)[0]) == 11)
+    assert log.read(old) == log.read(position)
+
+
+def test_a_number_is_never_given_to_two_logs(real: Gateway) -> None:
+    """Killer: number them by those that are there."""
+    log, kept = GatewayLog(real.writer.envoy, rotate_bytes=1), list[Served]()
+    position = ""
+    for turn in range(3):
+        real.units(5, start=turn * 5)
+        position = drain(log, position, turn * 5 + 5, kept)
+        assert log.rotate(position)
+    for path in real.folder.glob("access.0*.log"):
+        path.unlink()
+    for turn in range(3, 6):
+        real.units(5, start=turn * 5)
+        assert wait_until(lambda: log.rotate(""))
+    drain(log, position, 30, kept)
+    assert [served.unit for served in kept] == [f"user-{n}" for n in range(30)]
+
+
+def test_a_full_disk_under_the_log_is_counted_and_requests_go_on(real: Gateway) -> None:
+    """Bad input: a full disk under the access log. Killer: believe what Envoy was given to write."""
+    log = GatewayLog(real.writer.envoy, rotate_bytes=1)
+    real.units(10)
+    assert wait_until(lambda: len(log.read("")[0]) == 10)
+    assert log.rotate("")
+    assert wait_until((real.folder / "access.log").exists)
+    (real.folder / "access.log").unlink()
+    (real.folder / "access.log").symlink_to("/dev/full")
+    real.writer.envoy.ask("/reopen_logs", "POST")
+    assert {answer.status for answer in real.units(7, start=10).values()} == {200}
+
+    def told() -> int:
+        log.sample()
+        log.read("")
+        return log.dropped()
+
+    assert wait_until(lambda: told() == 7)
+    (real.folder / "access.log").unlink()
+    real.writer.envoy.ask("/reopen_logs", "POST")
+    real.units(3, start=17)
+    assert wait_until(lambda: len(log.read("")[0]) == 13)
+    assert told() == 7
+    real.writer.stop()
+    real.writer.ensure()
+    real.units(1, start=20)
+    assert wait_until(lambda: len(log.read("")[0]) == 14)
+    assert (told(), log.loss()) == (0, 7)
 
 
 def test_old_logs_are_deleted_only_when_read(real: Gateway) -> None:
@@ -121,6 +230,21 @@ def test_what_a_killed_gateway_did_not_write_is_counted(real: Gateway) -> None:
     again = GatewayLog(real.writer.envoy)
     assert again.read(position)[0] == ()
     assert again.loss() == log.loss()
+
+
+def test_what_envoy_itself_has_to_say_does_not_grow_for_ever(real: Gateway) -> None:
+    """Disk use is bounded. Killer: never cut it."""
+    own = real.folder / "envoy.log"
+    with own.open("a") as file:
+        file.write("an old line\n" * (LARGEST_OWN // 10))
+    GatewayLog(real.writer.envoy).rotate("")
+    assert own.stat().st_size == 0
+    assert (real.folder / "envoy.old.log").stat().st_size > LARGEST_OWN
+    fresh = real.folder / "rds.json.new"
+    fresh.write_text('{"version_info":"x","resources":[{"@type":"nonsense"}]}')
+    fresh.replace(real.folder / "rds.json")
+    assert wait_until(lambda: "nonsense" in real.writer.envoy.reason(9)), "it goes on writing where people look"
+    assert not own.read_bytes().startswith(b"\0")
 
 
 def test_a_stopped_gateway_loses_nothing(real: Gateway) -> None:

@@ -171,18 +171,6 @@ def test_two_units_are_refused(real: Gateway, pair: tuple[Upstream, Upstream]) -
     assert [(a.status, a.body["code"]) for a in (two, long)] == [(400, "BL510")] * 2
 
 
-def test_a_service_names_its_own_unit_header(real: Gateway) -> None:
-    one = real.backyard.add(A, "1.0.0", unit_header="x-customer")
-    other = real.backyard.add(B, "1.1.0", unit_header="x-customer")
-    real.serve((one, 50), (other, 50))
-    shown = real.writer.shown("housing")[1]
-    for unit in map(str, range(30)):
-        answer = real.ask(x_customer=unit, x_branchline_unit="somebody else")
-        assert answer.revision == assigned(shown.segments, unit, shown.experiment)
-        assert answer.body["headers"]["x-branchline-unit"] == unit
-    assert {served.unit for served in real.logged(30)} == set(map(str, range(30)))
-
-
 def test_a_client_cannot_choose_its_request_id(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
     ids = {real.ask(x_branchline_unit="me", x_request_id="mine").headers["x-request-id"] for _ in range(2)}
     assert len(ids) == 2
@@ -238,19 +226,62 @@ def test_staging_can_be_pinned_but_never_split(real: Gateway) -> None:
     assert (group.requests, staged.requests) == (1, 1)
 
 
-def test_the_daemon_answers_what_is_asked_of_it_and_its_death_is_said(
-    real: Gateway, pair: tuple[Upstream, Upstream]
-) -> None:
-    """Outcomes are accepted by the daemon only; without it: 503 with its name, and the service goes on."""
-    for method, path in (("GET", "/housing/-/v"), ("POST", "/housing/-/outcomes")):
-        answer = real.ask(path, method)
-        assert (answer.status, answer.body["code"]) == (503, "BL701")
-        assert answer.headers["content-type"] == "application/problem+json"
+@pytest.mark.parametrize("label", ["1-1-0-alex-1", "alex", "experiment--housing--alex", B[:7], B, "ALEX"])
+def test_a_host_reaches_its_revision(real: Gateway, pair: tuple[Upstream, Upstream], label: str) -> None:
+    """1.24: in front of the service's, under any domain; nothing is taken off the path, and it is no exposure."""
+    for domain in ("localhost", "example.org:8080"):
+        answer = real.ask("/housing/predict?x=1", host=f"{label}.housing.{domain}", x_branchline_pin="1.0.0")
+        assert (answer.revision, answer.body["path"]) == (B, "/housing/predict?x=1")
+        assert "x-forwarded-prefix" not in answer.body["headers"]
+    real.units(1)
+    assert [served.unit for served in real.logged(1)] == ["user-0"]
+
+
+def test_a_line_has_a_host_and_nobody_has_none(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """Split like the service, though a branch is called the same; and words that look alike in a host are no harm."""
+    odd = [real.backyard.add(c * 40, f"1.2.{c}", pins=("v1", "a.b", "a-b", "x" * 64), split=False) for c in "cd"]
+    real.writer.offer("housing", [each.endpoint for each in (*pair, *odd)], Stamp(1, 1))
+    for number in range(20):
+        answers = [
+            real.ask(host=f"{host}.localhost", x_branchline_unit=f"u{number}") for host in ("v1.housing", "housing")
+        ]
+        assert len({answer.revision for answer in answers}) == 1
+    assert len(real.logged(40)) == 40
+    assert real.ask(host="a-b.housing.localhost").revision in ("c" * 40, "d" * 40)
+    assert real.ask("/", host="nobody.housing.localhost", x_branchline_unit="me").status == 404
+
+
+def test_the_gateway_itself_says_who_serves(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """By path and host, with no daemon there: what it was last told; it is no exposure."""
+    rows = [
+        {"revision": f"housing@{v}", "version": v, "commit": c, "share": share, "line": 1}
+        for v, c, share in (("1.0.0", A, 70), ("1.1.0-alex.1", B, 30))
+    ]
+    for answer in (real.ask("/housing/-/v"), real.ask("/-/v", host="housing.localhost")):
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.body == {"schema": "branchline.service/1", "service": "housing", "revisions": rows}
+    real.writer.shift("housing", 1, [(A, 100)], Stamp(2, 1))
+    assert real.ask("/housing/-/v").body["revisions"] == [{**rows[0], "share": 100}]
+    assert pair[0].requests == pair[1].requests == 0
+
+
+def test_who_serves_may_be_many(real: Gateway) -> None:
+    """Envoy's own limit of an answer is 4 kB. Killer: leave it there, and the gateway refuses all its routes."""
+    many = [real.backyard.add(f"{n:02x}" * 20, f"1.{n}.0-a-branch-with-a-long-name.{n}") for n in range(21)]
+    real.serve(*zip(many, (20, *[4] * 20), strict=True))
+    assert len(real.ask("/housing/-/v").body["revisions"]) == 21
+
+
+def test_the_daemon_takes_outcomes_and_its_death_is_said(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
+    """Without it: 503 with its name, and the service goes on."""
+    answer = real.ask("/housing/-/outcomes", "POST")
+    assert (answer.status, answer.body["code"]) == (503, "BL701")
+    assert answer.headers["content-type"] == "application/problem+json"
     daemon = real.backyard.add("d" * 40, "0")
     daemon.socket.rename(real.runtime / "ingest.sock")
     asked = real.ask("/housing/-/outcomes", "POST", json.dumps({"value": 1}))
     assert (asked.body["path"], asked.body["body"], asked.revision) == ("/housing/-/outcomes", '{"value": 1}', "d" * 40)
-    assert real.ask("/-/v", host="housing.localhost").body["path"] == "/housing/-/v"
+    assert real.ask("/-/outcomes", "POST", host="housing.localhost").body["path"] == "/housing/-/outcomes"
     assert real.ask("/housing/-/outcomes", x_branchline_unit="me").revision in (A, B)
 
 

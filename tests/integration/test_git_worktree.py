@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -298,6 +299,21 @@ def test_a_branch_begins_only_where_its_file_is(world: RealGit) -> None:
         tree.beginning(BRANCH, "main")
     with pytest.raises(UnknownReference):
         tree.beginning("fix--housing--sam", "nothing")
+
+
+def test_a_snapshot_holds_an_edit_of_the_moment_in_which_git_wrote_its_index(world: RealGit) -> None:
+    """Killer: copy the index without its time, and an edit of as many bytes in the same second is not seen."""
+    world.git("config", "core.trustctime", "false")  # else the test would have to hit the second
+    moment = (1_700_000_000, 1_700_000_000)
+    place = world.work / "mode"
+    place.write_text("well")
+    os.utime(place, moment)
+    world.git("add", "mode")
+    world.git("commit", "--quiet", "-m", "Well")
+    place.write_text("dies")
+    os.utime(place, moment)
+    os.utime(world.work / ".git" / "index", moment)
+    assert world.git("show", f"{WorkTree(world.work).snapshot()}:mode") == "dies"
 
 
 def test_the_mirror_can_read_a_snapshot(world: RealGit, tmp_path: Path) -> None:

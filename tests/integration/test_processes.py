@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,11 @@ import psutil
 import pytest
 
 from branchline.adapters.processes import ProcessLauncher
+from branchline.core.spec import Requests
 from branchline.errors import Fenced, StartFailed
 from branchline.ports import Group, Instance, Stamp
 from tests.family import has_ended
-from tests.servers import SERVER
+from tests.servers import CALLED, SERVER
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +67,23 @@ class House:
 
     def now(self, nonce: str, launcher: ProcessLauncher | None = None) -> Instance:
         return next(each for each in (launcher or self.launcher).instances() if each.nonce == nonce)
+
+    def does(self, nonce: str, mode: str) -> bool:
+        """Whether a server does already what it will go on doing: it has said its word, and listens unless it hangs."""
+        (path,) = self.now(nonce).sockets
+        with socket.socket(socket.AF_UNIX) as caller:
+            listens = caller.connect_ex(path + ".elsewhere" if mode == "elsewhere" else path) == 0
+        return self.launcher.log(nonce) == f"{mode} starts" and (listens or mode == "hangs")
+
+    def has_had(self, seconds: float, nonce: str) -> None:
+        """Let that much of an incarnation's time be over."""
+        self.noted(nonce, "begun", -seconds)
+
+    def noted(self, nonce: str, name: str, change: float) -> None:
+        """Change a time that an incarnation's file holds."""
+        file = self.state / "instances" / nonce / "group.json"
+        group = json.loads(file.read_text())
+        file.write_text(json.dumps(group | {name: group[name] + change}))
 
     def becomes(self, nonce: str, state: str, launcher: ProcessLauncher | None = None) -> bool:
         return wait_until(lambda: self.now(nonce, launcher).state == state)
@@ -120,7 +142,10 @@ def test_what_one_controller_is_told_binds_the_other(house: House) -> None:
 )
 def test_who_does_not_answer_for_this_incarnation_never_gets_ready(house: House, mode: str, why: str) -> None:
     """F65, F73, M17: a stranger's 200 is no readiness. The reason and the last lines are told, and it is ended."""
-    nonce = house.launch(mode, start_seconds=8)  # time to answer, on any machine
+    nonce = house.launch(mode, start_seconds=600)
+    assert wait_until(partial(house.does, nonce, mode))
+    assert house.now(nonce).state == "starting"  # what it answers now is no readiness, for as long as it has
+    house.has_had(600, nonce)
     assert house.becomes(nonce, "failed")
     failed = house.now(nonce)
     assert why in failed.tail.splitlines()[0]
@@ -128,8 +153,28 @@ def test_who_does_not_answer_for_this_incarnation_never_gets_ready(house: House,
     assert wait_until(lambda: not house.now(nonce).pids)
 
 
+@pytest.mark.parametrize("step", [-1e9, 1e9])
+def test_a_clock_that_was_set_neither_fails_nor_prolongs_a_start_F56(house: House, step: float) -> None:
+    """The deadline is by the machine's own clock: a wall clock that is years off is nothing to it."""
+    nonce = house.launch("hangs", start_seconds=600)
+    house.noted(nonce, "at", step)
+    assert house.now(nonce, house.opened()).state == "starting"
+    house.has_had(600, nonce)
+    assert house.now(nonce, house.opened()).state == "failed"
+
+
 def test_a_server_that_does_not_know_the_nonce_is_known_by_its_socket(house: House) -> None:
     assert house.becomes(house.launch("silent", nonce_aware=False), "ready")
+
+
+def test_a_server_that_speaks_http2_alone_is_asked_by_a_call(house: House) -> None:
+    """What serves gRPC takes a GET for nonsense, and would never get ready."""
+    argv = (sys.executable, "-c", CALLED)
+    nonce = house.launch("called", argv=argv, nonce_aware=False, requests=Requests(protocol="http2"))
+    assert house.becomes(nonce, "ready")
+    other = house.launch("well", start_seconds=1.0, nonce_aware=False, requests=Requests(protocol="http2"))
+    assert house.becomes(other, "failed")
+    assert "POST / by HTTP/2" in house.now(other).tail
 
 
 def test_who_dies_at_once_has_failed_at_once_with_its_words(house: House) -> None:
@@ -175,6 +220,37 @@ def test_a_killed_supervisor_is_a_failed_group_and_its_tree_is_swept(house: Hous
     assert wait_until(lambda: all(has_ended(pid) for pid in family))
 
 
+def test_a_supervisor_that_dies_while_it_is_looked_at_leaves_no_stranger(house: House) -> None:
+    """What it leaves is of no tree any more: it was told as a stranger, and served on."""
+
+    class Unlucky(ProcessLauncher):
+        def answers(self, *asked: Any) -> list[str]:
+            os.kill(shim, signal.SIGKILL)
+            wait_until(lambda: has_ended(shim))
+            return super().answers(*asked)
+
+    nonce = house.launch("children")
+    assert house.becomes(nonce, "ready")
+    shim, root = house.now(nonce).pids
+    found = house.now(nonce, Unlucky(house.state, house.runtime))
+    assert (found.state, found.tail.splitlines()[0]) == ("failed", "its supervisor was killed")
+    assert wait_until(lambda: has_ended(root))
+
+
+def test_who_is_stopped_and_forgotten_while_it_is_looked_at_has_not_failed(house: House) -> None:
+    """Another thread begins something, and clears away what has ended. Killer: write down its failure all the same."""
+
+    class Slow(ProcessLauncher):
+        def answers(self, *asked: Any) -> list[str]:
+            house.launcher.stop(nonce, NOW)
+            shutil.rmtree(self.home / nonce)
+            return super().answers(*asked)
+
+    nonce = house.launch("well")
+    assert house.becomes(nonce, "ready")
+    assert house.now(nonce, Slow(house.state, house.runtime)).state == "stopped"
+
+
 def test_a_number_that_was_given_again_is_nobody_of_ours(house: House) -> None:
     """Start ticks and boot make a pid a name; without them a stranger would be adopted, and killed."""
     nonce = house.launch("well")
@@ -204,6 +280,43 @@ def test_one_that_was_ready_and_falls_silent_is_failed_but_not_ended(house: Hous
     assert "has not answered for 0.3 s" in house.now(nonce, impatient).tail
     assert not has_ended(root)
     os.kill(root, signal.SIGCONT)
+
+
+def test_of_three_the_killed_and_the_frozen_are_lost_and_the_third_serves_on_I8(house: House) -> None:
+    """F67: the two are replaced beside it; its own process is the same before and after."""
+    nonce = house.launch("children", instances=3)
+    assert house.becomes(nonce, "ready")
+    impatient = house.opened(probe_seconds=0.2, silence=0.3)
+    pids = house.now(nonce).pids
+    killed, frozen, kept = pids[0:2], pids[2:4], pids[4:6]
+    os.kill(killed[0], signal.SIGKILL)  # its supervisor: what is left of its tree is swept, and nothing of the others'
+    os.kill(frozen[1], signal.SIGSTOP)
+    assert wait_until(lambda: house.now(nonce, impatient).lost == 2)
+    worn = house.now(nonce, impatient)
+    assert (worn.state, worn.pids) == ("ready", frozen + kept)
+    assert worn.tail.splitlines()[0] == "its supervisor was killed"
+    assert wait_until(lambda: has_ended(killed[1]))
+    new = impatient.launch(house.group("children", instances=3), NOW).nonce
+    assert house.becomes(new, "ready", impatient)
+    assert house.now(nonce, impatient).pids == frozen + kept
+    os.kill(frozen[1], signal.SIGCONT)
+    assert wait_until(lambda: house.now(nonce, impatient).lost == 1)  # it answers again
+    house.launcher.stop(nonce, NOW)
+    assert all(has_ended(pid) for pid in kept)
+    assert len(house.now(new).pids) == 6
+
+
+def test_a_stranger_on_one_of_two_sockets_is_a_lost_process_I8_F73(house: House) -> None:
+    nonce = house.launch("well", instances=2)
+    assert house.becomes(nonce, "ready")
+    path = Path(house.now(nonce).sockets[0])
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(path))
+        stranger.listen()
+        now = house.now(nonce)
+        assert (now.state, now.lost) == ("ready", 1)
+        assert f"a stranger (pid {os.getpid()}) listens on its socket" in now.tail
 
 
 def test_a_stop_that_was_cut_short_is_finished_by_whoever_looks(house: House) -> None:

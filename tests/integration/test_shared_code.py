@@ -16,6 +16,7 @@ import pytest
 from branchline.adapters.processes import ProcessLauncher
 from branchline.adapters.processes_probe import UnixConnection
 from branchline.adapters.runner import ProcessRunner
+from branchline.adapters.workers import WarmWorkers
 from branchline.core.revision import Revision
 from branchline.core.service import Method
 from branchline.core.spec import as_json
@@ -86,7 +87,12 @@ def ports(tmp_path: Path, runtime_dir: Path) -> Iterator[Ports]:
     world = World(tmp_path / "state")
     launcher = ProcessLauncher(tmp_path / "state", runtime_dir)
     world.git.write(ALEX, FILES)
-    yield replace(world.controller.ports, environments=OwnEnvironments(), runner=ProcessRunner(), launcher=launcher)
+    workers = WarmWorkers(tmp_path / "workers")
+    yield replace(
+        world.controller.ports, environments=OwnEnvironments(), runner=ProcessRunner(), workers=workers,
+        launcher=launcher,
+    )  # fmt: skip
+    workers.close()
     for instance in launcher.instances():
         launcher.stop(instance.nonce, Stamp(1, 1))
 
@@ -100,7 +106,14 @@ def test_shared_code_is_imported_everywhere_and_nothing_else_is_1_52(ports: Port
     assert [path.name for path in ready.code.parent.iterdir() if path.name.startswith(".")] == []
     progress = World(ports.state).controller.progress
     runs = build(ports, ready, progress, "topic")
-    assert [(run.step, run.state) for run in runs] == [("train", "ran"), ("export", "ran")]
+    assert {run.step: (run.state, run.notices, run.reusable) for run in runs} == {
+        "train": ("ran", (), True), "export": ("ran", (), True),
+    }  # fmt: skip
+    again = ports.repository.write(ALEX, {"libs/scale.py": "def double(text): return text * 3\n"}, start=tip)
+    changed = build(ports, prepare(ports, spec, again), progress, "topic")
+    assert {run.step: (run.state, run.why) for run in changed}["train"] == (
+        "ran", "changed: libs.scale:double (libs/scale.py:1), via train > double",
+    )  # fmt: skip
     artifacts = tuple((run.step, run.artifact) for run in runs)
     revision = Revision(
         "housing", tip, "1.0.0", "", ready.tree, ready.environment.digest, ready.sdk, as_json(spec), artifacts

@@ -26,9 +26,10 @@ from branchline.adapters.sqlite_catalog import SqliteCatalog
 from branchline.adapters.sqlite_ledger import SqliteLedger
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.sqlite_tables import APPEND_ONLY, metadata
-from branchline.core.revision import GateResult, Result, Revision, StepRun
+from branchline.core.revision import GateResult, Measure, Result, Revision, StepRun
 from branchline.core.service import Service
 from branchline.errors import DiskFull, LedgerBroken, LedgerBusy, LedgerError, LedgerNewer
+from tests.victims import victims_of
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,28 +145,16 @@ def test_another_writer_is_busy_and_worth_trying_again_F53(path: Path) -> None:
 def test_kill_9_at_any_moment_loses_nothing_acknowledged_M7_I16(path: Path) -> None:
     seeded = random.Random(7)
     acknowledged: dict[str, set[int]] = {"epoch": set(), "event": {0}, "position": {0}, "outcome": set()}
-    for _ in range(KILLS):
-        writer = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.ledger_writer", path], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        lines: list[str] = []
-        thread = threading.Thread(target=lines.extend, args=(writer.stdout,))
-        thread.start()
-        assert wait_until(partial(_as_many, lines, seeded.randrange(1, 60)), every=0.001)
-        writer.kill()
-        writer.wait()
-        thread.join()
-        writer.stdout.close()
-        # The last line may have been cut by the kill: what was not said to its end was not acknowledged.
-        for what, number in (line.split() for line in lines if line.endswith("\n")):
-            acknowledged[what].add(int(number))
-        whole(path, acknowledged)
+    with victims_of("tests.integration.ledger_writer") as begin:
+        for _ in range(KILLS):
+            writer = begin(str(path))
+            assert wait_until(partial(writer.has_told, seeded.randrange(1, 60)), every=0.001)
+            assert not writer.has_ended
+            writer.kill()
+            for what, number in (line.split() for line in writer.lines):
+                acknowledged[what].add(int(number))
+            whole(path, acknowledged)
     assert acknowledged["epoch"] == set(range(1, KILLS + 1))
-
-
-def _as_many(lines: list[str], enough: int) -> bool:
-    return len(lines) >= enough
 
 
 def whole(path: Path, acknowledged: dict[str, set[int]]) -> None:
@@ -211,9 +200,9 @@ def test_facts_cannot_be_changed_or_deleted_I15(path: Path, table: str, verb: st
     catalog = SqliteCatalog(file)
     catalog.add(Revision("shop", "a" * 40, "", "b", "t", "e", "s", "{}"), "minor", 0)
     catalog.keep_gates("shop", "a" * 40, [GateResult("g", Result.PASS, "")])
-    catalog.keep_run("shop", "a" * 40, [StepRun("s", "ran", "k", "x")])
+    catalog.keep_run("shop", "a" * 40, [StepRun("s", "ran", "k", "x", metrics=(Measure("m", 1.0),))])
     file.close()
-    column = {"audit": "actor", "event": "detail", "version": "version"}.get(table, "service")
+    column = {"audit": "actor", "event": "detail", "version": "version", "measure": "name"}.get(table, "service")
     with plain(path) as connection, pytest.raises(DRIVER.DatabaseError, match="append-only"):
         connection.execute(f"update {table} set {column} = 'x'" if verb == "update" else f"delete from {table}")
 
@@ -352,13 +341,13 @@ def test_an_older_file_is_brought_up_to_date_after_a_copy_was_made_F59(path: Pat
     ledger = SqliteLedger(SqliteFile(path))
     record(ledger, 1)
     ledger.close()
-    file = SqliteFile(path, revisions=(*sqlite_schema.REVISIONS, ("0002", second)))
+    file = SqliteFile(path, revisions=(*sqlite_schema.REVISIONS, ("9999", second)))
     assert SqliteLedger(file).verify_chain() == 1
     with file.reading() as connection:
         assert "later" in inspect(connection).get_table_names()
-        assert sqlite_schema.found(connection) == "0002"
+        assert sqlite_schema.found(connection) == "9999"
     file.close()
-    copy = path.with_name("ledger.sqlite3.before-0002")
+    copy = path.with_name("ledger.sqlite3.before-9999")
     old = SqliteLedger(SqliteFile(copy))
     assert old.verify_chain() == 1
     old.close()
@@ -369,7 +358,7 @@ def test_a_migration_that_fails_changes_nothing_F59(path: Path) -> None:
     record(ledger, 1)
     ledger.close()
     with pytest.raises(LedgerBroken):
-        SqliteFile(path, revisions=(*sqlite_schema.REVISIONS, ("0002", broken)))
+        SqliteFile(path, revisions=(*sqlite_schema.REVISIONS, ("9999", broken)))
     file = SqliteFile(path)
     with file.reading() as connection:
         assert "later" not in inspect(connection).get_table_names()
@@ -378,11 +367,11 @@ def test_a_migration_that_fails_changes_nothing_F59(path: Path) -> None:
 
 
 def test_a_newer_file_is_refused_and_left_alone_F59(path: Path) -> None:
-    SqliteFile(path, revisions=(*sqlite_schema.REVISIONS, ("0002", second))).close()
+    SqliteFile(path, revisions=(*sqlite_schema.REVISIONS, ("9999", second))).close()
     before = path.read_bytes()
     with pytest.raises(LedgerNewer) as told:
         SqliteFile(path)
-    assert "0002" in told.value.message
+    assert "9999" in told.value.message
     assert path.read_bytes() == before
 
 

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from branchline.adapters.uv import UvEnvironments, typed
+from branchline.adapters.uv import UvEnvironments
+from branchline.adapters.uv_locks import typed
 from branchline.errors import EnvironmentBusy, EnvironmentFailed
 from branchline.ports import Environment
+from tests.indexes import serving
 from tests.locks import TINY, lock_of
 from tests.waiting import wait_until
 
@@ -78,7 +81,7 @@ def test_a_uv_lock_for_another_project_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailed) as failed:
         UvEnvironments(tmp_path / "state").ensure("listings", folder, "")
     assert failed.value.cause == "uv.lock was made for another pyproject.toml: h11, iniconfig"
-    assert failed.value.next == f"{typed()} lock"
+    assert failed.value.next == f"(cd listings && {typed()} lock)"
 
 
 def test_without_the_network_what_is_cached_is_enough(tmp_path: Path) -> None:
@@ -145,6 +148,35 @@ def test_bytecode_is_compiled_once_beside_it_and_used(tmp_path: Path) -> None:
     assert "code object from '" + str(pycache) in cached
 
 
+def test_bytecode_of_the_same_file_is_borrowed_and_names_its_own_file(tmp_path: Path) -> None:
+    """To add a package is to compile that package; a traceback shows the environment that it is of."""
+    environ = {**os.environ, "UV_LINK_MODE": "hardlink"}
+    with serving(tmp_path / "index") as index:
+        environments = UvEnvironments(tmp_path / "state", environ={**environ, **index.environ(tmp_path / "cache")})
+        plain, other = index.add("plain", "1.0"), index.add("other", "1.0")
+        one = environments.ensure("housing", service(tmp_path, plain), "")
+        two = environments.ensure("housing", service(tmp_path, plain + other), "")
+        index.add("plain", "2.0")
+        three = environments.ensure("housing", service(tmp_path, index.add("plain", "3.0")), "")
+    assert cached(one, "plain").samefile(cached(two, "plain"))
+    assert not cached(three, "plain").samefile(cached(one, "plain"))
+    assert cached(two, "other").exists()
+    program = "import plain; print(plain.f.__code__.co_filename)"
+    environ = {"PYTHONPYCACHEPREFIX": str(two.python.parents[2] / "pycache")}
+    ran = subprocess.run(
+        [str(two.python), "-v", "-c", program], env=environ, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == imported(two, "plain")
+    assert f"code object from '{cached(two, 'plain')}'" in ran.stderr
+
+
+def cached(environment: Environment, module: str) -> Path:
+    """The file with a module's bytecode."""
+    found = [*(environment.python.parents[2] / "pycache").rglob(f"{module}/*.pyc")]
+    assert len(found) == 1
+    return found[0]
+
+
 def test_what_a_killed_builder_left_is_built_anew(tmp_path: Path) -> None:
     environments = UvEnvironments(tmp_path / "state")
     built = environments.ensure("housing", service(tmp_path), "")
@@ -157,6 +189,32 @@ def test_what_a_killed_builder_left_is_built_anew(tmp_path: Path) -> None:
     assert not environments.ensure("housing", service(tmp_path), "").reused
     assert not (home / "venv" / "half").exists()
     assert not other.exists()
+
+
+def test_a_sweep_lets_be_what_is_being_built_and_what_was_used_lately(tmp_path: Path) -> None:
+    """F28, F49: a use counts, not only the building."""
+    times = [1_000_000.0]
+    environments = UvEnvironments(tmp_path / "state", now=lambda: times[0])
+    digest = environments.ensure("housing", service(tmp_path), "").digest
+    times[0] += 3000
+    assert environments.ensure("housing", service(tmp_path), "").reused
+    times[0] += 3000
+    assert environments.sweep((), older_than=3600) == {}
+    with environments.building(digest):
+        assert environments.sweep((), older_than=60) == {}
+    freed = environments.sweep((), older_than=60)
+    assert freed[digest] > 0
+    assert not (tmp_path / "state" / "envs" / digest).exists()
+
+
+def test_bytes_that_uvs_cache_still_holds_are_not_said_to_be_freed(tmp_path: Path) -> None:
+    folder = service(tmp_path)
+    freed = []
+    for mode in ("hardlink", "copy"):
+        environments = UvEnvironments(tmp_path / mode, environ={**os.environ, "UV_LINK_MODE": mode})
+        environments.ensure("housing", folder, "")
+        freed.append(sum(environments.sweep((), older_than=0).values()))
+    assert freed[0] < freed[1]
 
 
 def test_who_waits_too_long_for_another_builder_is_told(tmp_path: Path) -> None:
@@ -192,6 +250,71 @@ def test_the_python_that_runs_branchline_may_be_asked_for_by_its_version(tmp_pat
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     one = environments.ensure("housing", service(tmp_path), "")
     assert environments.ensure("housing", service(tmp_path), version).digest == one.digest
+
+
+def test_a_service_has_the_python_that_it_asks_for(tmp_path: Path) -> None:
+    """3.05: its version is its own; the same lock under another Python is another environment, beside the first."""
+    environments, folder = UvEnvironments(tmp_path / "state"), service(tmp_path)
+    version = other_python(environments)
+    own, other = environments.ensure("housing", folder, ""), environments.ensure("housing", folder, version)
+    program = "import iniconfig, sys; print(*sys.version_info[:2], sep='.')"
+    told = subprocess.run([str(other.python), "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == version
+    assert own.digest != other.digest
+    assert UvEnvironments(tmp_path / "state").ensure("housing", folder, version).reused
+
+
+def other_python(environments: UvEnvironments) -> str:
+    """A version that is installed here and is not our own."""
+    for minor in {12, 13, 14} - {sys.version_info.minor}:
+        with suppress(EnvironmentFailed):
+            environments.found("housing", f"3.{minor}")
+            return f"3.{minor}"
+    pytest.skip("this machine has one Python")
+
+
+def test_a_steps_own_environment_is_that_of_its_folder(tmp_path: Path) -> None:
+    """2.26: any folder with a lock; the service's own stays as it is."""
+    folder = service(tmp_path)
+    (folder / "heavy").mkdir()
+    (folder / "heavy" / "requirements.lock").write_text(lock_of("h11"), encoding="utf-8")
+    environments = UvEnvironments(tmp_path / "state")
+    own, heavy = environments.ensure("housing", folder, ""), environments.ensure("housing", folder / "heavy", "")
+    assert (own.names, heavy.names) == (("iniconfig",), ("h11",))
+
+
+def fake_python(path: Path, version: str) -> None:
+    path.write_text(f"#!/bin/sh\necho CPython {version} linux-x86_64 cpython-398\n")
+    path.chmod(0o755)
+
+
+def test_an_upgraded_interpreter_is_another_environment(tmp_path: Path) -> None:
+    """3.06: a package manager puts the new version in the place of the old one, under a daemon that runs on."""
+    folder, path = service(tmp_path), tmp_path / "python3.98"
+    environments = UvEnvironments(tmp_path / "state")
+    environments.pythons["3.98"] = str(path)
+    fake_python(path, "3.98.1")
+    one = environments.named("housing", folder, "3.98")
+    assert environments.named("housing", folder, "3.98") == one
+    path.unlink()
+    fake_python(path, "3.98.10")
+    assert environments.named("housing", folder, "3.98")[2] != one[2]
+
+
+def test_our_own_interpreter_may_be_upgraded_too(tmp_path: Path) -> None:
+    environments = UvEnvironments(tmp_path / "state")
+    now = environments.interpreter("housing", "")
+    environments.asked[sys.executable] = ("another file", "CPython 3.11.0")
+    assert environments.interpreter("housing", "") == now
+
+
+def test_an_interpreter_that_does_not_run_is_told(tmp_path: Path) -> None:
+    environments = UvEnvironments(tmp_path / "state")
+    environments.pythons["3.98"] = str(tmp_path / "python3.98")
+    (tmp_path / "python3.98").write_text("no program")
+    with pytest.raises(EnvironmentFailed) as failed:
+        environments.ensure("housing", service(tmp_path), "3.98")
+    assert (failed.value.cause, failed.value.next) == (f"{tmp_path}/python3.98 does not run", "install Python 3.98")
 
 
 def test_no_uv_is_told(tmp_path: Path) -> None:

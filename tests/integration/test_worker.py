@@ -1,17 +1,18 @@
-"""This file tests the worker of Python steps and gates: values that come back, functions that do not (F20)."""
+"""This file tests what a step or gate is given and gives back: values that come, functions that do not (F20)."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from branchline.adapters.runner import ProcessRunner
-from branchline.ports import Task
+from branchline.adapters.workers import WarmWorkers
+from branchline.ports import Bench
 from branchline.sdk import values
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,11 +76,14 @@ def broken(rows):
 """
 
 
-class Bench:
-    """A service folder with steps, and the worker that is asked to run them."""
+ENV = {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.service = home, home / "service"
+
+class Shop:
+    """A service folder with steps, and the workers that are asked to run them."""
+
+    def __init__(self, home: Path, workers: WarmWorkers) -> None:
+        self.home, self.service, self.workers = home, home / "service", workers
         self.service.mkdir()
         (self.service / "steps.py").write_text(STEPS)
         (self.service / "shapes.py").write_text(SHAPES)
@@ -94,60 +98,52 @@ class Bench:
             "output": str(self.home / "out" / name),
             "log": str(self.home / "logs" / name),
             "seconds": 60,
+            "cwd": str(self.service),
+            "env": {**ENV, "PYTHONPATH": f"{ROOT}:{self.service}"},
             **more,
         }
 
-    def run(self, *orders: dict[str, Any]) -> list[dict[str, Any]]:
-        answers = self.home / "answers"
-        answers.unlink(missing_ok=True)
-        task = Task(
-            (sys.executable, "-P", "-m", "branchline.sdk.run", str(answers)),
-            self.service,
-            {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{self.service}", "PYTHONDONTWRITEBYTECODE": "1"},
-            self.home / "worker.log",
-            stdin="".join(json.dumps(order) + "\n" for order in orders),
-        )
-        finished = ProcessRunner(grace=1).run(task)
-        assert (finished.exit, finished.left, finished.tail) == (0, 0, "")
-        return [json.loads(line) for line in answers.read_text().splitlines()]
-
     def one(self, name: str, *inputs: str, **more: Any) -> dict[str, Any]:
-        return self.run(self.order(name, *inputs, **more))[0]
+        return dict(self.workers.do(Bench(Path(sys.executable), ROOT, ENV), self.order(name, *inputs, **more)))
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmWorkers]:
+    """The same warm process for every test here: what one does is nothing to another."""
+    warm = WarmWorkers(tmp_path_factory.mktemp("workers"), grace=1, every=0.02)
+    yield warm
+    warm.close()
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def shop(tmp_path: Path, workers: WarmWorkers) -> Shop:
+    return Shop(tmp_path, workers)
 
 
 @pytest.fixture
-def built(bench: Bench) -> Bench:
+def built(shop: Shop) -> Shop:
     """With the steps `clean` and `train` done."""
-    told = bench.run(
-        bench.order("clean", data={"sales": str(bench.home / "sales")}, parameters={"seed": "7"}),
-        bench.order("train", "clean"),
-    )
-    assert [answer["ok"] for answer in told] == [True, True]
-    return bench
+    clean = shop.one("clean", data={"sales": str(shop.home / "sales")}, parameters={"seed": "7"})
+    assert [clean["ok"], shop.one("train", "clean")["ok"]] == [True, True]
+    return shop
 
 
-def test_steps_hand_their_results_on(built: Bench) -> None:
+def test_steps_hand_their_results_on(built: Shop) -> None:
     answer = built.one("export", "train", "clean")
     assert (answer["ok"], answer["summary"]) == (True, "model.bin, 12 B")
     assert values.load(built.home / "out" / "export").read_bytes() == b"3 value.json"
     assert json.loads((built.home / "out" / "clean" / "value.json").read_text()) == {"rows": 3, "seed": 7}
 
 
-def test_what_a_step_printed_last_is_its_summary_and_small_values_are_in_the_answer(bench: Bench) -> None:
-    answer = bench.one("clean", data={"sales": str(bench.home / "sales")}, parameters={})
+def test_what_a_step_printed_last_is_its_summary_and_small_values_are_in_the_answer(shop: Shop) -> None:
+    answer = shop.one("clean", data={"sales": str(shop.home / "sales")}, parameters={})
     assert (answer["summary"], answer["value"]) == ("counted 3 rows", {"rows": 3, "seed": 0})
-    assert (bench.home / "logs" / "clean").read_text() == "counted 3 rows\n"
+    assert (shop.home / "logs" / "clean").read_text() == "counted 3 rows\n"
 
 
-def test_every_step_is_a_fresh_fork_of_a_worker_that_knows_the_packages_only(bench: Bench) -> None:
+def test_every_step_is_a_fresh_fork_of_a_worker_that_knows_the_packages_only(shop: Shop) -> None:
     """Locked packages are imported once, the service's own code anew in each fork."""
-    told = bench.run(bench.order("preloaded"), bench.order("preloaded"))
-    assert [answer["value"] for answer in told] == [True, True]
+    assert [shop.one("preloaded")["value"] for _ in range(2)] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -162,62 +158,58 @@ def test_every_step_is_a_fresh_fork_of_a_worker_that_knows_the_packages_only(ben
         ("absent", "steps:absent: module steps has no absent"),
     ],
 )
-def test_a_step_that_fails_says_how(built: Bench, name: str, error: str) -> None:
+def test_a_step_that_fails_says_how(built: Shop, name: str, error: str) -> None:
     """F20: what leaves without a result has failed, with exit 0 too."""
     answer = built.one(name, "clean")
     assert not answer["ok"]
     assert answer["error"].startswith(error)
 
 
-def test_the_traceback_in_the_log_begins_in_the_services_code(built: Bench) -> None:
+def test_the_traceback_in_the_log_begins_in_the_services_code(built: Shop) -> None:
     built.one("boom", "clean")
     log = (built.home / "logs" / "boom").read_text()
     assert "in broken" in log
     assert "branchline/sdk" not in log
 
 
-def test_a_step_that_hangs_is_stopped_at_its_time(bench: Bench) -> None:
+def test_a_step_that_hangs_is_stopped_at_its_time(shop: Shop) -> None:
     """F15."""
-    answer = bench.one("hang", seconds=0.3)
+    answer = shop.one("hang", seconds=0.3)
     assert (answer["timed_out"], answer["error"]) == (True, "stopped after 0.3 s")
 
 
-def test_what_a_step_leaves_running_is_swept_and_counted(bench: Bench) -> None:
+def test_what_a_step_leaves_running_is_swept_and_counted(shop: Shop) -> None:
     """F16."""
-    answer = bench.one("escape")
+    answer = shop.one("escape")
     assert (answer["ok"], answer["left"]) == (True, 1)
 
 
-def test_nothing_runs_after_a_step_that_failed(bench: Bench) -> None:
-    assert len(bench.run(bench.order("leave"), bench.order("quiet"))) == 1
+def test_a_scratch_folder_is_there_for_the_step_and_gone_after_it(shop: Shop) -> None:
+    assert shop.one("folder")["ok"]
+    assert (shop.home / "out" / "folder" / "file" / "out" / "a").read_text() == "1"
+    assert [path.name for path in (shop.home / "logs").iterdir()] == ["folder"]
 
 
-def test_a_scratch_folder_is_there_for_the_step_and_gone_after_it(bench: Bench) -> None:
-    assert bench.one("folder")["ok"]
-    assert (bench.home / "out" / "folder" / "file" / "out" / "a").read_text() == "1"
-    assert [path.name for path in (bench.home / "logs").iterdir()] == ["folder"]
-
-
-def test_hints_are_read_where_the_service_runs_and_nothing_is_called(bench: Bench) -> None:
+def test_hints_are_read_where_the_service_runs_and_nothing_is_called(shop: Shop) -> None:
     """1.10: nothing of the service is imported by the control plane, also not to know what it accepts."""
-    told = bench.one("predict", gate=True, describe=True, known=["train"])
+    told = shop.one("predict", gate=True, describe=True, known=["train"])
     assert told["value"] == {"request": {}, "response": {"type": "array", "items": {"type": "number"}}}
-    wrong = bench.one("predicts", gate=True, describe=True)
+    wrong = shop.one("predicts", gate=True, describe=True)
     assert (wrong["ok"], wrong["error"]) == (
         False,
         "steps:predicts: module steps has no predicts (did you mean predict?)",
     )
 
 
-def test_a_gate_gets_the_incumbents_results_and_the_staging_address(built: Bench) -> None:
+def test_a_gate_gets_the_incumbents_results_and_the_staging_address(built: Shop) -> None:
     """1.17g, 1.20."""
     more = {"gate": True, "staging": "http://127.0.0.1:1/x"}
     rival = {"incumbent": {"train": str(built.home / "out" / "train")}}
-    told = built.run(
-        built.order("better", "train", incumbent=None, **more),
-        built.order("better", "train", **rival, **more),
-        built.order("checks_nothing", gate=True),
-    )
+    told = [
+        built.one("better", "train", incumbent=None, **more),
+        built.one("better", "train", **rival, **more),
+        built.one("checks_nothing", gate=True),
+    ]
     assert told[0]["value"] == {"ok": True, "weight": 3, "staging": "http://127.0.0.1:1/x"}
     assert (told[1]["ok"], told[1]["error"].partition(" (")[0]) == (
         False,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("branchline", derandomize=True, deadline=None, print_blob=True)
+# On a busy machine even drawing may take its time.
+settings.register_profile(
+    "branchline", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("branchline")

@@ -46,6 +46,13 @@ def won(world: World) -> None:
     world.settle()
 
 
+def beside(world: World) -> None:
+    colours = with_rollout('method = "blue-green"').replace('"model"', '"app"')
+    world.released(toml=colours)
+    world.push(SAM)
+    world.settle()
+
+
 def replaced(world: World) -> None:
     in_traffic(world)
     world.record(law.Won(SAM))
@@ -81,10 +88,12 @@ STORIES: list[tuple[str, Callable[[World], None], str, dict[str, int]]] = [
     ("approve", approve_first, ALEX, {}),
     ("approve", queued, SAM, {}),
     ("approve", won, SAM, {}),
+    ("approve", beside, SAM, {}),
     ("conclude", won, SAM, {}),
     ("split", in_traffic, SAM, {"share": 20}),
     ("abort", in_traffic, SAM, {}),
     ("abort", queued, SAM, {}),
+    ("abort", beside, SAM, {}),
     ("abort", concluding, SAM, {}),
     ("close", in_traffic, SAM, {}),
     ("close", queued, SAM, {}),
@@ -111,7 +120,7 @@ def test_what_is_shown_is_what_is_then_done(
     world.settle()
     assert sorted(world.done(effects)) == sorted(shown)
     assert world.ledger.entries[entries].actor == "kim"
-    assert world.ledger.entries[entries].because == "kim says so"
+    assert world.ledger.entries[entries].because == "said so"
     assert world.plan("thaw" if command == "freeze" else "freeze", "housing") == ()  # nothing is left
 
 
@@ -124,12 +133,12 @@ def test_a_conclusion_is_shown_to_its_end(world: World) -> None:
 
 def test_every_command_has_one_meaning() -> None:
     service = law.Service("x", candidates=(law.Candidate(SAM, "a", "a", phase=Phase.WON),))
-    args = {"share": 30, "because": "so"}
+    args = {"share": 30, "revision": "a", "instances": 2, "because": "so"}
     events = {name: type(meaning(service, service.on(SAM), args)).__name__ for name, meaning in MEANINGS.items()}
     assert events == {
         "approve": "Approved", "split": "Ramped", "conclude": "Approved", "extend": "Extended", "keep": "Kept",
         "close": "Withdrew", "abort": "Aborted", "rollback": "Aborted", "retire": "Retired", "freeze": "Frozen",
-        "thaw": "Thawed",
+        "thaw": "Thawed", "scale": "Scaled",
     }  # fmt: skip
     assert MEANINGS["retire"](service, None, {"line": 3, "because": ""}) == law.Retired(line=3)
 

@@ -105,11 +105,11 @@ def test_a_function_is_given_what_it_names_and_where_staging_is_3_15(world: Worl
     world.released()
     code = "def unit(train, incumbent, staging, nothing): ...\n"
     evaluated(world, files={"gates.py": code})
-    order = json.loads(world.runner.tasks[-1].stdin)
+    order = world.workers.orders[-1]
     assert (order["inputs"].keys(), order["staging"], order["gate"]) == ({"train"}, STAGING, True)
     assert order["incumbent"].keys() == {"train"}
     assert order["incumbent"]["train"] != order["inputs"]["train"]
-    assert world.runner.tasks[-1].env["BRANCHLINE_STAGING"] == STAGING
+    assert order["env"]["BRANCHLINE_STAGING"] == STAGING
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,15 @@ def test_a_worker_that_died_fails_its_gate(world: World) -> None:
     tip = world.push()
     world.controller.watch()
     world.controller.workshop.look("housing")
-    world.runner.commands["branchline.sdk.run"] = lambda task: Finished(137, 0.1, tail="\nkilled\n\n")
+
+    def dies(order: dict[str, Any]) -> None:
+        raise ConnectionError
+
+    world.runner.calls["gates:unit"] = dies
     prepared = prepare(world.ports, spec_at(world.ports, "housing", tip), tip)
     revision = world.catalog.revision("housing", tip)
     results = evaluate(world.ports, prepared, revision, None, Method.PATCH, "", world.controller.progress, "topic")
-    assert one(results) == ("fail", "its worker ended with exit 137: killed")
+    assert one(results) == ("fail", "its worker ended: it was killed")
 
 
 # ── tests, commands ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from branchline.core import lifecycle as law
-from branchline.core.service import Phase
+from branchline.core.events import Event
+from branchline.core.service import Phase, Service
 from branchline.engine.controlling import done_offline
-from branchline.errors import Fenced, LedgerBusy
-from branchline.ports import Served
+from branchline.engine.recording import Recorder
+from branchline.errors import DiskFull, Fenced, IllegalMove, LedgerBusy
+from branchline.ports import Served, Stamp
 from tests.fakes.launcher import FakeLauncher
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
@@ -152,9 +155,8 @@ def test_without_adopting_the_journal_the_plan_would_undo_the_person(world: Worl
     assert world.shares() == {first: 50, second: 50}
 
 
-@pytest.mark.parametrize("died", [False, True])
-def test_a_rollback_without_the_daemon_goes_back_one_version_and_no_further(world: World, died: bool) -> None:
-    """Killer: the daemon that adopted it died before the journal was forgotten."""
+def the_second_of_three(world: World) -> str:
+    """Release three versions, each by a win over the one before, and return the second one's commit."""
     world.released()
     second = world.testing()
     world.record(law.Won(SAM))
@@ -162,6 +164,13 @@ def test_a_rollback_without_the_daemon_goes_back_one_version_and_no_further(worl
     world.testing(KIM)
     world.record(law.Won(KIM))
     world.settle()
+    return second
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_rollback_without_the_daemon_goes_back_one_version_and_no_further(world: World, died: bool) -> None:
+    """Killer: the daemon that adopted it died before the journal was forgotten."""
+    second = the_second_of_three(world)
     offline(world)
     journal = list(world.router.journal)
     world.restart()
@@ -217,6 +226,106 @@ def test_what_the_record_cannot_explain_is_told_and_undone(world: World) -> None
     assert world.troubles() == ["BL105: the rollback of 1.x without the daemon is undone"]
     world.settle()
     assert world.shares() == {first: 100}
+
+
+def test_what_was_done_while_the_daemon_hung_is_recorded_as_it_goes_on_I8(world: World) -> None:
+    """Killer: read the journal at the start alone."""
+    first = world.released()
+    world.testing()
+    offline(world)
+    world.settle()
+    assert (world.last("Aborted").actor, world.shares()) == ("kim", {first: 100})
+    assert (world.router.journal, world.troubles()) == ([], [])
+
+
+def test_two_steps_back_beside_the_daemon_are_recorded_one_after_the_other(world: World) -> None:
+    """Killer: forget both as the first is told."""
+    first = world.released()
+    world.testing()
+    world.record(law.Won(SAM))
+    world.settle()
+    world.testing(KIM)
+    offline(world)
+    offline(world)
+    world.settle()
+    assert [name for name in world.events() if name in ("Aborted", "RolledBack")] == ["Aborted", "RolledBack"]
+    assert (world.shares(), world.router.journal) == ({first: 100}, [])
+
+
+class Beaten(Recorder):
+    """Somebody else records the very same first."""
+
+    def record(self, name: str, event: Event, **more: Any) -> Service:
+        """Record it twice."""
+        super().record(name, event, actor="somebody else")
+        return super().record(name, event, **more)
+
+
+class Full(Recorder):
+    """There is no room to record anything, for now."""
+
+    room = False
+
+    def record(self, name: str, event: Event, **more: Any) -> Service:
+        """Refuse."""
+        if not self.room:
+            raise DiskFull(what="the event")
+        return super().record(name, event, **more)
+
+
+class Lawless(Recorder):
+    """The law takes nothing."""
+
+    def record(self, name: str, event: Event, **more: Any) -> Service:
+        """Refuse."""
+        raise IllegalMove(event="it", subject=name)
+
+
+R = TypeVar("R", bound=Recorder)
+
+
+def recording(world: World, kind: type[R]) -> R:
+    """Let the controller record by another recorder."""
+    resources = (world.router, world.launcher, world.git)
+    found = kind(world.ledger, resources, world.clock, "main", lambda name: None)
+    world.controller.recorder = found
+    return found
+
+
+def test_a_rollback_that_was_asked_for_both_ways_goes_back_once(world: World) -> None:
+    """The daemon hung while it was asked, and then both were done. Killer: record it whatever is recorded."""
+    second = the_second_of_three(world)
+    offline(world)
+    recording(world, Beaten)
+    world.controller.produce()
+    assert (world.events().count("RolledBack"), world.shares()) == (1, {second: 100})
+
+
+def test_what_there_is_no_room_to_record_stays_as_the_person_left_it(world: World) -> None:
+    """F6. Killer: let go of a journal that was read."""
+    first = world.released()
+    second = world.testing()
+    offline(world)
+    there, full = world.router.journal[0], recording(world, Full)
+    for _ in range(3):
+        world.controller.produce()
+    assert (world.shares(), world.router.journal) == ({first: 100}, [there])
+    assert world.controller.troubles["housing", "offline"].startswith("BL707")
+    with pytest.raises(Fenced):
+        world.router.shift("housing", 1, [(first, 50), (second, 50)], Stamp(99, 99))
+    full.room = True
+    world.controller.produce()
+    assert ("housing", "offline") not in world.controller.troubles
+    assert (world.phase(SAM), world.shares(), world.router.journal) == (Phase.ROLLED_BACK, {first: 100}, [])
+
+
+def test_what_the_law_does_not_take_is_told(world: World) -> None:
+    world.released()
+    world.testing()
+    offline(world)
+    recording(world, Lawless)
+    world.controller.produce()
+    assert world.troubles() == ["BL105: the abort of 1.x without the daemon is undone"]
 
 
 def test_nothing_is_needed_where_the_record_says_the_same() -> None:
@@ -298,9 +407,29 @@ def test_the_log_is_read_to_its_end_however_long_it_is(world: World) -> None:
     assert world.controller.read_exposures() == 0
 
 
+def test_what_the_ledger_does_not_know_of_the_gateway_is_told(world: World) -> None:
+    """F56: a person learns of it without looking for it."""
+    assert world.controller.unlogged() == []
+    world.meter.lost, world.meter.failed, world.meter.waits = 3, 2, 12.0
+    world.meter.lines.append(Served("housing", "u", "r", "a", "a", "", 1, 200, "", 0.01, 0.0))
+    assert world.controller.unlogged() == [
+        "3 requests were served and not logged: the gateway was killed",
+        "2 requests were served and could not be logged: is the disk full?",
+        "the gateway's log is read 12 s late: 1 lines wait",
+    ]
+
+
+def test_a_log_that_exposes_nobody_is_read_once(world: World) -> None:
+    """Killer: keep the place only with what was taken, and pinned requests are read again at every look."""
+    place = iter(["pinned", "pinned"])
+    world.meter.read = lambda position, limit=5000: ((), next(place))  # type: ignore[method-assign]
+    assert world.controller.read_exposures() == 0
+    assert world.observations.position() == "pinned"
+
+
 def test_the_passes_are_what_a_daemon_repeats(world: World) -> None:
     passes = world.controller.passes()
-    assert [each.name for each in passes] == ["watch", "produce", "git", "work", "judge", "cool"]
+    assert [each.name for each in passes] == ["watch", "produce", "git", "work", "data", "judge", "cool"]
     assert all(0 < each.least < each.most for each in passes)
 
 

@@ -14,7 +14,6 @@ import pytest
 from branchline.core.service import Method, Phase
 from branchline.core.waiting import behind
 from branchline.engine.recalling import Memory
-from branchline.ports import Finished, Task
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
 SECOND = f"major = 2\n{MODEL}"
@@ -233,16 +232,14 @@ def raising(order: dict[str, Any]) -> Any:
 
 
 def test_a_worker_that_says_nothing_is_told(world: World) -> None:
-    work = world.runner.commands["branchline.sdk.run"]
+    def silent(order: dict[str, Any]) -> None:
+        raise ConnectionError
 
-    def silent(task: Task) -> Finished:
-        return Finished(9, 0.01) if '"describe"' in task.stdin else work(task)
-
-    world.runner.commands["branchline.sdk.run"] = silent
+    world.runner.calls["serving:predict"] = silent
     world.push(ALEX, files={"serving.py": HINTED})
     world.settle()
     told = [note.text for note in world.controller.progress.since(0, ALEX) if note.name == "schema"]
-    assert told == ["the hints cannot be read: its worker ended with exit 9"]
+    assert told == ["the hints cannot be read: its worker ended: it was killed"]
 
 
 def test_the_hints_are_read_beside_the_build_and_no_longer_than_it_takes_to_fail(world: World) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from branchline.engine.preparing import governed_spec, pinned, prepare, pycache, spec_at
-from branchline.errors import BadServiceFile, DataNotPinned, UnknownService
+from branchline.engine.preparing import closed_environment, governed_spec, pinned, prepare, pycache, spec_at
+from branchline.errors import BadServiceFile, DataNotPinned, EnvironmentFailed, UnknownService
 from branchline.ports import DataVersion
 from tests.world import ALEX, MODEL, World
 
@@ -62,6 +62,26 @@ def test_data_that_is_not_pinned_is_refused(world: World, lock: str | None) -> N
         pinned(world.ports, spec_at(world.ports, "housing", tip), tip)
 
 
+def test_a_step_may_have_an_environment_of_its_own_2_26(world: World) -> None:
+    """The service's own stays what it is; what cannot be built is told by the folder that its lock is in."""
+    heavy = MODEL.replace('"steps:train"', '{ call = "steps:train", environment = "heavy" }')
+    tip = world.push(toml=heavy, files={"heavy/requirements.lock": "torch==1.0\n"})
+    spec = spec_at(world.ports, "housing", tip)
+    ready = prepare(world.ports, spec, tip)
+    assert {folder: each.names for folder, each in ready.environments.items()} == {
+        "": ("uvicorn",),
+        "heavy": ("torch",),
+    }
+    binaries = str(ready.environments["heavy"].python.parent)
+    home = ready.code
+    assert closed_environment(ready, home, ready.environments["heavy"])["PATH"].startswith(f"{binaries}:")
+    assert closed_environment(ready, home)["PATH"].startswith(f"{ready.environment.python.parent}:")
+    world.environments.broken["housing/heavy"] = "no such package"
+    with pytest.raises(EnvironmentFailed) as caught:
+        prepare(world.ports, spec, tip)
+    assert caught.value.message == "The environment of housing/heavy cannot be built"
+
+
 def test_a_group_is_the_same_in_each_perimeter_3_15(world: World) -> None:
     world.released()
     staging, production = world.launcher.groups
@@ -73,6 +93,7 @@ def test_a_group_is_the_same_in_each_perimeter_3_15(world: World) -> None:
     order = json.loads(Path(production.env["BRANCHLINE_SERVICE_SPEC"]).read_text())
     assert order["predict"] == "serving:predict"
     assert order["results"].keys() == {"train"}
+    assert order["modules"] == ["serving", "steps"]
     assert production.env["BRANCHLINE_RESULT_TRAIN"] == order["results"]["train"]
 
 
@@ -90,6 +111,22 @@ def test_a_command_serves_as_it_is_declared(world: World) -> None:
     assert (group.argv, group.health, group.nonce_aware) == (("./serve",), "/up", False)
     assert group.env["MODE"] == "fast"
     assert "OMP_NUM_THREADS" not in group.env
+
+
+def test_what_servers_are_forked_from_is_of_the_environment_1_22(world: World) -> None:
+    """It has the service's own variables, for a library reads them as it is imported, and nothing of a revision."""
+    world.released()
+    assert [group.bench for group in world.launcher.groups] == [None, None]
+    serve = 'predict = "serving:predict", prewarm = true, env = { LEVEL = "high" }'
+    world.push(toml=MODEL.replace('predict = "serving:predict"', serve))
+    world.settle()
+    group = world.launcher.groups[-1]
+    assert group.bench is not None
+    assert (str(group.bench.python), str(group.bench.sdk)) == (group.argv[0], group.env["PYTHONPATH"].split(":")[0])
+    own = {name for name in group.env if name not in group.bench.env}
+    assert {name for name in own if not name.startswith("BRANCHLINE_")} == {"HOME", "PYTHONPATH"}
+    assert group.bench.env.items() <= group.env.items()
+    assert (group.bench.env["LEVEL"], group.bench.env["OMP_NUM_THREADS"]) == ("high", "1")
 
 
 def test_a_server_is_told_where_other_services_are(world: World) -> None:

@@ -65,7 +65,7 @@ def test_a_rollback_names_its_reason(world: World) -> None:
     world.ask("rollback", "housing")
     world.settle()
     text = world.git.message(world.git.tip("main"))
-    assert text.startswith("Roll housing back to 1.0.0\n\nRolledBack: kim says so\n")
+    assert text.startswith("Roll housing back to 1.0.0\n\nRolledBack: said so\n")
     world.record(law.Frozen())
     assert text == world.git.message(world.git.tip("main"))
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from branchline.engine.reconciling import TRIAL
-from branchline.engine.trying import needs_staging
+from branchline.engine.addressing import TRIAL
+from branchline.engine.trying import ALL, Wanted, needs_staging
 from branchline.errors import Fenced
-from branchline.ports import Finished, Instance, Stamp, Task
+from branchline.ports import Instance, Stamp
 from tests.fakes.runner import printed
+from tests.waiting import wait_until
 from tests.world import ALEX, APP, MODEL, World
 
 ONLY_NUMBERS = MODEL.replace('{ unit = "gates:unit" }', '{ holdout = { value = "train.loss", max = 99 } }')
@@ -23,16 +24,18 @@ def tree(world: World, toml: str = "", **says: Any) -> str:
     return world.push("work-in-progress", toml, folder="housing", says=says)
 
 
-def ended(world: World, commit: str, gates: bool = True) -> tuple[str, str, dict[str, Any]]:
-    end = world.try_out("housing", commit, gates)[-1]
+def ended(world: World, commit: str, wanted: Wanted = ALL) -> tuple[str, str, dict[str, Any]]:
+    end = world.try_out("housing", commit, wanted)[-1]
     return end.mark, end.text, dict(end.more)
 
 
 def test_a_run_tries_steps_and_gates_and_leaves_nothing_I22(world: World) -> None:
     commit = tree(world)
     notes = world.try_out("housing", commit)
-    assert {note.mark for note in notes} == {"ok"}
-    assert [note.name for note in notes] == ["env", "train", "gate test-plan", "gate log", "gate unit", "end"]
+    met = "BL308: `train` also reads `housing/says.json`: a change of that will run it again"
+    assert [note.text for note in notes if note.mark != "ok"] == [met]
+    names = [note.name for note in notes if note.mark == "ok"]
+    assert names == ["env", "train", "gate test-plan", "gate log", "gate unit", "end"]
     assert [group.perimeter for group in world.launcher.groups] == [TRIAL]
     assert world.launcher.running() == ()
     assert (world.events(), world.router.endpoints("housing")) == ([], ())
@@ -71,7 +74,7 @@ def test_a_run_of_what_serves_is_reached_by_its_own_name_and_takes_nobody_elses(
 
 def test_what_came_out_is_reused_by_the_build(world: World) -> None:
     commit = tree(world)
-    world.try_out("housing", commit, gates=False)
+    world.try_out("housing", commit, Wanted(gates=False))
     assert world.launcher.groups == []
     world.git.reset(ALEX, commit)
     world.settle()
@@ -104,10 +107,10 @@ def test_a_gate_that_fails_is_told_with_its_last_lines(world: World) -> None:
 
 
 def test_a_surprise_ends_the_run_as_well(world: World) -> None:
-    def broken(task: Task) -> Finished:
+    def broken(order: object) -> list[list[str]]:
         raise RuntimeError("out of file descriptors")
 
-    world.runner.commands["branchline.sdk.run"] = broken
+    world.workers.met = broken
     mark, text, more = ended(world, tree(world))
     assert (mark, text, more["problem"]["code"]) == ("no", "RuntimeError: out of file descriptors", "BL000")
 
@@ -181,3 +184,96 @@ def test_a_record_meanwhile_keeps_no_run_alive(world: World) -> None:
     world.launcher.stop = late  # type: ignore[method-assign]
     assert ended(world, commit)[0] == "ok"
     assert world.launcher.running() == ()
+
+
+def lines(world: World, commit: str, wanted: Wanted) -> list[tuple[str, str, str]]:
+    return [(note.mark, note.name, note.text) for note in world.try_out("housing", commit, wanted)]
+
+
+FAN = """\
+kind = "app"
+serve = { command = ["x"] }
+gates = { unit = "gates:unit" }
+parameters = { regions = ["north", "south"], deep = false }
+[steps]
+train = { call = "steps:train", for_each = { region = "regions" } }
+clean = "steps:clean"
+deep_one = { call = "steps:extra", when = "deep" }
+wrong = { call = "steps:train", for_each = { region = "deep" } }
+"""
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_runs_nothing(world: World) -> None:
+    toml = FAN.replace('wrong = { call = "steps:train", for_each = { region = "deep" } }\n', "")
+    steps = "def train(region): ...\ndef clean(train): ...\ndef extra(): ...\n"
+    commit = world.push("work-in-progress", toml, folder="housing", files={"steps.py": steps})
+    dry = Wanted(dry_run=True)
+    world.runner.calls["steps:train"] = lambda order: order["parameters"]["region"]
+    never = "would run: nothing of it was built before"
+    assert in_order(lines(world, commit, dry)) == [
+        ("..", "train[north]", never),
+        ("..", "train[south]", never),
+        ("..", "clean", "depends on what train will leave"),
+        ("=", "deep_one", "skipped: deep is not true"),
+        ("ok", "end", ""),
+    ]
+    assert world.workers.orders == []
+    world.runner.calls["steps:clean"] = lambda order: 1
+    world.try_out("housing", commit)
+    assert in_order(lines(world, commit, dry)) == [
+        ("=", "train", "unchanged"),
+        ("=", "clean", "unchanged"),
+        ("=", "deep_one", "skipped: deep is not true"),
+        ("ok", "end", ""),
+    ]
+    fewer = world.push("work-in-progress", toml.replace(', "south"', ""), folder="housing", files={"steps.py": steps})
+    told = ("..", "train", "would join other results than before; none of them would run")
+    assert in_order(lines(world, fewer, dry))[:2] == [told, ("..", "clean", "depends on what train will leave")]
+    wrong = world.push("work-in-progress", FAN, folder="housing", files={"steps.py": steps})
+    assert ("no", "wrong", "deep: it is no list but false") in lines(world, wrong, dry)
+
+
+def in_order(told: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The lines in one order: what does not wait for another is told in any."""
+    order = ("train[north]", "train[south]", "train", "clean", "deep_one", "end")
+    return sorted(told, key=lambda line: order.index(line[1]))
+
+
+def test_a_dry_run_tells_each_change_and_how_it_is_reached(world: World) -> None:
+    steps = "def train():\n    return helped()\n\n\ndef helped():\n    return 1\n"
+    world.push(ALEX, files={"steps.py": steps})
+    world.settle()
+    commit = tree_of(world, steps.replace("return 1", "return 2"))
+    (mark, name, text), _ = lines(world, commit, Wanted(dry_run=True))
+    assert (mark, name, text.splitlines()[0]) == (
+        "..", "train", "would run: changed: steps:helped (housing/steps.py:5), via train > helped",
+    )  # fmt: skip
+    assert "steps.py:5" in text.splitlines()[1]
+
+
+def tree_of(world: World, steps: str) -> str:
+    return world.git.write("work-in-progress", {"housing/steps.py": steps}, start=world.git.tip("main"))
+
+
+def test_a_run_that_verifies_says_which_step_left_something_else(world: World) -> None:
+    commit = tree(world)
+    assert ended(world, commit)[0] == "ok"
+    assert ended(world, commit, Wanted(verify="*"))[0] == "ok"
+    world.runner.calls["steps:train"] = lambda order: {"loss": -1}
+    mark, text, more = ended(world, commit, Wanted(verify="train"))
+    assert (mark, text, more) == ("no", "train", {"failed": ["train"]})
+    mark, text, more = ended(world, commit, Wanted(verify="trian"))
+    assert (mark, text, more["problem"]["detail"]) == ("no", "housing has no step 'trian'", "did you mean train?")
+
+
+def test_a_run_that_is_stopped_ends_and_blames_nobody(world: World) -> None:
+    """1.17: what was finished is reused by the next run."""
+    trials, progress = world.controller.trials, world.controller.progress
+    world.runner.endless.add("steps:train")
+    topic = trials.begin("housing", tree(world))
+    assert wait_until(lambda: bool(world.workers.orders))
+    assert trials.stop(topic)
+    assert wait_until(lambda: any(note.name == "end" for note in progress.since(0, topic)))
+    end = progress.since(0, topic)[-1]
+    assert (end.mark, end.text, dict(end.more)) == ("..", "stopped", {"stopped": True})
+    assert wait_until(lambda: not trials.stop(topic))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from branchline.core import lifecycle as law
-from branchline.core.service import Phase
+from branchline.core.service import Phase, Service
+from branchline.engine.trying import Wanted
 from branchline.engine.working import same_try
 from branchline.errors import DiskFull, EnvironmentBusy, IllegalMove
-from branchline.ports import Finished, Task
 from tests.world import ALEX, MODEL, SAM, World
 
 STEP = "Step train of housing failed"
@@ -64,22 +64,22 @@ def test_a_build_that_ends_after_its_branch_moved_on_records_nothing(world: Worl
 def test_a_build_of_a_moved_branch_would_be_recorded_if_nobody_asked_for_which_try(world: World, later: Later) -> None:
     world.push()
     world.settle()
+    careless = _Careless(world.controller.recorder.record, world.service("housing"))
     world.push()
     world.controller.watch()
-    record = world.controller.recorder.record
-    world.controller.workshop.recorder = _Careless(record, world)  # type: ignore[assignment]
+    world.controller.workshop.recorder = careless  # type: ignore[assignment]
     later.do()
     assert world.phase(ALEX) is Phase.EVALUATING  # the tip that nobody built
 
 
 class _Careless:
-    """A recorder that asks nothing of the state it meets."""
+    """A recorder that knows a state of before, and asks nothing of the one it meets."""
 
-    def __init__(self, record: Callable[..., Any], world: World) -> None:
-        self._record, self._world = record, world
+    def __init__(self, record: Callable[..., Any], before: Service) -> None:
+        self._record, self._before = record, before
 
-    def service(self, name: str) -> law.Service:
-        return self._world.service(name)
+    def service(self, _name: str) -> Service:
+        return self._before
 
     def record(self, name: str, event: law.Event, only_if: object = None) -> None:
         self._record(name, event)
@@ -154,7 +154,7 @@ def test_an_environment_that_is_busy_is_tried_again(world: World) -> None:
 
 
 def test_a_surprise_fails_its_candidate_and_no_other_I24(world: World) -> None:
-    world.runner.commands["branchline.sdk.run"] = _broken
+    world.workers.met = _broken
     world.push()
     world.push(branch=SAM.replace("housing", "rating"))
     world.settle()
@@ -162,7 +162,7 @@ def test_a_surprise_fails_its_candidate_and_no_other_I24(world: World) -> None:
     assert world.events().count("BuildFailed") == 2
 
 
-def _broken(task: Task) -> Finished:
+def _broken(order: object) -> list[list[str]]:
     raise RuntimeError("out of file descriptors")
 
 
@@ -264,20 +264,20 @@ def test_a_failure_of_a_state_that_was_left_meanwhile_is_not_recorded(world: Wor
 
 def test_a_daemon_that_stops_fails_nobody_F24(world: World) -> None:
     """Killer: the worker was ended, not the step's fault; the next daemon begins it again."""
-    work = world.runner.commands["branchline.sdk.run"]
+    train = world.runner.calls["steps:train"]
 
-    def stopped(task: Task) -> Finished:
+    def stopped(order: dict[str, Any]) -> None:
         world.controller.workshop.close()
-        return Finished(143, 0.1)
+        raise ConnectionError
 
-    world.runner.commands["branchline.sdk.run"] = stopped
+    world.runner.calls["steps:train"] = stopped
     world.push()
     world.controller.watch()
     world.controller.workshop.look("housing")
     assert world.phase(ALEX) is Phase.BUILDING
     assert "BuildFailed" not in world.events()
     assert not world.controller.workshop.look("housing")
-    world.runner.commands["branchline.sdk.run"] = work
+    world.runner.calls["steps:train"] = train
     world.restart()
     world.settle()
     assert world.phase(ALEX) is Phase.LIVE
@@ -335,7 +335,7 @@ def test_artifacts_that_nobody_built_a_revision_of_are_its_own(world: World) -> 
     """A run left the results, no revision was kept: then there is no older commit to name."""
     tip = world.push()
     world.controller.watch()
-    world.try_out("housing", tip, gates=False)
+    world.try_out("housing", tip, Wanted(gates=False))
     world.settle()
     assert world.catalog.run("housing", tip)[0].state == "reused"
     assert world.catalog.revision("housing", tip).trained == tip

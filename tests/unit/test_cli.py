@@ -51,7 +51,8 @@ def test_every_reading_command_has_json_and_every_changing_one_a_dry_run() -> No
         command = main.get_command(context, name)
         assert command is not None
         options[name] = {option for each in command.params for option in each.opts}
-    reads = {"check", "run", "checkout", "status", "parity", "history", "why", "logs", "explain", "doctor", "up"}
+    reads = {"check", "run", "checkout", "status", "parity", "history", "why", "logs", "explain", "doctor", "up",
+             "runs", "compare"}  # fmt: skip
     assert all("--json" in options[name] for name in reads)
     changes = {"init", "start", "fix", "sync", "checkout", "up", "down", *SECTIONS["Ship"]}
     assert all("--dry-run" in options[name] for name in changes)
@@ -141,7 +142,7 @@ def test_completion_knows_commands_and_codes() -> None:
         return [line.partition(",")[2] for line in told.stdout.splitlines()]
 
     assert completed("branchline sta") == ["start", "status"]
-    assert completed("branchline explain BL41") == ["BL412", "BL413", "BL414", "BL415"]
+    assert completed("branchline explain BL41") == ["BL412", "BL413", "BL414", "BL415", "BL416"]
 
 
 # ------------------------------------------------------------------------------------------------ printing

@@ -29,3 +29,16 @@ def test_a_watcher_is_woken_by_the_next_note_of_its_topic() -> None:
 
 def test_nobody_waits_longer_than_he_asked_for() -> None:
     assert Progress().since(0, wait=0.001) == ()
+
+
+def test_what_comes_in_one_moment_is_told_at_once() -> None:
+    """Killer: answer with the first note, and a build of 1,000 short steps is asked about 1,000 times."""
+    progress = Progress(gather=60)
+    progress.note("housing", "run-1", "ok", "train")
+    answers: list[tuple[str, ...]] = []
+    reader = threading.Thread(target=lambda: answers.append(tuple(n.name for n in progress.since(0, "run-1", 60))))
+    reader.start()
+    progress.note("housing", "run-1", "ok", "report")
+    progress.note("housing", "run-1", "ok", "end")
+    reader.join(30)
+    assert answers == [("train", "report", "end")]

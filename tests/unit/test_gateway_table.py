@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from branchline.adapters.envoy_documents import Places, arm_of, bootstrap, clusters, listeners
+from branchline.adapters.envoy_documents import DAEMON, Places, arm_of, clusters
+from branchline.adapters.envoy_listener import bootstrap, listeners
 from branchline.adapters.envoy_routes import pins_of, routes
 from branchline.adapters.envoy_table import (
     Gateway,
@@ -19,6 +23,7 @@ from branchline.adapters.envoy_table import (
     told,
     unfenced,
 )
+from branchline.core.spec import Unit
 from branchline.core.traffic import left_to
 from branchline.errors import Fenced
 from branchline.ports import Endpoint, Stamp
@@ -90,10 +95,10 @@ def test_who_gains_has_to_be_healthy_and_who_loses_need_not_live() -> None:
 def test_an_arm_falls_back_to_the_trunks_holder_and_the_holder_to_nobody() -> None:
     of = shifted(KNOWN, "housing", 1, [("a", 90), ("b", 10)], 1)
     line = of.lines[0][1]
-    assert arm_of("housing", of, line, "b") == "housing@1.1.0~nb>housing@1.0.0~na"
+    assert arm_of("housing", of, line, "b") == "housing@1.1.0~nb!>housing@1.0.0~na"
     assert arm_of("housing", of, line, "a") == "housing@1.0.0~na"
     again = offered(of, [endpoint("b"), endpoint("b", "nb2"), endpoint("a")])
-    assert arm_of("housing", again, line, "b").startswith("housing@1.1.0~nb2>housing@1.1.0~nb>")
+    assert arm_of("housing", again, line, "b").startswith("housing@1.1.0~nb2!>housing@1.1.0~nb!>")
 
 
 def test_offering_less_takes_away_only_what_has_no_share() -> None:
@@ -125,6 +130,26 @@ def test_generation_counts_before_epoch(stamp: tuple[int, int], late: bool) -> N
             unfenced(of, Stamp(*stamp))
     else:
         unfenced(of, Stamp(*stamp))
+
+
+def documents(found: object) -> Iterator[dict[str, Any]]:
+    """Every document in a document."""
+    if isinstance(found, dict):
+        yield found
+    for each in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from documents(each)
+
+
+def test_only_who_was_split_is_told_a_unit_that_stands_elsewhere() -> None:
+    """Also where the script that looks for it fails: a client's own word reaches nobody."""
+    ends = [replace(endpoint(arm), unit=Unit("cookie", "customer")) for arm in "ab"]
+    of = shifted(offered(announced(Routes(), ends), ends), "housing", 1, [("a", 90), ("b", 10)], 1)
+    found = [each for each in documents(routes(Gateway(1, 1, {"housing": of}))) if "route" in each]
+    to_services = [each for each in found if each["route"].get("cluster") != DAEMON]
+    split = [each for each in to_services if "weighted_clusters" in each["route"]]
+    silent = [each for each in to_services if each.get("request_headers_to_remove") == ["x-branchline-unit"]]
+    assert split
+    assert silent == [each for each in to_services if each not in split]
 
 
 def test_the_listener_does_not_change_with_what_is_served() -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import pytest
 
 from branchline.core import graph
-from branchline.core.spec import Spec, Step
+from branchline.core.spec import Source, Spec, Step
 from branchline.errors import BadDag
 
 TEXT = "def train(clean, /, rows, *, rate): ...\nasync def serve(): ...\nx = 1\n"
 
 
 def spec(*steps: Step) -> Spec:
-    return Spec("housing", "housing", data=(("sales", "data/*.csv"),), parameters=(("rate", "3"),), steps=steps)
+    return Spec("housing", "housing", data=(Source("sales", "data/*.csv"),), parameters=(("rate", "3"),), steps=steps)
 
 
 def test_parameters_are_read_and_nothing_is_run() -> None:
@@ -87,3 +87,25 @@ def test_a_cycle_is_printed_F4() -> None:
 def test_a_function_without_hints_need_not_be_asked(text: str, hinted: bool) -> None:
     assert graph.hinted("serving:predict", {"serving": text}) is hinted
     assert graph.hinted("elsewhere:predict", {"serving": text})
+
+
+def test_a_step_comes_after_what_gives_its_items_and_what_has_to_be_true_1_17() -> None:
+    dag = spec(
+        Step("train", call="steps:train", for_each=("clean", "parts"), when="wanted"),
+        Step("parts", command=("ls",), output="parts.json"),
+        Step("wanted", command=("test",), output="wanted.json"),
+    )
+    found = graph.needs(dag, {"steps": "def train(clean, rate): ...\n"})
+    assert found == {"train": ("rate",), "parts": (), "wanted": ()}
+    assert graph.after(dag, found) == {"train": ("parts", "wanted"), "parts": (), "wanted": ()}
+    assert graph.order(dag, found)[-1] == "train"
+
+
+def test_a_step_has_to_take_what_it_is_run_for() -> None:
+    with pytest.raises(BadDag) as caught:
+        graph.needs(
+            spec(Step("train", call="steps:train", for_each=("month", "rate"), when="gone")),
+            {"steps": "def train(clean, rate): ...\n"},
+        )
+    assert "run for each month, but its function has no parameter of that name" in caught.value.cause
+    assert "needs 'gone'" in caught.value.cause

@@ -35,6 +35,7 @@ from branchline.core.lifecycle import (
     Refused,
     Retired,
     RolledBack,
+    Scaled,
     Service,
     Thawed,
     Undecided,
@@ -219,6 +220,9 @@ ILLEGAL: dict[str, tuple[Service, Event]] = {
     "thawed without a freeze": (SERVING, Thawed()),
     "frozen twice": (after(SERVING, Frozen()), Frozen()),
     "no slots": (SERVING, Configured(0, 10)),
+    "no process": (SERVING, Scaled("r0", 0)),
+    "more processes than there may be": (SERVING, Scaled("r0", 65)),
+    "processes of what does not serve": (SERVING, Scaled("a1", 2)),
     "a slice of everything": (SERVING, Configured(1, 100)),
     "approval at an unknown time": (SERVING, Configured(1, 10, "always")),
     "cooled what is cold": (SERVING, Cooled(1)),
@@ -253,7 +257,8 @@ def test_everything_else_is_an_illegal_move(what: str) -> None:
 
 def test_every_event_about_a_branch_has_a_row() -> None:
     rows = {kind.__name__ for kind in RULES}
-    assert rows | {"Opened", "Cooled", "RolledBack", "Retired", "Frozen", "Thawed", "Configured"} == set(EVENTS)
+    others = {"Opened", "Cooled", "RolledBack", "Retired", "Frozen", "Thawed", "Scaled", "Configured"}
+    assert rows | others == set(EVENTS)
     assert all(isinstance(to, Phase) for row in RULES.values() for to in row.values())
     assert Candidate("a", "b", "b").method is Method.AB_TEST
 

@@ -14,10 +14,9 @@ import pytest
 
 from branchline.adapters import servicefile
 from branchline.core import lifecycle as law
-from branchline.core.spec import Gate, Metric, Project, Rollout, Serving, Spec, Step
+from branchline.core.spec import Gate, Metric, Project, Rollout, Serving, Source, Spec, Step, Unit
 from branchline.core.waiting import fits
 from branchline.errors import BadServiceFile
-from branchline.ports import DataVersion
 
 PATH = "services/housing/branchline.toml"
 SMALL = 'kind = "app"\nserve = { command = ["node", "server.js"], health = "/healthz" }\n'
@@ -51,7 +50,7 @@ warm = "15m"
 min_duration = "1d"
 canary = { duration = "1.5h", requests = 50 }
 skip_ab = "nobody would notice"
-unit_header = "x-user"
+unit = { cookie = "customer" }
 """
 
 
@@ -84,7 +83,7 @@ def test_all_that_can_be_said_arrives() -> None:
     assert spec.closure == ("services/housing", "lib/common")
     assert spec.serving == Serving("s:predict", "s:load", sample="tests/sample.json", instances=2, schema="schema.json")
     assert (spec.major, spec.benchmark) == (2, True)
-    assert spec.data == (("sales", "data/sales/*.csv"),)
+    assert spec.data == (Source("sales", "data/sales/*.csv"),)
     assert spec.parameters == (("months", "2006-01..2007-12"), ("depth", "3"), ("fast", "true"))
     assert spec.steps == (
         Step("clean", "steps:clean"),
@@ -101,7 +100,7 @@ def test_all_that_can_be_said_arrives() -> None:
     assert spec.guardrails.bad_outcome_above == 30
     assert spec.rollout == Rollout(
         slots=2, share=20, approval="before", min_seconds=86400, canary_seconds=5400, canary_requests=50,
-        skip_ab="nobody would notice", unit_header="x-user",
+        skip_ab="nobody would notice", unit=Unit("cookie", "customer"),
     )  # fmt: skip
 
 
@@ -118,8 +117,8 @@ def test_the_same_file_is_the_same_spec_whatever_the_form_of_its_tables() -> Non
 
 
 def test_the_project_file() -> None:
-    text = b'[project]\nname = "shop"\ndefault_branch = "trunk"\ngateway_port = 8080\n'
-    assert servicefile.read_project(text) == Project("shop", "trunk", 8080)
+    text = b'[project]\nname = "shop"\ndefault_branch = "trunk"\ngateway_port = 8080\nhosts = ["nas.lan"]\n'
+    assert servicefile.read_project(text) == Project("shop", "trunk", 8080, ("nas.lan",))
     with pytest.raises(BadServiceFile) as told:
         servicefile.read_project(b'[project]\nname = "shop"\ngateway = 1\n')
     assert told.value.cause == "line 3: unknown key project.gateway; did you mean gateway_port?"
@@ -150,6 +149,7 @@ WRONG = {
     "not predict and command",
     "serve = { predict = 'm.f' }": "serve.predict: 'm.f' is no function; write it as module:function",
     "serve = { command = ['x'], load = 'm:f' }": "serve: load goes with predict, not with a command",
+    "serve = { command = ['x'], prewarm = true }": "serve: prewarm goes with predict, not with a command",
     "serve = { command = 'x' }": "serve.command: Input should be a valid list",
     "serve = { command = [] }": "serve.command: List should have at least 1 item after validation, not 0",
     "serve = { command = ['x'], instances = '2' }": "serve.instances: Input should be a valid integer",
@@ -159,8 +159,8 @@ WRONG = {
     'write it as "250ms", "1s", "15m", "2h" or "14d"',
     "serve = { command = ['x'], start = nan }": "serve.start: Input should be a finite number",
     "serve = { command = ['x'], drain = -1 }": "serve.drain: Input should be greater than or equal to 0",
-    "data = { sales = '../secret' }": "data.sales: '../secret' leads out of the project; write a path below it",
-    "data = { sales = '/etc' }": "data.sales: '/etc' leads out of the project; write a path below it",
+    "data = { sales = '../secret' }": "data.sales.path: '../secret' leads out of the project; write a path below it",
+    "data = { sales = '/etc' }": "data.sales.path: '/etc' leads out of the project; write a path below it",
     "data = { Sales = 'x' }": "data.Sales: String should match pattern '^[a-z][a-z0-9_]*$'",
     "shared = ['..']": "shared.0: '..' leads out of the project; write a path below it",
     "[steps]\ntrain = 'train'": "steps.train.call: 'train' is no function; write it as module:function",
@@ -172,6 +172,11 @@ WRONG = {
     "parameter",
     "data = { a = 'x' }\nsteps = { a = 'm:f' }": "a is used twice: steps, data and parameters share their names",
     "[gates]\nunit = 'tests/unit'": "gates.unit.call: 'tests/unit' is no function; write it as module:function",
+    "[rollout]\nunit = {}": "rollout.unit: exactly one of header, cookie, path, claim says what it is, not none",
+    "[rollout]\nunit = { cookie = 'a', claim = 'b' }": "rollout.unit: exactly one of header, cookie, path, claim says "
+    "what it is, not cookie and claim",
+    "[rollout]\nunit = { path = '/users/' }": "rollout.unit.path: String should match pattern "
+    r"'^(/[A-Za-z0-9_.~-]+)*/\{unit\}(/[A-Za-z0-9_.~-]+)*/?$'",
     "[gates]\nunit = {}": "gates.unit: exactly one of call, pytest, command, value, rps says what it is, not none",
     "[gates]\nunit = { pytst = 'x' }": "unknown key gates.unit.pytst; did you mean pytest?",
     "[gates]\nunit = { pytest = 'x', max = 1 }": "gates.unit: max does not go with pytest; known are seconds",
@@ -368,20 +373,57 @@ def test_the_schema_is_made_of_keywords_that_editors_know() -> None:
     assert not unknown(schema())
 
 
-# ---- data.lock
+def test_all_that_a_step_and_a_source_can_say_arrives() -> None:
+    """1.17, 2.16, 2.26, 3.23: fan-out, conditions, resources, an environment of its own; data with its key."""
+    spec = read("""kind = "app"
+serve = { command = ["x"] }
+parameters = { regions = ["north", "south"], deep = true }
+[data.sales]
+path = "https://example.org/sales.csv"
+key = ["pid"]
+store = false
+watch = true
+every = "0 6 * * 1"
+[steps.train]
+call = "steps:train"
+for_each = { region = "regions" }
+when = "deep"
+reads = ["sql/*.sql"]
+env = { BATCH = "8" }
+reuse = "always"
+because = "it asks a server that never changes"
+memory = "1.5GB"
+cores = 2
+gpus = 1
+retries = 3
+environment = "training"
+save = "skops"
+tolerance = 1e-6
+""")
+    assert spec.data == (Source("sales", "https://example.org/sales.csv", ("pid",), False, True, "0 6 * * 1"),)
+    assert spec.parameters == (("regions", '["north", "south"]'), ("deep", "true"))
+    assert spec.steps == (
+        Step(
+            "train", "steps:train", reads=("sql/*.sql",), env=(("BATCH", "8"),), reuse="always",
+            because="it asks a server that never changes", for_each=("region", "regions"), when="deep",
+            memory=1_500_000_000, cores=2.0, gpus=1, retries=3, environment="training", save="skops", tolerance=1e-6,
+        ),
+    )  # fmt: skip
 
 
-def test_a_lock_is_read_as_it_was_written_and_has_one_form() -> None:
-    sales, maps = DataVersion("sales", "a" * 64, 31, 1319, 99), DataVersion("maps", "b" * 64, 1, 0, 5)
-    text = servicefile.lock([sales, maps])
-    assert text == servicefile.lock([maps, sales])
-    assert servicefile.read_lock(text, "data.lock") == {"sales": "a" * 64, "maps": "b" * 64}
-    assert servicefile.pins(text, "data.lock") == {"sales": sales, "maps": maps}
-    assert text.endswith(b"}\n")
-
-
-@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"sales": {"digest": "x"}}', b'{"sales": 1}', b"\xff"])
-def test_a_lock_that_is_none_is_refused(text: bytes) -> None:
-    with pytest.raises(BadServiceFile) as told:
-        servicefile.read_lock(text, "services/housing/data.lock")
-    assert "branchline data update" in told.value.cause
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ('call = "s:f"\nreuse = "always"', "say why"),
+        ('command = ["x"]\noutput = "o"\nsave = "json"', "a command writes its output itself"),
+        ('call = "s:f"\nmemory = "2 gigs"', "no size"),
+        ('call = "s:f"\nfor_each = { a = "gone" }', "needs 'gone'"),
+        ('call = "s:f"\nfor_each = { rate = "rate" }', "the name of something else"),
+        ('call = "s:f"\nwhen = "gone"', "needs 'gone'"),
+        ('call = "s:f"\n[data]\nd = { path = "d", every = "mondays" }', "no schedule"),
+    ],
+)
+def test_what_a_step_may_not_say(said: str, named: str) -> None:
+    with pytest.raises(BadServiceFile) as caught:
+        read(f'kind = "app"\nserve = {{ command = ["x"] }}\nparameters = {{ rate = 3 }}\n[steps.one]\n{said}\n')
+    assert named in str(caught.value.cause)

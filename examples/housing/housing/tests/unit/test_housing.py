@@ -47,6 +47,17 @@ def test_evaluate_asks_for_the_last_twelve_months() -> None:
     assert figures["mape"] < 10
 
 
+@pytest.mark.parametrize(("fall", "followed"), [(0.8, 0.8), (0.95, 1.0)])
+def test_what_was_sold_before_counts_at_the_prices_of_the_last_month_if_those_have_moved(
+    fall: float, followed: float
+) -> None:
+    before = [sale(number) for number in range(60)]
+    after = [sale(number, month_sold=2, price=fall * (100_000 + 1_000 * number)) for number in range(20, 40)]
+    now = steps.current(pd.DataFrame(before + after))
+    assert now["price"][:60].to_numpy() == pytest.approx([followed * one["price"] for one in before], rel=0.02)
+    assert now["price"][60:].tolist() == [one["price"] for one in after]
+
+
 def test_a_fact_that_nobody_recorded_is_not_a_number_and_one_left_out_is_an_error() -> None:
     assert sum(value != value for value in row(LISTING | {"lot_area": None})) == 1
     with pytest.raises(KeyError):

@@ -1,0 +1,72 @@
+"""This file tests that a gateway which takes its time is told from one that is dead or hangs (F63, F64)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from branchline.adapters.envoy import Envoy
+from branchline.errors import GatewayDown
+from branchline.sdk import trees
+from tests.waiting import wait_until
+
+PATIENCE = 0.5
+ADMIN = """
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+line, _ = listener.accept()
+line.recv(65536)
+until = time.thread_time() + 3 * float(sys.argv[2])
+while sys.argv[3] == "works" and time.thread_time() < until:
+    pass
+if sys.argv[3] == "works":
+    line.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 4\\r\\n\\r\\nLIVE")
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def admin(folder: Path, runtime: Path, how: str) -> Iterator[Envoy]:
+    """An admin socket whose process works for three times the patience before it answers, or hangs."""
+    envoy = Envoy(folder, runtime, patience=PATIENCE)
+    argv = [sys.executable, "-c", ADMIN, str(envoy.admin), str(PATIENCE), how]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+        try:
+            known = {"pid": process.pid, "ticks": trees.ticks(process.pid), "boot": "1"}
+            (folder / "envoy.json").write_text(json.dumps(known))
+            assert wait_until(envoy.admin.exists)
+            yield envoy
+        finally:
+            process.kill()
+
+
+def test_one_that_works_is_waited_for(tmp_path: Path, runtime_dir: Path) -> None:
+    """Killer: give up after the patience whatever it does, and a gateway with many services is restarted under load."""
+    with admin(tmp_path, runtime_dir, "works") as envoy:
+        assert envoy.ask("/ready") == "LIVE"
+
+
+def test_one_that_hangs_is_given_up(tmp_path: Path, runtime_dir: Path) -> None:
+    with admin(tmp_path, runtime_dir, "hangs") as envoy, pytest.raises(GatewayDown) as caught:
+        envoy.ask("/ready")
+    assert caught.value.cause.endswith("no answer, and nothing done, for 0.5 s")
+
+
+def test_the_time_in_which_it_answers_is_not_held_against_it(tmp_path: Path, runtime_dir: Path) -> None:
+    """Killer: count it, and what it has taken by the second look is never seen."""
+    with admin(tmp_path, runtime_dir, "works") as envoy:
+        looks: list[str] = []
+
+        def done() -> bool:
+            looks.append(envoy.ask("/ready") if not looks else "taken")
+            return looks[-1] == "taken"
+
+        assert envoy.wait(done, PATIENCE)
