@@ -20,6 +20,7 @@ from branchline.cli.stage import Stage, say, told, until
 VISITORS = 4
 A_WHILE = 0.01  # seconds between two requests of a visitor
 ENOUGH = 50  # answers, before something is killed and after it was
+KILLS = 2  # of a challenger's servers: one that ends a third time is given up as what does not stay up
 
 
 @dataclass(slots=True)
@@ -75,12 +76,12 @@ def crowd(stage: Stage, service: str) -> Iterator[Crowd]:
 
 
 def killed(stage: Stage, service: str, branch: str) -> None:
-    """Kill a challenger's servers, and those that are started in their place, until its guardrail has ended it."""
+    """Kill a challenger's server, and the one that is started in its place; its guardrail ends it."""
     gone: set[int] = set()
 
     def ended() -> bool:
         row = stage.row(branch)
-        for pid in stage.servers(service, str(row.get("version"))) - gone:
+        for pid in sorted(stage.servers(service, str(row.get("version"))) - gone)[: KILLS - len(gone)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 say(f"   kill -9 {pid}, a server of {service}@{row['version']}")
