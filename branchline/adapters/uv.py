@@ -36,7 +36,7 @@ from branchline.errors import EnvironmentBusy, EnvironmentFailed
 from branchline.ports import Environment
 
 LEVEL = "checked"
-RIDES = ("__init__.py", "errors.py", "core", "sdk")
+RIDES = ("__init__.py", "errors", "core", "sdk")
 NOT_OURS = {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "UV_PYTHON"}
 ABOUT = (
     "import platform, sysconfig;"
@@ -175,7 +175,7 @@ class UvEnvironments:
             home = lock.with_suffix("")
             if home.is_dir() and not (home / "environment.json").exists():
                 with self.alone(home.name) as alone:
-                    if alone:
+                    if alone and not (home / "environment.json").exists():  # else it was built just now
                         shutil.rmtree(home, ignore_errors=True)
 
     def build(self, service: str, lock: Path | None, interpreter: str, home: Path) -> None:
