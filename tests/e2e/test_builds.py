@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.family import has_ended
-from tests.typed import NO_LOCK, Document, Shell
+from tests.typed import NO_LOCK, PATIENCE, Document, Shell
 
 FILE = """\
 kind = "app"
@@ -183,17 +183,25 @@ def test_what_was_finished_is_not_run_again_after_a_run_was_ended(shell: Shell, 
     door = tmp_path / "door"
     waits(shell, how, door)
     typed = shell.begin("run", how, "--no-gates")
+    assert typed.stdout is not None
+    assert typed.stdout.readline()  # it follows
     shell.until("the step waits", (tmp_path / "door.knocked").exists)
     if how == "killed":
         shell.kill()
     else:
         typed.send_signal(signal.SIGINT)
-    _, said = typed.communicate(timeout=60)
+    _, said = typed.communicate(timeout=PATIENCE)
     assert typed.returncode == (130 if how == "interrupted" else 69), said
     step = int((tmp_path / "door.knocked").read_text())
     shell.until("nothing of it runs", lambda: has_ended(step))
     door.touch()
     if how == "interrupted":
-        (newest,) = shell.ask("runs", how, "--limit", "1")["runs"]
-        assert (newest["state"], newest["steps"]["slow"]) == ("stopped", "stopped")
+        newest: list[Document] = []
+
+        def told() -> bool:
+            newest[:] = shell.ask("runs", how, "--limit", "1")["runs"]
+            return [each["state"] for each in newest] == ["stopped"]
+
+        shell.until("the run is recorded", told)
+        assert newest[0]["steps"]["slow"] == "stopped"
     assert marks(run(shell, how)) == {"fast": "=", "slow": "ok"}

@@ -49,7 +49,7 @@ def test_a_second_colour_stands_by_takes_all_at_a_word_and_gives_it_back_3_18(sh
     assert f"queued, stands by without traffic; waits for: approval (branchline approve {branch})" in told
     assert shares_of(shell, "paint") == {"1.0.0": 100}
     assert {shell.call("/paint/", unit=f"u{number}").revision for number in range(30)} == {BLUE}
-    assert shell.call("/paint@green/").revision == GREEN
+    shell.until("its address answers", lambda: shell.call("/paint@green/").revision == GREEN)
     assert shell.call("/paint/", x_branchline_pin="1.1.0").revision == GREEN
     tried = shell.ask("try", "paint")  # 2.45
     assert [(each["revision"], each["status"]) for each in tried["answers"]] == [(GREEN, 200), (BLUE, 200)]

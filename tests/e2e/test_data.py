@@ -49,7 +49,8 @@ def begun(shell: Shell) -> str:
 def arriving(shell: Shell, name: str, text: str) -> str:
     """A month is written; returns the branch that opened of itself."""
     before = shell.rows().keys()
-    (shell.work / "data" / name).write_text(text)
+    (shell.folder / name).write_text(text)
+    (shell.folder / name).rename(shell.work / "data" / name)  # whole, however long the writing takes
     found: set[str] = set()
 
     def there() -> bool:

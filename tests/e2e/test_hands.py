@@ -54,8 +54,7 @@ def test_what_a_forge_merged_without_a_verdict_is_undone_and_says_how_to_try_it_
     branch = shell.push("sam", app("shelf", requests=10_000, note="second"), "shelf")
     version = shell.until_state(branch, "canary")["version"]
     judged = shell.tip(branch)
-    shell.reset(branch, shell.tip("main"))
-    shell.write(branch, app("shelf", requests=10_000, note="rewritten"))
+    shell.reset(branch, shell.write("rewritten", app("shelf", requests=10_000, note="rewritten")))  # at one stroke
     shell.until("the push is noted", lambda: "Pushed" in shell.events(branch))
     assert (shell.row(branch)["commit"], set(shares_of(shell, "shelf"))) == (judged, {"1.0.0", version})
     shell.reset(branch, judged)
