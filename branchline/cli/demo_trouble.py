@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 from branchline.cli.stage import Stage, say, told, until
 
-VISITORS = 4
+VISITORS = 12  # at once: those whom a server was about to answer when it was killed are evidence by themselves
 A_WHILE = 0.01  # seconds between two requests of a visitor
 ENOUGH = 50  # answers, before something is killed and after it was
 KILLS = 2  # of a challenger's servers: one that ends a third time is given up as what does not stay up
+SOME = 10  # answers of a server, before it is killed: who has no traffic yet fails nobody
 
 
 @dataclass(slots=True)
@@ -50,6 +51,10 @@ class Crowd:
                 break
         connection.close()
 
+    def by(self, revision: str, begin: int) -> int:
+        """How many a revision has answered of those from a number on."""
+        return sum(by == revision for _, _, by in self.answers[begin:])
+
     def more(self) -> None:
         """Wait until so many more were answered."""
         some = len(self.answers) + ENOUGH
@@ -76,19 +81,24 @@ def crowd(stage: Stage, service: str) -> Iterator[Crowd]:
 
 
 def killed(stage: Stage, service: str, branch: str) -> None:
-    """Kill a challenger's server, and the one that is started in its place; its guardrail ends it."""
+    """Kill a challenger's server, and the one that is started in its place, as they answer; its guardrail ends it."""
     gone: set[int] = set()
 
-    def ended() -> bool:
-        row = stage.row(branch)
-        for pid in sorted(stage.servers(service, str(row.get("version"))) - gone)[: KILLS - len(gone)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                say(f"   kill -9 {pid}, a server of {service}@{row['version']}")
-            gone.add(pid)
-        return row.get("state") == "rolled back"
-
     with crowd(stage, service) as seen:
+        since = 0
+
+        def ended() -> bool:
+            nonlocal since
+            row = stage.row(branch)
+            if len(gone) < KILLS and seen.by(f"{service}@{row.get('version')}", since) >= SOME:
+                since = len(seen.answers)
+                for pid in stage.servers(service, str(row.get("version"))) - gone:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                        say(f"   kill -9 {pid}, a server of {service}@{row['version']}")
+                    gone.add(pid)
+            return row.get("state") == "rolled back"
+
         until("the guardrail has ended it", ended)
         seen.more()
     say(f"   {seen.ending()}: who was sent to the dead was answered by the incumbent")

@@ -6,6 +6,7 @@ commands answer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -24,7 +25,7 @@ from branchline.cli.transport import Answered, Client
 from branchline.errors import DaemonDown
 from branchline.settings import settings_of
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 @dataclass(slots=True)
@@ -90,9 +91,10 @@ class Stage:
         """The process ids of what serves a version in production."""
         found = set()
         for group in (self.clone / ".git" / "branchline" / "instances").glob("*/group.json"):
-            what = json.loads(group.read_text())
-            if (what["service"], what["version"], what["perimeter"]) == (service, version, "production"):
-                found |= {int(json.loads(each.read_text())["child"]) for each in group.parent.glob("*/state.json")}
+            with contextlib.suppress(FileNotFoundError):  # what ended long ago is cleared away at any moment
+                what = json.loads(group.read_text())
+                if (what["service"], what["version"], what["perimeter"]) == (service, version, "production"):
+                    found |= {int(json.loads(each.read_text())["child"]) for each in group.parent.glob("*/state.json")}
         return found
 
     @contextmanager

@@ -14,6 +14,8 @@ import pytest
 
 from tests.typed import Shell
 
+HERE = Path(__file__).parent
+
 # What takes minutes. Whichever of them begins last is what everybody waits for.
 LONGEST = (
     "test_the_whole_story_is_what_the_ledger_and_git_say",
@@ -23,8 +25,18 @@ LONGEST = (
 )
 
 
+LEAST = 1200.0  # seconds until a test is ended as one that hangs: four at once on two slow cores are no hang
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let each worker begin with one of the longest: each is given an equal part of all, in this order."""
+    """Let each worker begin with one of the longest: each is given an equal part of all, in this order.
+
+    None of these tests is ended before `LEAST`: what they wait for has a deadline of its own, and says what it was.
+    """
+    for item in items:
+        known = item.get_closest_marker("timeout")
+        if item.path.is_relative_to(HERE) and (known is None or known.args[0] < LEAST):
+            item.add_marker(pytest.mark.timeout(LEAST), append=False)
     workers = getattr(config, "workerinput", {}).get("workercount", 0)
     named = {item.name: item for item in items}
     first = [named[name] for name in LONGEST if name in named][:workers]
