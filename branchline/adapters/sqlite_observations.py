@@ -23,7 +23,7 @@ from branchline.adapters.sqlite_tables import exposure, outcome, reader, request
 from branchline.core import metrics
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
-from branchline.ports import Outcome, Receipt, Request, Seen, Served, Tally
+from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
 
 CHUNK = 1000  # of values in one statement
 READER = "gateway"
@@ -97,6 +97,15 @@ ONE = (
     .order_by(request.c.number.desc())
     .limit(1)
 )
+EXPOSED = (
+    select(
+        exposure.c.experiment, exposure.c.table, exposure.c.arm, func.count(), func.min(exposure.c.at),
+        func.max(exposure.c.at),
+    )
+    .where(exposure.c.service == _SERVICE)
+    .group_by(exposure.c.experiment, exposure.c.table, exposure.c.arm)
+    .order_by(func.min(exposure.c.number))
+)  # fmt: skip
 # Reports that could be joined with nothing belong to no experiment: they are counted under ''.
 COUNTS = select(tally.c.arm, tally.c.what, tally.c.n).where(
     tally.c.service == _SERVICE, tally.c.experiment.in_([_EXPERIMENT, ""])
@@ -223,6 +232,11 @@ class SqliteObservations:
         with self._file.reading() as connection:
             row = connection.execute(ONE, {"of_service": service, "id": request}).first()
         return Request(service, row.unit, request, row.arm, row.bad, row.at) if row else None
+
+    def exposed(self, service: str) -> tuple[Exposed, ...]:
+        """What every experiment of a service has exposed, the oldest first; it reads all exposures."""
+        with self._file.reading() as connection:
+            return tuple(Exposed(*row) for row in connection.execute(EXPOSED, {"of_service": service}))
 
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
         """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; and see below for ''.

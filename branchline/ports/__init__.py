@@ -32,12 +32,12 @@ from branchline.ports.building import (
 from branchline.ports.gauges import Gauges, Key, Vital, Vitals
 from branchline.ports.git import Change, Checkout, Repository, Writer
 from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
-from branchline.ports.observations import Observations, Outcome, Receipt, Request, Seen, Served, Tally
+from branchline.ports.observations import Exposed, Observations, Outcome, Receipt, Request, Seen, Served, Tally
 from branchline.ports.serving import Behind, Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey
 
 __all__ = [
     "Artifacts", "Behind", "Bench", "Catalog", "Change", "Checkout", "Clock", "DataVersion", "Endpoint", "Entry",
-    "Environment", "Environments", "Finished", "Gauges", "Group", "Instance", "Key", "Launcher", "Ledger",
+    "Environment", "Environments", "Exposed", "Finished", "Gauges", "Group", "Instance", "Key", "Launcher", "Ledger",
     "Lookout", "Marks", "Meter", "Observations", "Outcome", "Ports", "Receipt", "Repository", "Request", "Router",
     "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray", "Survey", "Swept", "Tally", "Task", "Vital",
     "Vitals", "Workers", "Writer",

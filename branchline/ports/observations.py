@@ -101,6 +101,18 @@ class Request:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """The units that an experiment exposed to an arm under one bucket table, and when the first and the last of them."""
+
+    experiment: str
+    table: int
+    arm: str
+    units: int
+    began: float
+    ended: float
+
+
 class Observations(Protocol):
     """Exposures and outcomes. Times are Unix seconds of the gateway's log."""
 
@@ -134,6 +146,9 @@ class Observations(Protocol):
 
     def request(self, service: str, request: str) -> Request | None:
         """The newest request with this id; None when no test of the service had one."""
+
+    def exposed(self, service: str) -> tuple[Exposed, ...]:
+        """What every experiment of a service has exposed, the oldest first; it reads all exposures."""
 
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
         """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; see below for ''.

@@ -12,7 +12,7 @@ import pytest
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.core.spec import Metric
-from branchline.ports import Observations, Outcome, Receipt, Request, Served
+from branchline.ports import Exposed, Observations, Outcome, Receipt, Request, Served
 from tests.fakes.observations import FakeObservations
 
 METRICS = {
@@ -105,6 +105,16 @@ def test_experiments_and_services_are_kept_apart_I17(observations: Observations)
     assert values(observations) == {"u1": None}
     assert observations.counts("shop", "e2")["new"]["units"] == 1
     assert "old" not in observations.counts("shop", "e2")
+
+
+def test_what_every_experiment_exposed_is_told_by_table_and_arm(observations: Observations) -> None:
+    assert observations.exposed("shop") == ()
+    observations.take([line(), line("u2", "new", at=102), line("u3", at=104, table=2), line(service="housing")], "p")
+    observations.take([line(at=105, table=2), line("u4", at=106, experiment="e2"), line("u5", at=103)], "q")
+    assert observations.exposed("shop") == (
+        Exposed("e1", 1, "old", 2, 100, 103), Exposed("e1", 1, "new", 1, 102, 102),
+        Exposed("e1", 2, "old", 1, 104, 104), Exposed("e2", 1, "old", 1, 106, 106),
+    )  # fmt: skip
 
 
 def test_a_request_without_a_unit_is_a_unit_of_its_own(observations: Observations) -> None:

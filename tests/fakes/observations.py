@@ -10,11 +10,11 @@ from statistics import fmean
 from branchline.core import metrics
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
-from branchline.ports import Outcome, Receipt, Request, Seen, Served, Tally
+from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
 
 
 @dataclass
-class Exposed:
+class InTest:
     """A unit in an experiment."""
 
     order: int
@@ -32,8 +32,8 @@ class FakeObservations:
     def __init__(self) -> None:
         self.lines: list[Served] = []
         self._position = ""
-        self._exposed: dict[tuple[str, str, str], Exposed] = {}
-        self._latest: dict[tuple[str, str], Exposed] = {}
+        self._exposed: dict[tuple[str, str, str], InTest] = {}
+        self._latest: dict[tuple[str, str], InTest] = {}
         self._tallies: list[tuple[Served, Tally]] = []
         self._reported: dict[tuple[str, str], float] = {}
         self._words: Counter[tuple[str, str, str]] = Counter()
@@ -48,7 +48,7 @@ class FakeObservations:
         for line in lines:
             key = (line.service, line.experiment, unit_of(line))
             if key not in self._exposed:
-                self._exposed[key] = Exposed(len(self._exposed) + 1, line, None)
+                self._exposed[key] = InTest(len(self._exposed) + 1, line, None)
                 self._latest[line.service, unit_of(line)] = self._exposed[key]
             known = self._exposed[key]
             self.lines.append(line)
@@ -103,7 +103,7 @@ class FakeObservations:
         found.outcomes.append((at, value))
         return Receipt("kept")
 
-    def _about(self, each: Outcome) -> tuple[Exposed | None, float | None]:
+    def _about(self, each: Outcome) -> tuple[InTest | None, float | None]:
         if each.request:
             lines = [line for line in self.lines if (line.service, line.request) == (each.service, each.request)]
             if not lines or (each.unit and unit_of(lines[-1]) != each.unit):
@@ -142,6 +142,15 @@ class FakeObservations:
                 return Request(service, unit_of(line), request, line.assigned, line.bad, line.at)
         return None
 
+    def exposed(self, service: str) -> tuple[Exposed, ...]:
+        """What every experiment has exposed."""
+        found: dict[tuple[str, int, str], list[float]] = {}
+        for (of, _, _), each in self._exposed.items():
+            if of == service:
+                first = each.first
+                found.setdefault((first.experiment, first.table, first.assigned), []).append(first.at)
+        return tuple(Exposed(*key, len(times), min(times), max(times)) for key, times in found.items())
+
     def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
         """What was counted, per arm."""
         kinds = ("units", "requests", "bad", "stepped_in", "outcomes", "late")
@@ -164,7 +173,7 @@ class FakeObservations:
         full = {arm: {kind: counted[kind] for kind in kinds} for arm, counted in found.items()}
         return {"": {kind: whole[kind] for kind in ("both", "refused", "conflict", "unknown")}} | full
 
-    def _of(self, service: str, experiment: str) -> list[tuple[str, Exposed]]:
+    def _of(self, service: str, experiment: str) -> list[tuple[str, InTest]]:
         return [(unit, x) for (one, other, unit), x in self._exposed.items() if (one, other) == (service, experiment)]
 
 
