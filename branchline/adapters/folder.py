@@ -239,7 +239,7 @@ class FolderArtifacts:
                 if not self._index.stale() or self._index.open(alone):
                     yield
                     return
-            alone = True  # only so the index can be made anew
+            alone = True  # only so the index can be made
 
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:

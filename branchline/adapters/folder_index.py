@@ -61,16 +61,18 @@ class Index:
         return self._db is None or self._suspect.exists() or self._file != _identity(self._path)
 
     def open(self, alone: bool) -> bool:
-        """Open it and bring it up to date; False when it is damaged, and mended only by who holds the store `alone`."""
+        """Open it and bring it up to date; False when there is none or it is damaged: who makes one holds the store
+        `alone`, for of two that make it at once SQLite turns one away.
+        """
         with self._lock:
             if not self.stale():
                 return True
             if self._db is not None:
                 self._db.close()
                 self._db = None
+            if not alone and (self._suspect.exists() or not _is_made(self._path)):
+                return False
             if self._suspect.exists():
-                if not alone:
-                    return False
                 self._discard()
             try:
                 self._connect()
@@ -278,6 +280,15 @@ def packs(folder: Path) -> Iterator[tuple[str, int]]:
 
 def _mark(digest: bytes, pack: str) -> str:
     return f"{digest.hex()}.{pack}"
+
+
+def _is_made(path: Path) -> bool:
+    """Whether it is a file of SQLite with a write-ahead log: bytes 18 and 19 of its header say so."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError:
+        return False
 
 
 def _identity(path: Path) -> tuple[int, int]:

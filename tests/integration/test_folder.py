@@ -73,7 +73,7 @@ def test_a_change_costs_what_it_changes_insertions_included(store: Path, tmp_pat
 def test_many_small_files_are_one_pack(store: Path, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     for number in range(500):
-        (tmp_path / "made" / str(number)).write_bytes(os.urandom(number))
+        (tmp_path / "made" / str(number)).write_bytes(random.Random(number).randbytes(number))
     artifacts = FolderArtifacts(store)
     artifact = artifacts.put(tmp_path / "made")
     assert len(files(store / "packs")) == 1
@@ -84,7 +84,7 @@ def test_many_small_files_are_one_pack(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_large_artifact_is_several_packs_and_shares_them_with_the_next(store: Path, tmp_path: Path) -> None:
-    artifacts, content = FolderArtifacts(store, full=1_000_000), os.urandom(5_000_000)
+    artifacts, content = FolderArtifacts(store, full=1_000_000), random.Random(5).randbytes(5_000_000)
     first = put(artifacts, tmp_path / "made", content)
     assert len(files(store / "packs")) in (6, 7)
     second = put(artifacts, tmp_path / "made", content + b"!")
@@ -124,6 +124,27 @@ def test_a_folder_of_an_older_layout_opens(store: Path, tmp_path: Path) -> None:
     assert artifacts.has(put(artifacts, tmp_path / "made", b"content"))
 
 
+def test_an_index_is_made_by_who_is_alone_whoever_puts_first_at_once(tmp_path: Path) -> None:
+    """Killer: let everybody make it who finds none, and SQLite tells one of them that it is locked."""
+    made = tmp_path / "made"
+    made.write_bytes(b"content")
+    for number in range(10):
+        store, start, ids = tmp_path / "stores" / str(number), threading.Barrier(4), list[str]()
+        assert not FolderArtifacts(store)._index.open(alone=False)
+
+        def first(artifacts: FolderArtifacts, start: threading.Barrier = start, ids: list[str] = ids) -> None:
+            start.wait()
+            ids.append(artifacts.put(made))
+
+        threads = [threading.Thread(target=first, args=(FolderArtifacts(store),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(ids), len(set(ids))) == (4, 1)
+        assert FolderArtifacts(store)._index.open(alone=False)
+
+
 # ---- broken and hostile content
 
 
@@ -144,7 +165,7 @@ def damage(store: Path, kind: str) -> None:
     elif kind == "lost wal":
         (store / "index.sqlite3-wal").unlink(missing_ok=True)
     elif kind == "index":
-        (store / "index.sqlite3").write_bytes(b"SQLite format 3\0" + os.urandom(20_000))
+        (store / "index.sqlite3").write_bytes(b"SQLite format 3\0" + random.Random(6).randbytes(20_000))
     else:
         (store / "index.sqlite3").unlink()
 
@@ -202,7 +223,7 @@ def test_a_damaged_part_is_told_by_file_and_hurts_no_other_artifact_F40(store: P
 
 def test_the_index_is_made_anew_from_the_packs(store: Path, tmp_path: Path) -> None:
     artifacts = FolderArtifacts(store)
-    ids = [put(artifacts, tmp_path / "made", os.urandom(100_000)) for _ in range(5)]
+    ids = [put(artifacts, tmp_path / "made", random.Random(number).randbytes(100_000)) for number in range(5)]
     for path in store.glob("index.sqlite3*"):
         path.unlink()
     for opened in (artifacts, FolderArtifacts(store)):
@@ -334,7 +355,9 @@ def test_a_file_that_did_not_change_is_not_read_again(project: Path, store: Path
     again = LocalSources(project, tmp_path / "pins", artifacts)
     assert again.pin("sales", "data/sales/*.csv") == version
     assert artifacts.puts == 2
-    (project / "data/sales/2006.csv").write_text("id\nother\n")  # written now: too fresh to be remembered
+    fresh = project / "data/sales/2006.csv"
+    fresh.write_text("id\nother\n")
+    os.utime(fresh, (4_000_000_000, 4_000_000_000))  # not over yet, whatever the test takes: it is not remembered
     for puts in (3, 4):
         assert again.pin("sales", "data/sales/*.csv") != version
         assert artifacts.puts == puts
