@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,26 @@ def test_what_a_killed_builder_left_is_built_anew(tmp_path: Path) -> None:
     assert not other.exists()
 
 
+class Overtaken(UvEnvironments):
+    """Another builder is done right before its lock is looked at."""
+
+    @contextmanager
+    def alone(self, digest: str) -> Iterator[bool]:
+        """Whether nobody builds it, by now."""
+        (self.home / digest / "environment.json").touch()
+        with super().alone(digest) as alone:
+            yield alone
+
+
+def test_what_was_built_in_the_moment_it_is_looked_at_is_not_cleared_away_F28(tmp_path: Path) -> None:
+    """Killer: remove what had no file before its lock was had."""
+    other = tmp_path / "state" / "envs" / ("0" * 64)
+    (other / "venv").mkdir(parents=True)
+    other.with_name(other.name + ".lock").touch()
+    Overtaken(tmp_path / "state").clear()
+    assert (other / "venv").exists()
+
+
 def test_a_sweep_lets_be_what_is_being_built_and_what_was_used_lately(tmp_path: Path) -> None:
     """F28, F49: a use counts, not only the building."""
     times = [1_000_000.0]
@@ -226,7 +247,7 @@ def test_who_waits_too_long_for_another_builder_is_told(tmp_path: Path) -> None:
     def hold() -> None:
         with slow.building(digest):
             begun.set()
-            done.wait(30)
+            done.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
