@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 
 
-def children_with(word: str) -> list[psutil.Process]:
-    """The children of this process that have a word in their command line; who ended and waits for nobody has none."""
+def children_with(start: str, at: Path | None = None) -> list[psutil.Process]:
+    """The children of this process with a word that starts so in their command line, or those of them that work at a
+    folder; who ended and waits for nobody has neither.
+    """
     found = []
     for child in psutil.Process().children():
         try:
-            if word in child.cmdline():
+            if any(word.startswith(start) for word in child.cmdline()) and (at is None or Path(child.cwd()) == at):
                 found.append(child)
         except psutil.Error:
             continue

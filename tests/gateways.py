@@ -46,17 +46,32 @@ class Gateway:
 
     def another(self, kind: type[RouteWriter] = RouteWriter, **more: Any) -> RouteWriter:
         """A second writer of the same folder, as another process would be."""
-        return kind(self.folder, self.runtime, **{"ingest": self.runtime / "ingest.sock", "warm_seconds": 5.0, **more})
+        return kind(self.folder, self.runtime, **{"ingest": self.runtime / "ingest.sock", "warm_seconds": 60.0, **more})
 
     def serve(self, *shares: tuple[Upstream, int], service: str = "housing", stamp: Stamp = ONE) -> None:
         """Offer these upstreams and give line 1 these shares."""
         self.writer.offer(service, [upstream.endpoint for upstream, _ in shares], stamp)
         self.writer.shift(service, 1, [(upstream.revision, share) for upstream, share in shares if share], stamp)
+        self.settled()
+
+    def settled(self) -> None:
+        """Wait until all who are offered are known to be well, through each cluster that leads to them.
+
+        Who was well too late to be waited for, or is asked anew since a start, is stepped in for until then.
+        """
+        clusters = json.loads((self.folder / "cds.json").read_text())["resources"]
+        wanted = [each["name"] for each in clusters if each.get("health_checks")]
+
+        def well() -> bool:
+            found = self.writer.envoy.healthy()
+            return all(found.get(name) for name in wanted)
+
+        assert wait_until(well)
 
     def ask(self, path: str = "/housing/", method: str = "GET", body: str = "", **headers: str) -> Answer:
         """One request; `x_branchline_unit` in the keywords is the header x-branchline-unit."""
         where = urlsplit(self.writer.address("housing"))
-        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=20)
+        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=60)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body=body.encode() or None, headers=named)
@@ -73,7 +88,7 @@ class Gateway:
     def units(self, count: int, *, path: str = "/housing/", start: int = 0) -> dict[str, Answer]:
         """One request for each of so many units, over one connection."""
         where = urlsplit(self.writer.address("housing"))
-        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=20)
+        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=60)
         found = {}
         with contextlib.closing(connection):
             for number in range(start, start + count):
@@ -85,9 +100,9 @@ class Gateway:
 
     def logged(self, count: int, position: str = "") -> tuple[Served, ...]:
         """The requests of split routes in the log, once there are so many."""
-        log = GatewayLog(self.writer.envoy)
-        wait_until(lambda: len(log.read(position)[0]) >= count)
-        return log.read(position)[0]
+        log, limit = GatewayLog(self.writer.envoy), max(5000, 2 * count)
+        assert wait_until(lambda: len(log.read(position, limit)[0]) >= count)
+        return log.read(position, limit)[0]
 
 
 def upgraded(program: Path, then: str = "") -> Path:

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ class Upstream:
     unit: Unit = field(default_factory=Unit)
     status: int = 200
     delay: float = 0.0
+    until: threading.Event | None = None  # whoever asks by now is answered only then
     slow_health: float = 0.0
     prediction: str = ""
     asked: Requests = field(default_factory=Requests)
@@ -111,8 +113,11 @@ class Upstream:
             await self.speaks(head, reader, writer)
             return
         else:
+            until = self.until
             self.requests += 1
             await asyncio.sleep(self.delay)
+            while until and not until.is_set():
+                await asyncio.sleep(0.02)
             status = self.status
             told = f"x-branchline-prediction: {self.prediction}\r\n" if self.prediction else ""
         answer = json.dumps(
@@ -175,6 +180,12 @@ class Process:
         self.child.wait()
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody does more than have a socket's name."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
+
+
 class Backyard:
     """A folder of upstreams."""
 
@@ -209,7 +220,7 @@ class Backyard:
         child = subprocess.Popen([sys.executable, "-c", program, *order], cwd=ROOT)
         made = Process(upstream, child)
         self._all.append(made)
-        assert wait_until(upstream.socket.exists)
+        assert wait_until(lambda: listens(upstream.socket))
         return made
 
 

@@ -49,7 +49,7 @@ def test_a_killed_daemon_takes_its_git_commands_along(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
     try:
-        assert wait_until(lambda: has_ended(child.pid), seconds=5)
+        assert wait_until(lambda: has_ended(child.pid))
     finally:
         os.close(held)
 

@@ -96,8 +96,8 @@ def test_thousands_of_questions_are_one_process(world: RealGit) -> None:
     """2,000 branches are looked at without 2,000 processes; killer: run git for each."""
     commits, objects = [world.write("main", {"a": str(n)}) for n in range(20)], reading(world.truth)
     texts = {objects.read(commit, "a") for commit in commits}
-    readers = [each for each in children_with("--batch") if Path(each.cwd()) == world.truth]
-    assert (len(texts), [each.pid for each in readers]) == (20, [pid(objects)])
+    readers = [each.pid for each in children_with("--batch", at=world.truth)]
+    assert (len(texts), readers) == (20, [pid(objects)])
 
 
 def test_what_was_not_there_is_found_once_it_is(world: RealGit) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from branchline.adapters.folder import FolderArtifacts
-from branchline.adapters.runner import SHIM, ProcessRunner
+from branchline.adapters.runner import ProcessRunner
 from branchline.adapters.sources import LocalSources
 from branchline.adapters.workers import WarmWorkers
 from branchline.core.revision import StepRun
@@ -57,7 +57,7 @@ SPOILS = {
     "data": ("sales", "open(sales / 'a.csv', 'a').write('9')"),
     "both": ("clean, sales", "clean.unlink(); (sales / 'a.csv').unlink()"),
     "killed": ("clean", "clean.write_text('0'); import os; os.kill(os.getpid(), 9)"),
-    "later": ("clean", "import os\nif not os.fork(): clean.write_text('0'); os._exit(0)"),
+    "by a child": ("clean", "import os\nif not os.fork(): clean.write_text('0'); os._exit(0)\nos.wait()"),
 }
 
 
@@ -208,7 +208,7 @@ def test_a_supervisor_that_is_killed_leaves_no_input_trusted_F23(tmp_path: Path)
     task = Task(("sleep", "600"), tmp_path, {"PATH": "/usr/bin:/bin"}, tmp_path / "log", inputs=(given,))
 
     def stopped() -> bool:
-        for each in children_with(str(SHIM)):
+        for each in children_with("run-"):
             each.kill()
         return False
 

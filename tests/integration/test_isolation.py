@@ -7,8 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
-
+from tests.family import has_ended
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +34,7 @@ def test_detaches():
     assert ended.returncode == 1, ended.stdout
     assert "left running" in ended.stdout
     pid = int((tmp_path / "pid").read_text(encoding="utf-8"))
-    assert wait_until(lambda: not psutil.pid_exists(pid))
+    assert wait_until(lambda: has_ended(pid))
 
 
 def test_a_changed_environment_fails_the_test_that_changed_it(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_reader_waits_for_no_writer_in_wal(path: Path) -> None:
             connection.exec_driver_sql("update service set generation = 9")
             thread = threading.Thread(target=lambda: seen.append(ledger.service("shop").generation))
             thread.start()
-            thread.join(timeout=10)
+            thread.join(timeout=60)
             assert seen == [1]
             connection.exec_driver_sql("update service set generation = 1")
     ledger.close()

@@ -15,6 +15,7 @@ import pytest
 
 from branchline.adapters.runner import SHIM, ProcessRunner
 from branchline.ports import Finished, Task
+from branchline.sdk import trees
 from tests.family import has_ended
 from tests.waiting import wait_until
 
@@ -39,11 +40,44 @@ folder = Path(sys.argv[1])
 task = Task((sys.executable, "-c", sys.argv[2]), folder, {"PATH": "/usr/bin:/bin"}, folder / "log")
 ProcessRunner().run(task)
 """
+# A tree gets a quarter of a second to fold up; on a busy machine that may be over before a child has run at all.
+PATIENT = """
+import os, subprocess, sys, time
+from branchline.sdk import shim, trees
+trees.PATIENCE = 60.0
+given, log = sys.argv[1:]
+"""
+FOLDS = "def body(): subprocess.Popen(['sleep', '0.05'])\nprint(shim.supervise(body, log).left)"
+WRITES = """
+def body():
+    root = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == root:
+            time.sleep(0.01)
+        open(given, "w").close()
+        os._exit(0)
+ended = shim.supervise(body, log, inputs=[given])
+print(ended.exit, ended.left, ended.changed == (given,))
+"""
 
 
 def run(folder: Path, program: str, seconds: float = 60, runner: ProcessRunner | None = None) -> Finished:
-    task = Task((sys.executable, "-c", program), folder, {"PATH": "/usr/bin:/bin"}, folder / "log", seconds)
+    return ran(folder, (sys.executable, "-c", program), seconds, runner)
+
+
+def ran(folder: Path, argv: tuple[str, ...], seconds: float, runner: ProcessRunner | None = None) -> Finished:
+    task = Task(argv, folder, {"PATH": "/usr/bin:/bin"}, folder / "log", seconds)
     return (runner or ProcessRunner(grace=0.5, every=0.02)).run(task)
+
+
+def patiently(folder: Path, program: str) -> str:
+    """What a program prints that supervises a tree of its own, which gets a minute to fold up."""
+    (folder / "given").write_text("given")
+    command = [sys.executable, "-c", PATIENT + program, str(folder / "given"), str(folder / "log")]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def alive(folder: Path, name: str = "escaped") -> bool:
@@ -71,25 +105,17 @@ def test_a_child_that_forks_twice_into_its_own_session_is_swept_and_counted(tmp_
 
 
 def test_a_tree_that_ignores_termination_is_killed_after_the_grace(tmp_path: Path) -> None:
-    """F15."""
-    finished = run(
-        tmp_path,
-        "import signal\nsignal.signal(15, signal.SIG_IGN)\n" + ESCAPE + "\ntime.sleep(600)",
-        1.0,
-    )
+    """F15. Its root is a shell, for that is deaf long before its time is over."""
+    deaf = ("sh", "-c", 'trap "" TERM; exec "$@"', "sh", sys.executable, "-c", ESCAPE + "\ntime.sleep(600)")
+    finished = ran(tmp_path, deaf, 1.0)
     assert (finished.timed_out, finished.exit) == (True, 137)
     assert finished.seconds < 30
     assert not alive(tmp_path)
 
 
 def test_a_tree_gets_its_grace(tmp_path: Path) -> None:
-    program = (
-        "import signal, sys, time\n"
-        "signal.signal(15, lambda *_: sys.exit('tidied up'))\n"
-        "print('up', flush=True)\n"
-        "time.sleep(600)"
-    )
-    finished = run(tmp_path, program, 1.0, ProcessRunner(grace=30, every=0.02))
+    tidies = ("sh", "-c", "trap 'sleep 0.3; echo tidied up; exit 1' TERM; sleep 600")
+    finished = ran(tmp_path, tidies, 1.0, ProcessRunner(grace=60, every=0.02))
     assert (finished.timed_out, finished.exit) == (True, 1)
     assert finished.tail.endswith("tidied up")
 
@@ -99,7 +125,14 @@ def test_a_killed_step_ends_as_a_shell_counts(tmp_path: Path) -> None:
 
 
 def test_children_that_fold_up_by_themselves_are_not_held_against_a_step(tmp_path: Path) -> None:
-    assert run(tmp_path, "import subprocess; subprocess.Popen(['sleep', '0.05'])").left == 0
+    """Killer: give them no time."""
+    assert trees.PATIENCE > 0.1
+    assert patiently(tmp_path, FOLDS) == "0\n"
+
+
+def test_what_a_child_changes_when_its_root_has_ended_is_noticed_F23(tmp_path: Path) -> None:
+    """Killer: look at the inputs before the tree has folded up."""
+    assert patiently(tmp_path, WRITES) == "0 0 True\n"
 
 
 def test_an_environment_is_closed(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_watcher_is_woken_by_the_next_note_of_its_topic() -> None:
     late = threading.Timer(0.01, lambda: progress.note("housing", "run-1", "ok", "env"))
     progress.note("housing", "run-2", "ok", "other")
     late.start()
-    assert [note.name for note in progress.since(0, "run-1", wait=10.0)] == ["env"]
+    assert [note.name for note in progress.since(0, "run-1", wait=60.0)] == ["env"]
     late.join()
 
 
@@ -40,5 +40,5 @@ def test_what_comes_in_one_moment_is_told_at_once() -> None:
     reader.start()
     progress.note("housing", "run-1", "ok", "report")
     progress.note("housing", "run-1", "ok", "end")
-    reader.join(30)
+    reader.join(60)
     assert answers == [("train", "report", "end")]
