@@ -287,7 +287,7 @@ class Envoy:
         """Whether the port is free; a gateway of ours that lost its folder, and so its pid, is ended first."""
         with contextlib.suppress(GatewayDown):
             self.ask("/quitquitquit", "POST")
-            deadline = time.monotonic() + 5.0
+            deadline = time.monotonic() + self._start_seconds
             while not is_free(host, port) and time.monotonic() < deadline:
                 time.sleep(0.01)
         return is_free(host, port)

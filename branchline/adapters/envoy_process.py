@@ -14,9 +14,12 @@ from typing import Any
 
 
 def ticks(pid: int) -> int:
-    """When the process started, in clock ticks since boot; 0 when it is gone or a zombie."""
+    """When the process started, in clock ticks since boot; 0 when it is gone or a zombie.
+
+    A zombie whose other threads still end is not gone: it has its port as long as one of them is there.
+    """
     found = _stat(f"/proc/{pid}/stat")
-    return 0 if found[0] in "ZX" else int(found[19])
+    return 0 if found[0] == "X" or (found[0] == "Z" and int(found[17]) < 2) else int(found[19])
 
 
 def runs(known: Mapping[str, Any]) -> bool:

@@ -12,19 +12,22 @@ from pathlib import Path
 import pytest
 
 from branchline.adapters.envoy import Envoy
+from branchline.adapters.envoy_process import runs
 from branchline.errors import GatewayDown
 from branchline.sdk import trees
+from tests.family import has_ended
 from tests.waiting import wait_until
 
-PATIENCE = 0.5
+PATIENCE = 1.0
 ADMIN = """
 import socket, sys, time
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen()
+print(flush=True)
 line, _ = listener.accept()
 line.recv(65536)
-until = time.thread_time() + 3 * float(sys.argv[2])
+until = time.thread_time() + 2 * float(sys.argv[2])
 while sys.argv[3] == "works" and time.thread_time() < until:
     pass
 if sys.argv[3] == "works":
@@ -32,17 +35,25 @@ if sys.argv[3] == "works":
 sys.stdin.read()
 """
 
+# Its first thread ends, as it may before the others when a process is killed.
+HEADLESS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
 
 @contextmanager
 def admin(folder: Path, runtime: Path, how: str) -> Iterator[Envoy]:
-    """An admin socket whose process works for three times the patience before it answers, or hangs."""
+    """An admin socket whose process works for twice the patience before it answers, or hangs."""
     envoy = Envoy(folder, runtime, patience=PATIENCE)
     argv = [sys.executable, "-c", ADMIN, str(envoy.admin), str(PATIENCE), how]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             known = {"pid": process.pid, "ticks": trees.ticks(process.pid), "boot": "1"}
             (folder / "envoy.json").write_text(json.dumps(known))
-            assert wait_until(envoy.admin.exists)
+            assert process.stdout
+            assert process.stdout.readline() == b"\n"
             yield envoy
         finally:
             process.kill()
@@ -57,7 +68,7 @@ def test_one_that_works_is_waited_for(tmp_path: Path, runtime_dir: Path) -> None
 def test_one_that_hangs_is_given_up(tmp_path: Path, runtime_dir: Path) -> None:
     with admin(tmp_path, runtime_dir, "hangs") as envoy, pytest.raises(GatewayDown) as caught:
         envoy.ask("/ready")
-    assert caught.value.cause.endswith("no answer, and nothing done, for 0.5 s")
+    assert caught.value.cause.endswith("no answer, and nothing done, for 1 s")
 
 
 def test_the_time_in_which_it_answers_is_not_held_against_it(tmp_path: Path, runtime_dir: Path) -> None:
@@ -70,3 +81,13 @@ def test_the_time_in_which_it_answers_is_not_held_against_it(tmp_path: Path, run
             return looks[-1] == "taken"
 
         assert envoy.wait(done, PATIENCE)
+
+
+def test_one_that_is_half_dead_still_has_its_port() -> None:
+    """F63. Killer: take the end of its first thread for its own, and who starts the next finds the port taken."""
+    with subprocess.Popen([sys.executable, "-c", HEADLESS], stdin=subprocess.PIPE) as process:
+        known = {"pid": process.pid, "ticks": trees.ticks(process.pid)}
+        assert wait_until(lambda: has_ended(process.pid))
+        assert runs(known)
+        process.communicate()
+        assert not runs(known)
