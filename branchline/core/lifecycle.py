@@ -78,7 +78,7 @@ RULES: dict[type[BranchEvent], dict[Phase, Phase]] = {
     Built: {P.BUILDING: P.EVALUATING},
     BuildFailed: {P.BUILDING: P.FAILED},
     GatesPassed: {P.EVALUATING: P.QUEUED},  # a benchmark: measured
-    GatesFailed: {P.EVALUATING: P.FAILED},
+    GatesFailed: {P.EVALUATING: P.FAILED, P.QUEUED: P.FAILED},  # queued: only what stands by, and does not stay up
     Won: {P.TESTING: P.WON, P.CANARY: P.WON},
     Lost: {P.TESTING: P.DECLINED},
     Undecided: {P.TESTING: P.INCONCLUSIVE, P.CANARY: P.INCONCLUSIVE},
@@ -199,6 +199,8 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
                 after = enter(after, P.MEASURED)
             elif not fits(replace(service, candidates=()), after, after.share):
                 raise illegal(service, event, f"a share of {share} % leaves an arm too small")
+        case GatesFailed() if candidate.phase is P.QUEUED and not candidate.stands_by:
+            raise illegal(service, event, "its gates have passed, and it does not run in production")
         case Won():
             after = replace(after, approved=candidate.approved and service.approval != "after")
         case Breached() if candidate.phase is P.CONCLUDING and is_first(service, candidate):

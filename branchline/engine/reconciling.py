@@ -231,7 +231,7 @@ class Reconciler:
         for candidate in service.candidates:
             if candidate.revision != revision:
                 continue
-            evaluated = candidate.phase is Phase.EVALUATING
+            evaluated = candidate.phase is Phase.EVALUATING or candidate.stands_by
             if not evaluated and (candidate.phase not in law.SERVING or perimeter != "production"):
                 continue
             reason = self.progress.failed(service.name, candidate.branch, perimeter, error)

@@ -107,6 +107,20 @@ def test_while_it_concludes_a_rollback_gives_all_back(world: World) -> None:
     assert (world.phase(SAM), world.shares()) == (Phase.ROLLED_BACK, {blue: 100})
 
 
+def test_a_green_that_does_not_stay_up_is_given_up_before_anybody_is_asked_F67(world: World) -> None:
+    """Killer: only what is under test is given up; it would be started again and again until a person notices."""
+    blue = world.released(toml=COLOURS)
+    green = world.push(SAM, COLOURS)
+    world.launcher.behave[f"{green}/production"] = "late"
+    for _ in range(3):
+        world.settle()
+        world.clock.advance(31)
+    world.settle()
+    assert (world.phase(SAM), world.shares(), running(world, green)) == (Phase.FAILED, {blue: 100}, set())
+    assert str(world.last("GatesFailed").detail["reason"]).startswith("error[BL412]: housing@1.1.0 did not become ready")
+    assert [g.perimeter for g in world.launcher.groups if g.revision == green] == ["staging"] + 3 * ["production"]
+
+
 def test_another_release_passes_green_which_is_then_behind(world: World) -> None:
     """Standing by holds nobody up: a fix goes on, and green has to be brought up to date."""
     standing_by(world)
