@@ -14,7 +14,7 @@ from branchline.core.evidence import Judgement, Plan, Stratum, judge
 from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.ratio_check import mismatch_over
 from branchline.core.service import Candidate, Method, Phase, Service
-from branchline.core.spec import Guardrails, Metric, Spec
+from branchline.core.spec import Guardrails, Metric, Rollout, Spec
 from branchline.core.verdict import Cause, Side, Verdict, decide, decide_canary, invalidity
 from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
@@ -61,6 +61,10 @@ class Measurement:
             self.guards["failed requests"] = Guard(rule)
         if self.limits.bad_outcome_above is not None or self.limits.bad_outcome_below is not None:
             self.guards["bad outcomes"] = Guard(rule)
+
+    def lasted(self, now: float) -> float:
+        """Seconds since its first request."""
+        return 0.0 if self.began is None else now - self.began
 
     def share(self, table: int) -> float | None:
         """The challenger's part of what both arms get under a table, if the table is known."""
@@ -206,14 +210,10 @@ class Judge:
     def _conclude(self, service: Service, candidate: Candidate, spec: Spec, seen: Measurement, now: float) -> bool:
         """Judge as of a moment: time is that of what was seen, so that a replay finds the same."""
         rollout = spec.rollout
-        lasted = 0.0 if seen.began is None else now - seen.began
         if candidate.method is Method.AB_TEST:
-            ended = "max_duration is over" if lasted >= rollout.max_seconds and not candidate.extended else ""
-            plan = seen.plan or Plan(mde=1.0)
-            seen.judgement = judge(list(seen.strata.values()), plan, ended)
-            hold = f"min_duration: {rollout.min_seconds - lasted:.0f} s left" if lasted < rollout.min_seconds else ""
-            seen.verdict = decide(seen.judgement, seen.guards, invalid=seen.invalid(), hold=hold)
+            seen.verdict = concluded(seen, rollout, candidate.extended, now)
         else:
+            lasted = seen.lasted(now)
             requests = max((guard.requests for guard in seen.guards.values()), default=0)
             waited, least = lasted >= rollout.canary_seconds, rollout.canary_requests
             seen.far = f"{min(lasted, rollout.canary_seconds):.0f} s of {rollout.canary_seconds:.0f} s"
@@ -229,6 +229,15 @@ class Judge:
             return False
         self.progress.note(service.name, event.branch, "ok", "verdict", text)
         return True
+
+
+def concluded(seen: Measurement, rollout: Rollout, extended: bool, now: float) -> Verdict:
+    """The verdict of an A/B test on what was seen, as of a moment; nothing is recorded."""
+    lasted = seen.lasted(now)
+    ended = "max_duration is over" if lasted >= rollout.max_seconds and not extended else ""
+    seen.judgement = judge(list(seen.strata.values()), seen.plan or Plan(mde=1.0), ended)
+    hold = f"min_duration: {rollout.min_seconds - lasted:.0f} s left" if lasted < rollout.min_seconds else ""
+    return decide(seen.judgement, seen.guards, invalid=seen.invalid(), hold=hold)
 
 
 def in_one_line(text: str) -> str:

@@ -103,7 +103,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """The units that an experiment exposed to an arm under one bucket table, and when the first and the last of them."""
+    """Units that an experiment exposed to an arm under one bucket table, and when the first and the last of them."""
 
     experiment: str
     table: int
