@@ -25,6 +25,7 @@ from tests.waiting import wait_until
 A, B = "a" * 40, "b" * 40
 STREAMED = Requests(timeout=0)
 SHORT = Requests(timeout=0.5)
+LONGER = Requests(timeout=2.0)
 
 
 @pytest.fixture
@@ -52,21 +53,24 @@ def test_a_request_may_take_what_its_revision_says(real: Gateway, pin: str) -> N
 
 
 async def tells(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Server-sent events, one each 0.3 s."""
+    """Server-sent events, with so many seconds between two as the last word of the path says."""
+    pause = float(head.split(" ")[1].rpartition("/")[2])
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     for number in range(5):
         event = f"data: {number}\n\n".encode()
         writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
         await writer.drain()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(pause)
     writer.write(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize(("asked", "whole"), [(STREAMED, True), (SHORT, False)], ids=["no-limit", "half-a-second"])
-def test_events_come_as_long_as_there_is_time(real: Gateway, asked: Requests, whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("asked", "pause", "whole"), [(STREAMED, 0.3, True), (LONGER, 1.0, False)], ids=["no-limit", "two-seconds"]
+)
+def test_events_come_as_long_as_there_is_time(real: Gateway, asked: Requests, pause: float, whole: bool) -> None:
     real.serve((real.backyard.add(A, "1.0.0", asked=asked, speaks=tells), 100))
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(real), timeout=20)
-    connection.request("GET", "/housing/events")
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(real), timeout=60)
+    connection.request("GET", f"/housing/events/{pause}")
     answer = connection.getresponse()
     try:
         told = answer.read().decode()
@@ -119,7 +123,7 @@ class Talk:
 @contextmanager
 def talk(port: int, path: str, host: str = "127.0.0.1") -> Iterator[Talk]:
     """A WebSocket that is open."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         made = Talk(wire, path, host)
         with made.file:
             yield made

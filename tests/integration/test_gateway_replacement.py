@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 
 from branchline.adapters.envoy import Envoy
 from branchline.adapters.envoy_meter import GatewayLog
+from branchline.core.spec import Requests
 from branchline.errors import EnvoyRejected, PortTaken
 from branchline.ports import Stamp
 from tests.gateways import Gateway, gateway, upgraded
@@ -40,7 +42,7 @@ class Late(Envoy):
 @pytest.fixture
 def real(tmp_path: Path, runtime_dir: Path) -> Iterator[Gateway]:
     with gateway(tmp_path, runtime_dir) as made:
-        made.serve((made.backyard.add(A, "1.0.0"), 100))
+        made.serve((made.backyard.add(A, "1.0.0", asked=Requests(timeout=0)), 100))
         yield made
 
 
@@ -60,6 +62,7 @@ def test_a_port_that_was_taken_between_stop_and_start_is_said_at_once(real: Gate
         assert time.monotonic() - begun < LONG / 2
         assert not late.pid
     assert real.writer.ensure()
+    real.settled()
     assert {answer.revision for answer in real.units(5).values()} == {A}
 
 
@@ -77,6 +80,7 @@ def test_a_first_document_that_is_rejected_is_said_at_once(real: Gateway, kind: 
     assert time.monotonic() - begun < LONG / 2
     assert "unheard_of" in str(told.value.cause)
     assert real.writer.ensure(), "our own documents are written anew"
+    real.settled()
     assert {answer.revision for answer in real.units(5).values()} == {A}
 
 
@@ -165,10 +169,10 @@ def test_the_log_of_one_that_is_leaving_is_read_to_its_end(
     real.units(2)
     assert wait_until(lambda: log.sample() == 2)
     with ThreadPoolExecutor(1) as pool:
-        server.delay = 5.0
+        server.until = over = threading.Event()
         slow = pool.submit(real.units, 1, start=5)
         assert wait_until(lambda: server.requests == 3)
-        server.delay = 0.0
+        server.until = None
         monkeypatch.setenv("BRANCHLINE_ENVOY", str(upgraded(tmp_path / "envoy")))
         assert not real.writer.ensure()
         (old,) = envoy.leaving
@@ -180,6 +184,7 @@ def test_the_log_of_one_that_is_leaving_is_read_to_its_end(
         real.units(1, start=20)
         assert wait_until(lambda: len(log.read(position)[0]) == 1)
         _, position = log.read(position)
+        over.set()
         assert {answer.status for answer in slow.result().values()} == {200}
     assert wait_until(lambda: [each.unit for each in log.read(position)[0]] == ["user-5"])
     tell_counted(real.folder, envoy.boot, 3 + 7)

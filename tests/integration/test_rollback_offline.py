@@ -73,7 +73,7 @@ writer.roll_back("housing", actor="alex", because="prices are wrong", at=5.0)
 
 @dataclass
 class Clients:
-    """What clients met: when, with which status, from which revision."""
+    """What clients met: when they began to ask, the status, and who answered."""
 
     met: list[tuple[float, int, str]] = field(default_factory=list)
 
@@ -83,7 +83,7 @@ class Clients:
         return {status for _, status, _ in self.met}
 
     def since(self, moment: float) -> set[str]:
-        """Who has answered since."""
+        """Who has answered what was begun since."""
         return {revision for at, _, revision in self.met if at > moment}
 
 
@@ -94,8 +94,8 @@ def load(real: Gateway) -> Iterator[Clients]:
 
     def ask() -> None:
         while not over.is_set():
-            for answer in real.units(10).values():
-                clients.met.append((time.monotonic(), answer.status, answer.revision))
+            begun = time.monotonic()
+            clients.met.extend((begun, answer.status, answer.revision) for answer in real.units(10).values())
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -149,10 +149,10 @@ def test_a_rollback_under_load_fails_nobody_whatever_the_daemon_does(place: Plac
         said = f"the daemon (process {hung.pid}) {'is stopped' if daemon == 'stopped' else 'hangs'}"
         said = "the daemon does not answer" if daemon == "dead" else said
         assert f"{said}; working from the gateway's own files" in told.stderr
-        assert wait_until(lambda: clients.met[-1][0] > done + 0.2)
+        assert wait_until(lambda: bool(clients.since(done)))
     assert clients.statuses == {200}
     # What was on its way as the command ended is answered by whom it was for.
-    assert clients.since(done + 0.1) == {A}
+    assert clients.since(done) == {A}
 
 
 @pytest.mark.parametrize("daemon", ["stopped", "hanging", "planning"])
@@ -165,7 +165,7 @@ def test_who_neither_answers_nor_works_is_not_waited_for(place: Place, daemon: s
         begun = time.monotonic()
         with pytest.raises(Unable, match=str(hung.pid)):
             prompt(session).post("/v1/ask", {"dry_run": True})
-        assert time.monotonic() - begun < AT_WORK
+        assert time.monotonic() - begun < 10 * AT_WORK, "any other waits for a minute, and more"
 
 
 def test_a_daemon_that_cannot_record_has_it_done_from_the_files(place: Place, real: Gateway) -> None:
