@@ -133,7 +133,7 @@ def _exchanged(port: int, first: Headers, body: bytes) -> Reply:
     connection.send_headers(stream, first, end_stream=not body)
     if body:
         connection.send_data(stream, body, end_stream=True)
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         wire.sendall(connection.data_to_send())
         while told := wire.recv(1 << 16):
             for event in connection.receive_data(told):

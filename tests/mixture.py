@@ -60,7 +60,7 @@ class Ways:
 
     def __init__(self, port: int, over: threading.Event) -> None:
         self._port, self._over = port, over
-        self._kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        self._kept = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def close(self) -> None:
         """Let go of the connection that was kept."""
@@ -109,7 +109,7 @@ class Ways:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
             yield connection
 
     def _once(self, how: str, unit: str, body: str = "") -> str:

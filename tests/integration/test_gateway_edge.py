@@ -43,7 +43,7 @@ def port(real: Gateway) -> int:
 
 def sent(port: int, text: str) -> Answer:
     """What comes back for these bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         wire.sendall(text.encode("latin-1"))
         answer = http.client.HTTPResponse(wire)
         answer.begin()
@@ -126,7 +126,7 @@ def test_one_connection_has_its_share_of_streams_F72(port: int) -> None:
     connection = h2.connection.H2Connection(h2.config.H2Configuration())
     connection.initiate_connection()
     told: dict[int, int] = {}
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as wire:
         wire.sendall(connection.data_to_send())
         while not told:
             for event in connection.receive_data(wire.recv(1 << 16)):

@@ -311,6 +311,7 @@ def test_it_outlives_who_started_it_and_is_adopted(real: Gateway, pair: tuple[Up
     assert pid
     assert not real.writer.ensure()
     assert real.writer.envoy.pid == pid
+    real.settled()
     assert {answer.revision for answer in real.units(40).values()} == {A, B}
 
 
@@ -321,6 +322,7 @@ def test_a_killed_gateway_comes_back_from_its_files_alone(real: Gateway, pair: t
     os.kill(real.writer.envoy.pid, signal.SIGKILL)
     assert wait_until(lambda: not real.writer.envoy.pid)
     Envoy(real.folder, real.runtime).start("127.0.0.1", port)
+    real.settled()
     after = real.units(100)
     assert {u: a.revision for u, a in after.items()} == {u: a.revision for u, a in before.items()}
 
@@ -329,6 +331,7 @@ def test_a_gateway_that_died_is_noticed_and_started(real: Gateway, pair: tuple[U
     os.kill(real.writer.envoy.pid, signal.SIGKILL)
     assert wait_until(lambda: not real.writer.envoy.pid)
     assert real.writer.ensure()
+    real.settled()
     assert {answer.revision for answer in real.units(40).values()} == {A, B}
     assert not real.writer.ensure()
 

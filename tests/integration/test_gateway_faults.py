@@ -106,7 +106,7 @@ def test_a_file_that_is_spoilt_before_a_start_moves_nobody(real: Gateway, name: 
     SPOILT[how](real.folder / name)
     real.writer = real.another()
     assert real.writer.ensure()
-    assert wait_until(lambda: {answer.status for answer in real.units(10).values()} == {200})
+    real.settled()
     assert served(real) == before
     del files["envoy.json"]
     assert sound(real).items() >= files.items()

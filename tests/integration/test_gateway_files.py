@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.gateways import Gateway, gateway
-from tests.waiting import wait_until
 
 A, B = "a" * 40, "b" * 40
 SPOILT: dict[str, Callable[[Path], object]] = {
@@ -37,6 +36,6 @@ def test_a_spoilt_memory_moves_nobody(real: Gateway, name: str, how: str) -> Non
     real.writer.stop()
     real.writer = real.another()
     real.writer.ensure()
-    assert wait_until(lambda: all(answer.revision for answer in real.units(30).values()))
+    real.settled()
     assert {unit: answer.revision for unit, answer in real.units(30).items()} == before
     assert (real.folder / "table.json").read_text() == memory

@@ -96,7 +96,7 @@ def test_a_gateway_that_was_started_anew_goes_on_counting(real: Gateway, more: i
     real.writer.stop()
     assert requests(gauges.read(), FIRST) == 9
     real.writer.ensure()
-    assert wait_until(lambda: bool(real.writer.envoy.healthy().get("housing@1.0.0~n001")))
+    real.settled()
     real.units(more)
     assert requests(gauges.read(), FIRST) == 9 + more
     assert requests(gauges.read(), FIRST) == 9 + more

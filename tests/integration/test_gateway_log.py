@@ -162,6 +162,7 @@ def test_a_full_disk_under_the_log_is_counted_and_requests_go_on(real: Gateway) 
     real.units(3, start=17)
     assert wait_until(lambda: len(log.read("")[0]) == 13)
     assert told() == 7
+    assert wait_until(lambda: log.sample() == 20)
     real.writer.stop()
     real.writer.ensure()
     real.units(1, start=20)

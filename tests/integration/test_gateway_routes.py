@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,12 +184,14 @@ def test_a_line_says_what_the_judge_needs(real: Gateway) -> None:
     other = real.backyard.add(B, "1.1.0", prediction="12.5")
     real.serve((one, 50), (other, 50))
     shown = real.writer.shown("housing")[1]
+    begun = time.monotonic()
     answer = real.ask(x_branchline_unit="me")
+    took = time.monotonic() - begun
     (served,) = real.logged(1)
     assert (served.experiment, served.table, served.unit) == (shown.experiment, shown.table, "me")
     assert (served.prediction, served.request) == (12.5, answer.headers["x-request-id"])
     assert served.assigned == served.answered == answer.revision
-    assert 0 < served.seconds < 5
+    assert 0 < served.seconds < took
 
 
 def test_lines_have_routes_of_their_own(real: Gateway) -> None:
