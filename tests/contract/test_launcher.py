@@ -177,7 +177,7 @@ def test_a_decision_about_one_service_fences_no_other(house: House) -> None:
 def test_the_log_is_what_was_printed_last(house: House) -> None:
     begun = house.launch()
     assert house.becomes(begun.nonce, "ready")
-    assert "starts" in house.launcher.log(begun.nonce)
+    assert wait_until(lambda: "starts" in house.launcher.log(begun.nonce))  # it comes by way of its supervisor
     assert len(house.launcher.log(begun.nonce, 1).splitlines()) == 1
     assert house.launcher.log("0" * 16) == ""
 

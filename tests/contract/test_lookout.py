@@ -24,7 +24,8 @@ def lookout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lookout]
 
 
 def written(lookout: Lookout, root: Path, name: str, place: str) -> None:
-    (root / name).write_text("x")
+    (root / "whole").write_text("x")
+    (root / "whole").replace(root / name)  # one notice: of a file that is opened, written and closed there are three
     if isinstance(lookout, FakeLookout):
         lookout.wrote(place)
 

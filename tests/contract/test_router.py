@@ -35,7 +35,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, runtime_dir: Path) -> 
         yield fake_world()
         return
     with gateway(tmp_path, runtime_dir) as real:
-        writer = real.another(warm_seconds=1.0)
+        writer = real.another(warm_seconds=5.0)
 
         def dead(revision: str, version: str) -> Endpoint:
             upstream = real.backyard.add(revision, version)

@@ -102,8 +102,9 @@ class House:
         self.opened().stop(nonce, NOW)
 
     def ask(self, nonce: str, path: str, number: int = 0) -> str:
-        """What a server answers; '' when it cannot any more, or not within a moment."""
-        connection = UnixConnection(Path(self.now(nonce).sockets[number]), 5 if path == "/fork" else 0.2)
+        """What a server answers; '' when it cannot any more, and of what has no end."""
+        seconds = 0.2 if path in ("/eat", "/spin") else 60
+        connection = UnixConnection(Path(self.now(nonce).sockets[number]), seconds)
         try:
             connection.request("GET", path)
             return connection.getresponse().read().decode()

@@ -58,6 +58,7 @@ def predict(request, model):
         os._exit(9)
     if request == "eat":
         model["eaten"] = b"x" * (300 << 20)
+        time.sleep(600)  # who looks at it from outside may come later than an answer
     if isinstance(request, list):
         return found(*request)
     return {{

@@ -146,7 +146,7 @@ def test_who_does_not_answer_for_this_incarnation_never_gets_ready(house: House,
     assert wait_until(partial(house.does, nonce, mode))
     assert house.now(nonce).state == "starting"  # what it answers now is no readiness, for as long as it has
     house.has_had(600, nonce)
-    assert house.becomes(nonce, "failed")
+    assert house.becomes(nonce, "failed", house.opened(probe_seconds=60))
     failed = house.now(nonce)
     assert why in failed.tail.splitlines()[0]
     assert failed.tail.splitlines()[-1] == f"{mode} starts"
@@ -172,8 +172,10 @@ def test_a_server_that_speaks_http2_alone_is_asked_by_a_call(house: House) -> No
     argv = (sys.executable, "-c", CALLED)
     nonce = house.launch("called", argv=argv, nonce_aware=False, requests=Requests(protocol="http2"))
     assert house.becomes(nonce, "ready")
-    other = house.launch("well", start_seconds=1.0, nonce_aware=False, requests=Requests(protocol="http2"))
-    assert house.becomes(other, "failed")
+    other = house.launch("well", start_seconds=600, nonce_aware=False, requests=Requests(protocol="http2"))
+    assert wait_until(partial(house.does, other, "well"))
+    house.has_had(600, other)
+    assert house.becomes(other, "failed", house.opened(probe_seconds=60))
     assert "POST / by HTTP/2" in house.now(other).tail
 
 
@@ -286,7 +288,7 @@ def test_of_three_the_killed_and_the_frozen_are_lost_and_the_third_serves_on_I8(
     """F67: the two are replaced beside it; its own process is the same before and after."""
     nonce = house.launch("children", instances=3)
     assert house.becomes(nonce, "ready")
-    impatient = house.opened(probe_seconds=0.2, silence=0.3)
+    impatient = house.opened(probe_seconds=1.0, silence=2.0)
     pids = house.now(nonce).pids
     killed, frozen, kept = pids[0:2], pids[2:4], pids[4:6]
     os.kill(killed[0], signal.SIGKILL)  # its supervisor: what is left of its tree is swept, and nothing of the others'
@@ -341,7 +343,8 @@ def test_a_start_that_was_cut_short_is_no_failure(house: House) -> None:
 
 def test_secrets_of_the_environment_lie_in_no_file(house: House) -> None:
     """M21."""
-    house.launch("well", env={"PATH": "/usr/bin:/bin", "PASSWORD": "hunter2"})
+    nonce = house.launch("well", env={"PATH": "/usr/bin:/bin", "PASSWORD": "hunter2"})
+    assert house.becomes(nonce, "ready")  # from here on nothing comes or goes
     files = [path for path in house.state.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"hunter2" in path.read_bytes()]
