@@ -25,7 +25,7 @@ DOCS = ROOT / "docs"
 LOCKS = (ROOT / "requirements.lock", ROOT / "examples" / "housing" / "housing" / "requirements.lock")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 @dataclass
