@@ -132,12 +132,16 @@ class _Join:
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """What outcomes are held against: the metric of a service, its experiments that run (None: any), and the time."""
+    """What outcomes are held against: the metric of a service, its experiments that run (None: any), and the time.
+
+    `again`: who is unknown now may not be so at the next look.
+    """
 
     service: str
     metric: Metric
     running: Mapping[str, Metric] | None
     at: float
+    again: bool
 
     def metric_of(self, join: _Join) -> Metric:
         """The metric of the experiment that an outcome is about: two majors may have one each."""
@@ -195,20 +199,21 @@ class SqliteObservations:
 
     def report(
         self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float,
-        running: Mapping[str, Mapping[str, Metric]] | None = None,
+        running: Mapping[str, Mapping[str, Metric]] | None = None, again: bool = False,
     ) -> tuple[Receipt, ...]:  # fmt: skip
         """Keep outcomes durably; a receipt for each.
 
         `metrics` has the metric of each service; an outcome of any other service is unknown. `running` has the
         experiments of a service that have not ended, with their metrics; without it any may run. Read the gateway's log
-        first: a caller may report before the line of its request was read.
+        first: a caller may report before the line of its request was read. With `again`, who is unknown is asked about
+        once more soon, and not counted yet.
         """
         receipts: dict[int, Receipt] = {}
         with self._file.writing("the outcomes") as connection:
             for service in {each.service for each in outcomes} & metrics.keys():
                 mine = {place: each for place, each in enumerate(outcomes) if each.service == service}
                 runs = None if running is None else running.get(service)
-                receipts |= _reported(connection, _Test(service, metrics[service], runs, at), mine)
+                receipts |= _reported(connection, _Test(service, metrics[service], runs, at, again), mine)
         return tuple(receipts.get(place, STRANGER) for place in range(len(outcomes)))
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
@@ -320,7 +325,7 @@ def _reported(connection: Connection, test: _Test, mine: Mapping[int, Outcome]) 
         receipts[place] = test.judged(each, join, known)
         word = receipts[place].word
         if join is None:
-            counts[service, "", "", "unknown"] += word == "unknown"
+            counts[service, "", "", "unknown"] += word == "unknown" and not test.again
             continue
         if word in ("refused", "conflict"):
             counts[service, join.row.experiment, "", word] += 1

@@ -124,14 +124,15 @@ class Observations(Protocol):
 
     def report(
         self, outcomes: Sequence[Outcome], metrics: Mapping[str, Metric], *, at: float,
-        running: Mapping[str, Mapping[str, Metric]] | None = None,
+        running: Mapping[str, Mapping[str, Metric]] | None = None, again: bool = False,
     ) -> tuple[Receipt, ...]:  # fmt: skip
         """Keep outcomes durably; a receipt for each.
 
         Idempotent by (service, id or unit/request); `metrics` has the metric of each service, `running` the experiments
         that have not ended with theirs (of a service that it leaves out, any may run). Joined by request, or by unit
         with the last experiment it was exposed in: take what the gateway has logged first. A unit's value is the mean
-        of what was reported of it within its window.
+        of what was reported of it within its window. With `again`, who is unknown is asked about once more soon, and is
+        not counted for it.
         """
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:

@@ -230,6 +230,16 @@ def test_unknown_outcomes_are_counted_for_their_service_F77(observations: Observ
     assert observations.counts("housing", "any")[""]["unknown"] == 1
 
 
+def test_who_is_asked_about_again_is_counted_when_it_is_given_up_F77(observations: Observations) -> None:
+    """Killer: count at every look, and one stranger is ten."""
+    observations.take([line()], "p")
+    for again in (True, True, False):
+        found = observations.report([said("x"), said("u1")], METRICS, at=101, again=again)
+        assert found[0] == Receipt("unknown", "no request of it was in the test")
+    assert observations.counts("shop", "e1")[""]["unknown"] == 1
+    assert observations.counts("shop", "e1")["old"]["outcomes"] == 1
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, False, "1", None, 2, 0.5, 10**400, [1]])
 def test_a_value_that_is_none_is_refused_F78(observations: Observations, value: Any) -> None:
     observations.take([line()], "p")

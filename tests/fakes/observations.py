@@ -9,7 +9,7 @@ from statistics import fmean
 
 from branchline.core import metrics
 from branchline.core.spec import Metric
-from branchline.errors import OutcomeRefused
+from branchline.errors import DiskFull, OutcomeRefused
 from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
 
 
@@ -27,9 +27,10 @@ class InTest:
 
 
 class FakeObservations:
-    """The Observations port."""
+    """The Observations port; `full` makes every report fail as a full disk does."""
 
     def __init__(self) -> None:
+        self.full = False
         self.lines: list[Served] = []
         self._position = ""
         self._exposed: dict[tuple[str, str, str], InTest] = {}
@@ -64,11 +65,16 @@ class FakeObservations:
 
     def report(
         self, outcomes: Sequence[Outcome], by_service: Mapping[str, Metric], *, at: float,
-        running: Mapping[str, Mapping[str, Metric]] | None = None,
+        running: Mapping[str, Mapping[str, Metric]] | None = None, again: bool = False,
     ) -> tuple[Receipt, ...]:  # fmt: skip
         """Keep outcomes; a receipt for each."""
-        runs = running or {}
-        return tuple(self._report(each, by_service.get(each.service), at, runs.get(each.service)) for each in outcomes)
+        if self.full:
+            raise DiskFull(what="the outcomes")
+        runs, before = running or {}, self._words.copy()
+        found = [self._report(each, by_service.get(each.service), at, runs.get(each.service)) for each in outcomes]
+        for key in [key for key in self._words if again and key[2] == "unknown"]:
+            self._words[key] = before[key]
+        return tuple(found)
 
     def _report(self, each: Outcome, metric: Metric | None, at: float, running: Mapping[str, Metric] | None) -> Receipt:
         stranger = Receipt("unknown", "no request of it was in the test")

@@ -186,6 +186,41 @@ def test_what_is_refused_is_told_and_not_repeated(place: Ingest) -> None:
     assert place.asked == 2
 
 
+def test_bodies_that_come_at_once_are_each_told_of_their_own(place: Ingest) -> None:
+    """I16: they share transactions; a stranger among them, and a service that there is not, hold up nobody."""
+    units = [f"u{n}" for n in range(40)]
+    place.world.visit(units)
+    told: dict[str, object] = {}
+
+    def say(unit: str) -> None:
+        told[unit] = answered(place, [{"unit": unit, "value": 5}, {"unit": f"no {unit}", "value": 5}])[1]["outcomes"]
+
+    def stray() -> None:
+        told["stray"] = answered(place, {"unit": "u1", "value": 5}, "hosing")[0]
+
+    threads = [threading.Thread(target=say, args=(unit,)) for unit in units] + [threading.Thread(target=stray)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == {"stray": 404, **{unit: ["kept", "unknown"] for unit in units}}
+    (shown,) = place.world.router.shown("housing").values()
+    counts = place.world.ports.observations.counts("housing", shown.experiment)
+    assert sum(counts[arm]["outcomes"] for arm in counts if arm) == 40
+    assert counts[""]["unknown"] == 40
+
+
+def test_a_ledger_that_cannot_write_is_told_to_everybody_and_no_longer_than_it_lasts(place: Ingest) -> None:
+    """F55: who got no 200 sends it again."""
+    place.world.visit(["a"])
+    kept = place.world.observations
+    kept.full = True
+    status, problem = answered(place, {"unit": "a", "value": 7})
+    assert (status, problem["code"]) == (507, "BL707")
+    kept.full = False
+    assert answered(place, {"unit": "a", "value": 7})[1]["outcomes"] == ["kept"]
+
+
 def test_an_outcome_of_nobody_is_not_sent() -> None:
     with pytest.raises(ValueError, match="unit or the request"):
         report.report("housing", 1, gateway="http://127.0.0.1:1")
