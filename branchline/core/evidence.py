@@ -1,40 +1,49 @@
-"""This file judges an A/B test: from the sums of both arms to promote, harmful, futile, inconclusive or continue.
+"""This file judges an A/B test on means: from the sums of both arms to promote, harmful, futile or continue.
 
 Rules. One look costs microseconds and needs only sums, so every new outcome may be looked at, and looking costs no
 error. Only matured units enter, each once. What was measured under one bucket table against one incumbent is a
-stratum; totals are never pooled across strata, for a ramp with a drifting base rate would promote anything. A
-judgement that cannot be trusted is refused: the answer is `continue` and the reason says why. Everything that has an
-estimate and a variance goes through `decision`; a ratio, a covariate or another metric only has to bring those two
-numbers.
+stratum; totals are never pooled across strata, for a ramp with a drifting base rate would promote anything.
+`make` is the whole engine behind one function, for whoever wants to check it from outside: it calls what the judge
+calls. Ratios, covariates and the exact form stand in files of their own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from branchline.core.boundary import critical_z, evidence_of, fixed_information, log_evidence, log_ratio
+from branchline.core.boundary import fixed_information
+from branchline.core.decision import EVEN_SPLIT, ROUNDING, Answer, Judgement, Plan, combined, decision, refusal
+from branchline.core.exact import Exact
+from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.ratio_check import ALPHA, is_mismatch, mismatch
+from branchline.core.ratios import MIN_UNITS, Pairs, PairStratum, judge_ratio
+
+__all__ = (  # what makes a judgement is imported from here, too
+    "Answer",
+    "Judgement",
+    "Plan",
+    "Stratum",
+    "Sums",
+    "absolute_effect",
+    "decision",
+    "difference",
+    "fitting_mde",
+    "history_cap",
+    "judge",
+    "make",
+    "planned_units",
+    "refusal",
+    "shortage",
+)
 
 MIN_EVENTS = 25
 MIN_UNITS_UNBOUNDED = 500
-EVEN_SPLIT = (0.3, 0.7)
 MIN_UNITS_OF_A_STRATUM = 2
-# Parts of a fixed test's information: what the rule needs on average at the declared effect, the plan, a usual cap.
-MILESTONES = (0.65, 1.0, 3.0)
-# A variance below this part of the squared mean is what rounding leaves of none.
-ROUNDING = 1e-12
-
-
-class Answer(StrEnum):
-    """What a look at the primary metric says."""
-
-    PROMOTE = "promote"
-    HARMFUL = "harmful"
-    FUTILE = "futile"
-    INCONCLUSIVE = "inconclusive"
-    CONTINUE = "continue"
+MIN_HISTORY = 1000
+CAPPED_SHARE = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,133 +86,6 @@ class Stratum:
     challenger: Sums = Sums()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What was declared before the test: the direction, the smallest effect worth having, and the errors allowed.
-
-    `mde` and `margin` are absolute. A margin makes it a test of non-inferiority; with `mde` 0 the margin is the effect
-    that is planned for. `cap` says that the caller cut the values at a limit fixed beforehand. `max_information` ends
-    the test undecided, none by default.
-
-    Raises ValueError for numbers that mean nothing.
-    """
-
-    direction: str = "higher"
-    mde: float = 0.0
-    margin: float = 0.0
-    alpha: float = 0.05
-    beta: float = 0.10
-    bounds: tuple[float, float] | None = None
-    cap: float | None = None
-    min_units: int = 100
-    max_information: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.direction not in ("higher", "lower"):
-            raise ValueError(f"direction is higher or lower, not {self.direction!r}")
-        if not (0 <= self.mde < math.inf and 0 <= self.margin < math.inf):
-            raise ValueError(f"mde {self.mde} and margin {self.margin} must be finite and not negative")
-        if not (0 < self.alpha < 1 and 0 < self.beta < 1):
-            raise ValueError(f"alpha {self.alpha} and beta {self.beta} must lie between 0 and 1")
-        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"bounds {self.bounds} are empty")
-
-    @property
-    def effect(self) -> float:
-        """The effect Δ that the test is built for; 0 if none was declared."""
-        return self.mde or self.margin
-
-    @property
-    def planned_information(self) -> float:
-        """The information a test with one look at its end would need; infinite without a declared effect."""
-        return fixed_information(self.effect, self.alpha, self.beta) if self.effect else math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """One look at the primary metric, with the numbers it rests on.
-
-    `estimate` is challenger minus incumbent, as measured whatever the direction, None while there is none. The
-    evidence is 1 where the judgement was refused.
-    """
-
-    plan: Plan
-    answer: Answer
-    reason: str
-    estimate: float | None = None
-    information: float = 0.0
-    log_for: float = 0.0
-    log_against: float = 0.0
-    log_ratio: float = 0.0
-    units_control: int = 0
-    units_challenger: int = 0
-
-    @property
-    def e_for(self) -> float:
-        """The evidence for the challenger; promoted at 2/α."""
-        return evidence_of(self.log_for)
-
-    @property
-    def e_against(self) -> float:
-        """The evidence against the challenger; harmful at 2/α."""
-        return evidence_of(self.log_against)
-
-    @property
-    def likelihood_ratio(self) -> float:
-        """The likelihood of the declared effect against none; futile at β."""
-        return evidence_of(self.log_ratio)
-
-    @property
-    def p(self) -> float:
-        """The p value that stays valid at every look: 2 over the larger evidence, at most 1."""
-        return min(1.0, 2 / max(self.e_for, self.e_against))
-
-    @property
-    def planned_information(self) -> float:
-        """The information of a fixed test with the same errors."""
-        return self.plan.planned_information
-
-    @property
-    def progress(self) -> float:
-        """The information so far as a part of the planned one."""
-        return self.information / self.plan.planned_information
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the width of the interval that holds at every look; None while there is none."""
-        if not self.information or not self.plan.effect:
-            return None
-        return critical_z(self.information, self.plan.effect, self.plan.alpha) / math.sqrt(self.information)
-
-    @property
-    def low(self) -> float | None:
-        """The lower end of the interval: every effect that neither side's evidence has ruled out."""
-        width = self.half_width
-        return None if width is None or self.estimate is None else self.estimate - width
-
-    @property
-    def high(self) -> float | None:
-        """The upper end of the interval."""
-        width = self.half_width
-        return None if width is None or self.estimate is None else self.estimate + width
-
-    @property
-    def units(self) -> int:
-        """The units of both arms that entered."""
-        return self.units_control + self.units_challenger
-
-    @property
-    def expected_units_left(self) -> int | None:
-        """About how many units of both arms are still needed at this split; None if nothing can be said."""
-        if not self.information or not self.units or not self.plan.effect:
-            return None
-        for milestone in MILESTONES:
-            left = milestone * self.plan.planned_information / self.information - 1
-            if left > 0:
-                return math.ceil(left * self.units)
-        return None
-
-
 def judge(strata: Sequence[Stratum], plan: Plan, ended: str = "") -> Judgement:
     """Judge the difference of two means over all strata, binary or continuous.
 
@@ -213,76 +95,28 @@ def judge(strata: Sequence[Stratum], plan: Plan, ended: str = "") -> Judgement:
     units = sum(s.control.n for s in thick), sum(s.challenger.n for s in thick)
     binary = all(_is_binary(s.control) and _is_binary(s.challenger) for s in thick)
     estimate, variance = difference(thick, binary=binary) if thick else (math.nan, math.nan)
-    if refused := _too_little(thick, units, plan, binary=binary):
+    if refused := shortage(thick, units, plan, binary=binary):
         return refusal(refused, plan, estimate, variance, units, ended)
     return decision(estimate, variance, plan, units, ended)
 
 
 def difference(strata: Sequence[Stratum], *, binary: bool = False) -> tuple[float, float]:
-    """The difference of means and its variance, each stratum weighted by h = n₀n₁/(n₀+n₁).
+    """The difference of means and its variance over strata of at least two units an arm.
 
-    Every stratum needs two units an arm. Outside a split of 30 to 70 % both arms share one variance: with separate
-    ones a heavy tail that the small arm has not met yet looks like harm.
+    Outside a split of 30 to 70 % both arms share one variance: with separate ones a heavy tail that the small arm has
+    not met yet looks like harm.
     """
-    weight = weighted = variance = 0.0
+    spare = 0 if binary else 1  # a proportion's variance is p(1 - p)
+    parts = []
     for stratum in strata:
         n0, n1 = stratum.control.n, stratum.challenger.n
-        h = n0 * n1 / (n0 + n1)
-        spare = 0 if binary else 1  # a proportion's variance is p(1 - p)
         spread0, spread1 = stratum.control.spread, stratum.challenger.spread
         if EVEN_SPLIT[0] <= n1 / (n0 + n1) <= EVEN_SPLIT[1]:
             own = spread0 / (n0 * (n0 - spare)) + spread1 / (n1 * (n1 - spare))
         else:
-            own = (spread0 + spread1) / (n0 + n1 - 2 * spare) / h
-        weight += h
-        weighted += h * (stratum.challenger.total / n1 - stratum.control.total / n0)
-        variance += h * h * own
-    return weighted / weight, variance / (weight * weight)
-
-
-def decision(
-    estimate: float, variance: float, plan: Plan, units: tuple[int, int] = (0, 0), ended: str = ""
-) -> Judgement:
-    """Decide from an estimate (challenger minus incumbent) and its variance: the common form of every metric."""
-    effect = plan.effect
-    if not effect:
-        return refusal("neither an mde nor a margin is declared", plan, estimate, variance, units, ended)
-    if not 0 < variance < math.inf or not math.isfinite(estimate):
-        return refusal(f"the variance is {variance:g}", plan, estimate, variance, units, ended)
-    information = 1 / variance
-    gain = (estimate if plan.direction == "higher" else -estimate) + plan.margin
-    z = gain * math.sqrt(information)
-    log_for, log_against = log_evidence(z, information, effect), log_evidence(-z, information, effect)
-    ratio, bar = log_ratio(z, information, effect), math.log(2 / plan.alpha)
-    if log_against >= bar:
-        answer, reason = Answer.HARMFUL, "the challenger is worse"
-    elif log_for >= bar:
-        answer, reason = Answer.PROMOTE, "the challenger is no worse" if plan.margin else "the challenger is better"
-    elif ratio <= math.log(plan.beta):
-        answer, reason = Answer.FUTILE, f"an effect of {effect:g} is ruled out"
-    elif ended or (plan.max_information is not None and information >= plan.max_information):
-        answer, reason = Answer.INCONCLUSIVE, ended or "all the information that was planned for is used"
-    else:
-        answer, reason = Answer.CONTINUE, "undecided so far"
-    return Judgement(plan, answer, reason, estimate, information, log_for, log_against, ratio, *units)
-
-
-def refusal(
-    reason: str, plan: Plan, estimate: float, variance: float, units: tuple[int, int], ended: str = ""
-) -> Judgement:
-    """The judgement that says nothing: it goes on, or is inconclusive if the measurement has ended."""
-    answer = Answer.INCONCLUSIVE if ended else Answer.CONTINUE
-    information = 1 / variance if 0 < variance < math.inf else 0.0
-    known = estimate if math.isfinite(estimate) else None
-    return Judgement(
-        plan,
-        answer,
-        f"{ended}; {reason}" if ended else reason,
-        known,
-        information,
-        units_control=units[0],
-        units_challenger=units[1],
-    )
+            own = (spread0 + spread1) / (n0 + n1 - 2 * spare) * (1 / n0 + 1 / n1)
+        parts.append((n0, n1, stratum.challenger.total / n1 - stratum.control.total / n0, own))
+    return combined(parts)
 
 
 def planned_units(sigma: float, plan: Plan, share: float = 0.5) -> int:
@@ -309,11 +143,17 @@ def absolute_effect(relative: float, incumbent_mean: float) -> float:
     return abs(relative * incumbent_mean)
 
 
-def _is_binary(sums: Sums) -> bool:
-    return sums.squares == sums.total
+def history_cap(history: Sequence[float]) -> float | None:
+    """The cap of a mean without bounds: the 99.9th percentile of the incumbent's values from before the start.
+
+    None of fewer than 1,000 values, of which it would be about the largest.
+    """
+    if len(history) < MIN_HISTORY:
+        return None
+    return sorted(history)[math.ceil(CAPPED_SHARE * len(history)) - 1]
 
 
-def _too_little(strata: Sequence[Stratum], units: tuple[int, int], plan: Plan, *, binary: bool) -> str:
+def shortage(strata: Sequence[Stratum], units: tuple[int, int], plan: Plan, *, binary: bool) -> str:
     """Why these sums must not be judged; empty if they may."""
     if min(units) < plan.min_units:
         return f"{min(units)} of {plan.min_units} units in an arm"
@@ -331,3 +171,141 @@ def _too_little(strata: Sequence[Stratum], units: tuple[int, int], plan: Plan, *
     if not EVEN_SPLIT[0] <= units[1] / sum(units) <= EVEN_SPLIT[1]:
         return "a mean without bounds or cap needs a split between 30 and 70 %"
     return ""
+
+
+def _is_binary(sums: Sums) -> bool:
+    return sums.squares == sums.total
+
+
+class Told(str):
+    """A verdict's word, with the reason for it."""
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, word: str, reason: str) -> Told:
+        told = super().__new__(cls, word)
+        told.reason = reason
+        return told
+
+
+class Evidence:
+    """The evidence of one metric, guardrail or split: `update` takes what is new and tells the verdict.
+
+    `state` is all that is kept between updates, None before the first.
+    """
+
+    def __init__(self, look: Callable[[Any, dict[str, Any]], tuple[Any, str, str]]) -> None:
+        self._look = look
+        self.state: Any = None
+
+    def update(self, **data: float) -> Told:
+        """The verdict after this update; a judgement that is refused is `continue`, and its reason says why."""
+        self.state, word, reason = self._look(self.state, data)
+        return Told(word, reason)
+
+
+def make(kind: str, spec: Mapping[str, Any]) -> Evidence:
+    """The engine for one kind of question.
+
+    mean       update(n0, s0, q0, n1, s1, q1)      cumulative: units, their sum, the sum of their squares; 0 = incumbent
+    ratio      update(n0, y0, x0, yy0, xy0, xx0, n1, y1, x1, yy1, xy1, xx1)      cumulative over units, of Σy/Σx
+    exact      update(n0, e0, n1, e1)              a bucket's units and those of value 1, for tiny data
+    guardrail  update(n_b, e_b, n_c, e_c)          a bucket's requests and bad ones, of incumbent and challenger
+    srm        update(n0, n1)                      a bucket's newly assigned units
+
+    `spec` of the first three: alpha, beta, mde and margin (absolute), direction, max_information, min_units; of a mean
+    bounds and cap, too. Of a guardrail: alpha, beta, ratio, limit, bad_ratio, ticks, tick. Of srm: alpha, weights.
+
+    Raises ValueError for a kind that there is not, a setting that it does not have, and numbers that mean nothing.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind is one of {', '.join(_KINDS)}, not {kind!r}")
+    return Evidence(_KINDS[kind](dict(spec)))
+
+
+Look = Callable[[Any, dict[str, Any]], tuple[Any, str, str]]
+
+
+def _mean(spec: dict[str, Any]) -> Look:
+    plan = _plan(spec)
+
+    def look(_: object, data: dict[str, Any]) -> tuple[Judgement, str, str]:
+        sums = [Sums(*(data.pop(f"{name}{arm}") for name in ("n", "s", "q"))) for arm in "01"]
+        _nothing_left(data)
+        seen = judge([Stratum(*sums)], plan)
+        return seen, seen.answer, seen.reason
+
+    return look
+
+
+def _ratio(spec: dict[str, Any]) -> Look:
+    plan = _plan({"min_units": MIN_UNITS} | spec)
+
+    def look(_: object, data: dict[str, Any]) -> tuple[Judgement, str, str]:
+        sums = [Pairs(*(data.pop(f"{name}{arm}") for name in ("n", "y", "x", "yy", "xy", "xx"))) for arm in "01"]
+        _nothing_left(data)
+        seen = judge_ratio([PairStratum(*sums)], plan)
+        return seen, seen.answer, seen.reason
+
+    return look
+
+
+def _exact(spec: dict[str, Any]) -> Look:
+    start = Exact(_plan(spec))
+
+    def look(state: Exact | None, data: dict[str, Any]) -> tuple[Exact, str, str]:
+        now = (state or start).update(**data)
+        return now, now.answer, now.reason
+
+    return look
+
+
+def _guardrail(spec: dict[str, Any]) -> Look:
+    start = Guard(Guardrail(**_known(Guardrail, {"tolerated" if k == "ratio" else k: v for k, v in spec.items()})))
+
+    def look(state: Guard | None, data: dict[str, Any]) -> tuple[Guard, str, str]:
+        counts = [data.pop(name) for name in ("n_b", "e_b", "n_c", "e_c")]
+        _nothing_left(data)
+        now = (state or start).update(*counts)
+        return now, now.answer, f"evidence {now.highest:.3g} of {1 / now.rule.alpha:.3g}"
+
+    return look
+
+
+def _srm(spec: dict[str, Any]) -> Look:
+    alpha, weights = spec.pop("alpha", ALPHA), spec.pop("weights", (1, 1))
+    _nothing_left(spec)
+
+    def look(state: tuple[int, int, float] | None, data: dict[str, Any]) -> tuple[Any, str, str]:
+        n0, n1, highest = state or (0, 0, 1.0)
+        n0, n1 = n0 + data.pop("n0"), n1 + data.pop("n1")
+        _nothing_left(data)
+        highest = max(highest, mismatch((n0, n1), weights))
+        word = "mismatch" if is_mismatch(highest, alpha) else "continue"
+        return (n0, n1, highest), word, f"evidence {highest:.3g} of {1 / alpha:.3g}"
+
+    return look
+
+
+def _plan(spec: dict[str, Any]) -> Plan:
+    return replace(Plan(), **_known(Plan, spec))
+
+
+def _known(of: type[Plan] | type[Guardrail], spec: dict[str, Any]) -> dict[str, Any]:
+    _nothing_left({name: value for name, value in spec.items() if name not in {field.name for field in fields(of)}})
+    return spec
+
+
+def _nothing_left(given: dict[str, Any]) -> None:
+    if given:
+        raise ValueError(f"there is no {', '.join(given)}")
+
+
+_KINDS: Mapping[str, Callable[[dict[str, Any]], Look]] = {
+    "mean": _mean,
+    "ratio": _ratio,
+    "exact": _exact,
+    "guardrail": _guardrail,
+    "srm": _srm,
+}
