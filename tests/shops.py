@@ -131,7 +131,7 @@ def greedy():
     held = []
     while True:
         held.append(b"x" * 8_000_000)
-        time.sleep(0.002)
+        time.sleep(0.02)
 def greedy_children():
     for _ in range(4):
         if os.fork() == 0:
@@ -152,7 +152,7 @@ def daemonised():
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            Path("escaped").write_text(str(os.getpid()))
+            note(escaped=os.getpid())
             for number in (0, 1, 2):
                 os.close(number)
             time.sleep(600)

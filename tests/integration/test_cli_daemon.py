@@ -254,7 +254,7 @@ def test_following_a_branch_ends_where_it_rests(place: Place) -> None:
     staged: list[str] = []
     with place.living():
         found = follow.to_the_rest(
-            place.client, "housing", ALEX, tip, 0, lambda note: notes.append(note["name"]), 20,
+            place.client, "housing", ALEX, tip, 0, lambda note: notes.append(note["name"]), 120,
             lambda row: staged.append(row["address"]),
         )  # fmt: skip
     assert (found.code, found.word) == (0, "serves")
@@ -262,7 +262,7 @@ def test_following_a_branch_ends_where_it_rests(place: Place) -> None:
     bad = world.push(SAM, says={"unit": False})
     with place.living():
         found = follow.to_the_rest(
-            place.client, "housing", SAM, bad, 0, lambda note: None, 20, lambda row: staged.append(row["address"])
+            place.client, "housing", SAM, bad, 0, lambda note: None, 120, lambda row: staged.append(row["address"])
         )
     assert (found.code, found.word) == (1, "stays")
     assert "unit" in found.text
@@ -281,7 +281,7 @@ def test_of_a_second_colour_it_is_said_that_it_stands_by_in_production_3_18(plac
     tip, staged = world.push(SAM, colours), list[tuple[str, str]]()
     world.settle()
     found = follow.to_the_rest(
-        place.client, "housing", SAM, tip, 0, lambda note: None, 20,
+        place.client, "housing", SAM, tip, 0, lambda note: None, 120,
         lambda row: staged.append((row["perimeter"], row["version"])),
     )  # fmt: skip
     assert staged == [("production", "1.1.0")]

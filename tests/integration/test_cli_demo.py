@@ -25,8 +25,9 @@ def test_who_ends_a_demo_leaves_nothing_running(tmp_path: Path, number: signal.S
     environ = {**os.environ, "TMPDIR": str(scratch)}
     with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as demo:
         try:
-            assert wait_until(lambda: any(scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")))
-            (told,) = scratch.glob("branchline-demo-*/realty/.git/branchline/daemon.json")
+            written = "branchline-demo-*/realty/.git/branchline/daemon.json"
+            assert wait_until(lambda: any(scratch.glob(written)), seconds=120)
+            (told,) = scratch.glob(written)
             assert wait_until(lambda: told.read_text(encoding="utf-8").endswith("}"))
             pid = json.loads(told.read_text(encoding="utf-8"))["pid"]
             demo.send_signal(number)
@@ -36,11 +37,10 @@ def test_who_ends_a_demo_leaves_nothing_running(tmp_path: Path, number: signal.S
     assert demo.returncode == 128 + number, said
     assert "interrupted; stopping what was begun" in said
     assert has_ended(pid)
-    mine = [process for process in psutil.process_iter(["cmdline"]) if str(scratch) in " ".join(cmdline(process))]
-    assert not mine
+    assert wait_until(lambda: not any(str(scratch) in word for word in words()))
     assert not [*scratch.glob("branchline-demo-*")]
 
 
-def cmdline(process: psutil.Process) -> list[str]:
-    """What a process was started with; nothing of one that is gone or another's."""
-    return process.info["cmdline"] or []
+def words() -> list[str]:
+    """What all processes were started with; nothing of those that are gone or another's."""
+    return [word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ()]

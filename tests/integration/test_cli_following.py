@@ -44,7 +44,8 @@ class Following:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.lines: Queue[str] = Queue()
-        Thread(target=self._read, daemon=True).start()
+        self.thread = Thread(target=self._read, daemon=True)
+        self.thread.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -53,7 +54,7 @@ class Following:
 
     def line(self) -> str:
         """The next line."""
-        return self.lines.get(timeout=30)
+        return self.lines.get(timeout=60)
 
     def silent(self) -> bool:
         """Whether there was none until now."""
@@ -70,11 +71,13 @@ def following(place: Place, *words: str) -> Iterator[Following]:
     with subprocess.Popen(
         command, cwd=place.git.work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        shown = Following(process)
         try:
-            yield Following(process)
+            yield shown
         finally:
             process.send_signal(2)
             assert process.wait() == 130
+            shown.thread.join()  # before what it reads is closed
 
 
 def test_lines_come_as_they_are_printed_through_rotation(place: Place) -> None:

@@ -112,6 +112,6 @@ def test_following_a_fix_ends_when_it_is_part_of_its_challenger(place: Place) ->
     world.record(law.Won("fix--housing--typo--sam"))
     world.settle()
     found = follow.to_the_rest(
-        place.client, "housing", "fix--housing--typo--sam", tip, 0, lambda note: None, 20, lambda row: None
+        place.client, "housing", "fix--housing--typo--sam", tip, 0, lambda note: None, 120, lambda row: None
     )
     assert (found.code, found.word) == (0, "absorbed")
