@@ -23,6 +23,7 @@ Tell = Callable[[Document], None]
 
 WORKING = {"building", "evaluating"}
 SERVING = {"A/B test", "canary"}
+SHIFTED_SECONDS = 1.0  # in which what was shifted is told, too: the gateway shows it a moment before
 UNSEEN_SECONDS = 15.0  # after a look at git; more means that the daemon will not take the branch up
 REFUSED = {"evaluation failed", "rolled back", "declined", "inconclusive", "superseded", "withdrawn"}
 # What a candidate may wait for -> what to type. `slot` and the arms are waited for without doing anything.
@@ -135,15 +136,17 @@ def to_the_rest(
     A rest with exit status 5 when `seconds` are over first.
     """
     begun = time.monotonic()
-    deadline, place, seen = begun + seconds, ("", ""), False
+    deadline, place, seen, names = begun + seconds, ("", ""), False, set[str]()
     with waiting() as line:
         while True:
             rows, state = rows_of(client, service), ""
             found = rest(rows, service, branch, commit) or ended(client, rows, service, branch)
-            told = client.get("/v1/progress", since=since, topic=branch, wait=0.0 if found else 0.3)
+            rests = SHIFTED_SECONDS if found and found.word == "serves" and "traffic" not in names else 0.0
+            told = client.get("/v1/progress", since=since, topic=branch, wait=rests if found else 0.3)
             since = told["newest"]
             line.clear()
             for note in told["notes"]:
+                names.add(note["name"])
                 tell(note)
             for row in rows:
                 if row["branch"] == branch:
