@@ -9,40 +9,18 @@ Run small: python bench/growth.py --steps 10 30 --sizes 10 32 --rounds 1
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import build
 import store
-from _peers import ROOT, home
+from _peers import ROOT
+from _plot import Curves, draw
 
-MATPLOTLIB = "matplotlib==3.11.2"
 PLOT = ROOT / "docs" / "growth.svg"
-Curves = dict[str, list[tuple[int, float]]]  # by what is drawn: a size, and the median of its seconds or bytes
-DRAW = """
-import json, sys
-import matplotlib
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "growth"
-from matplotlib import pyplot
-told, place = json.load(sys.stdin), sys.argv[1]
-figure, axes = pyplot.subplots(1, len(told), figsize=(5 * len(told), 4.4), layout="constrained")
-for axis, (title, below, left, curves) in zip(axes, told):
-    for name, points in curves.items():
-        axis.plot(*zip(*points), marker="o", markersize=3, label=name, linestyle="--" if "DVC" in name else "-")
-    axis.set(title=title, xlabel=below, ylabel=left, xscale="log", yscale="log" if left == "seconds" else "linear")
-    if left != "seconds":
-        axis.set_ylim(bottom=0)
-    axis.xaxis.set_major_formatter("{x:,.0f}")
-    axis.grid(True, which="both", alpha=0.2)
-    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
-figure.savefig(place, metadata={"Date": None, "Creator": None})
-"""
 
 
 def builds(folder: Path, steps: Sequence[int], rounds: int, peer: int) -> Curves:
@@ -107,9 +85,7 @@ def main() -> None:
         ("The artifact store", "MiB in one file", "seconds", seconds),
         ("Its memory", "MiB in one file", "MiB at most", memory),
     ]
-    python = home(MATPLOTLIB) / "bin" / "python"
-    subprocess.run([python, "-c", DRAW, chosen.plot], input=json.dumps(told), text=True, check=True)
-    print(f"drawn: {chosen.plot}")
+    draw(told, chosen.plot)
 
 
 if __name__ == "__main__":

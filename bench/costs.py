@@ -1,0 +1,94 @@
+"""This file draws what a request and a change of shares cost the gateway as connections and revisions grow.
+
+Rules. A request costs the processor time of the gateway's process, beside that of a raw Envoy before the same upstream,
+in turns; medians of the rounds. Revisions are two a service, one of them under test with a tenth, as in `many.py`. The
+load is wrk's: without it there are no thousand connections. Draws `docs/gateway.svg`.
+Run small: python bench/costs.py --connections 1 64 --services 5 50 --rounds 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import many
+from _gateway import bench, envoy, has_wrk, load, pinned, processor, upstream
+from _peers import ROOT
+from _plot import Curves, draw
+
+PLOT = ROOT / "docs" / "gateway.svg"
+OURS, RAW, CHANGE = "ours, split and log", "raw Envoy", "a change of shares"
+
+
+def cost(pid: int, port: int, path: str, connections: int) -> float:
+    """Microseconds of a process's time for each request."""
+    before = processor(pid)
+    count = load(port, path, connections=connections).count
+    return (processor(pid) - before) / max(1, count) * 1e6
+
+
+def by_connections(numbers: Sequence[int], rounds: int) -> Curves:
+    """Microseconds a request, ours with split and log, and a raw Envoy's."""
+    curves: Curves = {OURS: [], RAW: []}
+    with bench() as up:
+        sides = {OURS: (up.writer.envoy.pid, up.port, "/housing/predict"), RAW: (up.raw_pid, up.raw_port, "/predict")}
+        for number in numbers:
+            taken = [{name: cost(*side, number) for name, side in sides.items()} for _ in range(rounds)]
+            for name, points in curves.items():
+                points.append((number, statistics.median(each[name] for each in taken)))
+            print(
+                f"{number} connections:",
+                {name: f"{points[-1][1]:.1f} us" for name, points in curves.items()},
+                flush=True,
+            )
+    return curves
+
+
+def by_revisions(services: Sequence[int], rounds: int) -> tuple[Curves, Curves]:
+    """Microseconds a request to one of so many revisions; milliseconds of a change of shares until it is read back."""
+    costs: Curves = {OURS: []}
+    changes: Curves = {CHANGE: []}
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="costs-", dir="/tmp")))
+        stack.enter_context(envoy(home, "upstream", {"listeners": [upstream(home / "u.sock", "any")]}))
+        for number in services:
+            service = f"service-{number // 2:04}"
+            with many.serving(many.table(number, home / "u.sock"), home / str(number)) as (writer, _):
+                took = statistics.median(many.change(writer, service, n) for n in range(many.CHANGES))
+                port = int(writer.address(service).rsplit(":", 1)[1].partition("/")[0])
+                asked = [cost(writer.envoy.pid, port, f"/{service}/predict", 64) for _ in range(rounds)]
+            shutil.rmtree(home / str(number))
+            costs[OURS].append((2 * number, statistics.median(asked)))
+            changes[CHANGE].append((2 * number, took))
+            print(f"{2 * number} revisions: {costs[OURS][-1][1]:.1f} us, a change {took:.0f} ms", flush=True)
+    return costs, changes
+
+
+def main() -> None:
+    """Measure, print and draw."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--connections", type=int, nargs="*", default=[1, 4, 16, 64, 256, 1000])
+    parser.add_argument("--services", type=int, nargs="*", default=[5, 50, 250, 1000])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plot", type=Path, default=PLOT)
+    chosen = parser.parse_args()
+    if not has_wrk():
+        raise SystemExit("wrk is not installed: apt-get install wrk, or the like")
+    print(pinned())
+    requests = by_connections(chosen.connections, chosen.rounds)
+    costs, changes = by_revisions(chosen.services, chosen.rounds)
+    pictures = [
+        ("A request, by connections", "connections", "us of processor time", requests),
+        ("A request, by revisions", "revisions on one gateway", "us of processor time", costs),
+        ("A change of shares", "revisions on one gateway", "ms", changes),
+    ]
+    draw(pictures, chosen.plot)
+
+
+if __name__ == "__main__":
+    main()
