@@ -1,0 +1,209 @@
+"""This file judges a recorded A/B test again: by the same rule over the same outcomes, with other settings if wanted.
+
+What was recorded is read and nothing is changed: no verdict, no evidence of the judge. Every state that the service was
+in follows from its history by the law, so a test is judged with what was declared, seated and shared then. Outcomes
+and requests are taken in the order of their moments, up to that of the recorded verdict. With the settings that it had
+the recorded verdict is found again; with others, chosen by who has seen the outcomes, what is found proves nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from branchline.core.lifecycle import move
+from branchline.core.records import event_from_json
+from branchline.core.service import Candidate, Method, Phase, Service
+from branchline.core.spec import Spec
+from branchline.core.verdict import Verdict
+from branchline.core.waiting import replaced
+from branchline.core.world import desired
+from branchline.engine.asking import Desk
+from branchline.engine.judging import Measurement, concluded, plan_of
+from branchline.engine.preparing import governed_spec
+from branchline.engine.reading import measurement_document, moment
+from branchline.errors import IllegalMove, NothingToDo, UsageError
+from branchline.ports import Entry, Exposed, Ports, Seen, Tally
+
+Document = dict[str, Any]
+PAGE = 1000  # entries of the history that are read at once
+SETTINGS = ("direction", "mde", "margin", "alpha", "beta")
+EXPLORATORY = "exploratory: settings that are chosen with the outcomes known prove nothing; nothing is changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An A/B test as it was recorded: who was tried against whom, as declared, until when, and what ended it."""
+
+    service: str
+    candidate: Candidate
+    control: str
+    experiment: str
+    spec: Spec
+    splits: Mapping[int, tuple[float, float]]
+    until: float
+    ended: Entry | None
+
+
+def states(ports: Ports, name: str) -> list[tuple[Entry, Service]]:
+    """Every entry of a service's history, the oldest first, with the state that it left.
+
+    Raises NothingToDo where the law of now does not lead through what was recorded by another one.
+    """
+    entries: list[Entry] = []
+    while page := ports.ledger.history(name, limit=PAGE, before=entries[-1].number if entries else 0):
+        entries += page
+    state, found = Service(name, default=ports.ledger.service(name).default), []
+    for entry in reversed(entries):
+        try:
+            told = {key: value for key, value in entry.detail.items() if key != "left_behind"}
+            state = move(state, event_from_json({"type": entry.event, **told}))
+        except (KeyError, TypeError, ValueError, IllegalMove):
+            if entry.event != "Restored":
+                what = f"what {name} was at entry {entry.number} cannot be told any more"
+                raise NothingToDo("another version has recorded it", what=what, hint="branchline history") from None
+        state = replace(state, generation=entry.generation)
+        found.append((entry, state))
+    return found
+
+
+def recorded(ports: Ports, desk: Desk, reference: str) -> Recorded:
+    """The last A/B test of what a reference names; raises NothingToDo where there was none."""
+    name, commit = desk.meant(reference)
+    during: list[tuple[float, Service]] = []
+    ended: Entry | None = None
+    before = Service(name)
+    for entry, state in states(ports, name):
+        was, now = under_test(before, commit), under_test(state, commit)
+        if now:
+            during, ended = [*(during if was else []), (entry.at, state)], None
+        elif was:
+            ended = entry
+        before = state
+    tried = under_test(during[-1][1], commit) if during else None
+    rows = ports.observations.exposed(name)
+    experiment = next((each.experiment for each in reversed(rows) if each.arm == commit), "")
+    if tried is None or not experiment:
+        raise NothingToDo("a canary is judged by its guardrails alone", what=f"{reference} was in no A/B test",
+                          hint="branchline history")  # fmt: skip
+    control = replaced(during[-1][1], tried) or ""
+    spec = governed_spec(ports, name, commit, control)
+    mine = [each for each in rows if each.experiment == experiment]
+    until = ended.at if ended else ports.clock.now()
+    return Recorded(name, tried, control, experiment, spec, splits_of(during, mine, control, tried), until, ended)
+
+
+def under_test(service: Service, commit: str) -> Candidate | None:
+    """The candidate of a commit while it is in an A/B test, and nothing is decided."""
+    tried = (each for each in service.candidates if each.revision == commit and each.method is Method.AB_TEST)
+    return next((each for each in tried if each.phase is Phase.TESTING), None)
+
+
+def splits_of(
+    states: Sequence[tuple[float, Service]], rows: Sequence[Exposed], control: str, tried: Candidate
+) -> dict[int, tuple[float, float]]:
+    """What both arms were to get under each bucket table: as the law wanted it when the table exposed its first.
+
+    `states` are those of the service while the test went on, with the moments at which they began.
+    """
+    known = []
+    for at, state in states:
+        shares = dict(dict(desired(state).routes).get(tried.line, ()))
+        known.append((at, (float(shares[control]), float(shares[tried.revision]))))
+    began: dict[int, float] = {}
+    for each in rows:
+        began[each.table] = min(began.get(each.table, each.began), each.began)
+    moments = [at for at, _ in known]
+    return {table: known[max(bisect_right(moments, at) - 1, 0)][1] for table, at in began.items()}
+
+
+def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Measurement, Verdict, float]:
+    """Judge a recorded test with these settings in place of those it had: what was seen, the verdict, and its moment.
+
+    Raises UsageError for settings that mean nothing.
+    """
+    metric, candidate = test.spec.metric, test.candidate
+    had = plan_of(test.spec, candidate.seated, candidate.extended)
+    if metric is None or had is None:
+        raise NothingToDo(what=f"{candidate.branch} declares no metric with an mde: nothing was judged by it")
+    try:
+        plan = replace(had, **settings)
+    except ValueError as error:
+        raise UsageError(str(error), hint=f"branchline rejudge {candidate.branch}") from error
+    if had.max_information is not None:
+        plan = replace(plan, max_information=plan.planned_information * had.max_information / had.planned_information)
+    seen = Measurement(test.control, candidate.revision, plan, metric, test.spec.guardrails)
+    seen.splits.update(test.splits)
+    for at in news(ports, test, seen, metric.window):
+        verdict = concluded(seen, test.spec.rollout, candidate.extended, at)
+        if verdict.is_final:
+            return seen, verdict, at
+    counted(ports, test, seen)
+    return seen, concluded(seen, test.spec.rollout, candidate.extended, test.until), test.until
+
+
+def news(ports: Ports, test: Recorded, seen: Measurement, window: float) -> Iterator[float]:
+    """Take in requests and matured units in the order of their moments; yield the moment of each that may decide."""
+    observations = ports.observations
+    tallies = observations.requests(test.service, test.experiment, after=0)
+    units = observations.matured(test.service, test.experiment, after=0, until=test.until, window=window)
+    both: Iterator[tuple[float, Tally | Seen]] = heapq.merge(
+        ((each.at, each) for each in tallies), ((each.at + window, each) for each in units), key=lambda pair: pair[0]
+    )
+    for at, each in both:
+        if at > test.until:
+            return
+        if isinstance(each, Seen):
+            if seen.see(each):
+                yield at
+        else:
+            seen.count(each)
+            if seen.breached:
+                yield at
+
+
+def counted(ports: Ports, test: Recorded, seen: Measurement) -> None:
+    """Take in what is counted of a whole experiment: units in both arms, and requests that the incumbent answered."""
+    counts = ports.observations.counts(test.service, test.experiment)
+    seen.crossed = counts.get("", {}).get("both", 0)
+    seen.units = sum(each["units"] for arm, each in counts.items() if arm)
+    mine = counts.get(seen.challenger, {})
+    seen.requests, seen.stepped_in = mine.get("requests", 0), mine.get("stepped_in", 0)
+
+
+def rejudged(ports: Ports, desk: Desk, reference: str, given: Mapping[str, Any]) -> Document:
+    """A recorded test judged again, beside the verdict that it had; changes nothing."""
+    test = recorded(ports, desk, reference)
+    settings = {name: value for name, value in given.items() if name in SETTINGS and value is not None}
+    seen, verdict, at = again(ports, test, settings)
+    had = plan_of(test.spec, test.candidate.seated, test.candidate.extended)
+    versions = {each.commit: each.version for each in ports.catalog.revisions(test.service)}
+    was = reason_of(test.ended)
+    return {
+        "schema": "branchline.rejudge/1",
+        "note": EXPLORATORY,
+        "service": test.service,
+        "branch": test.candidate.branch,
+        "commit": test.candidate.revision,
+        "version": versions.get(test.candidate.revision, ""),
+        "against": versions.get(test.control, "") or test.control,
+        "had": {name: value for name, value in asdict(had).items() if name in SETTINGS} if had else {},
+        "settings": {name: value for name, value in asdict(seen.plan).items() if name in SETTINGS} if seen.plan else {},
+        "recorded": {
+            "event": test.ended.event if test.ended else "", "at": moment(test.ended.at) if test.ended else "",
+            "text": was,
+        },
+        "measurement": measurement_document(seen),
+        "verdict": {"side": str(verdict.side), "cause": str(verdict.cause), "reason": verdict.reason,
+                    "text": verdict.text, "at": moment(at)},
+        "same": was.splitlines()[:1] == verdict.text.splitlines()[:1],
+        "identical": was == verdict.text,
+    }  # fmt: skip
+
+
+def reason_of(ended: Entry | None) -> str:
+    """What a verdict was recorded with; '' while there is none."""
+    return str(ended.detail.get("reason") or ended.because) if ended else ""
