@@ -153,6 +153,8 @@ class _Test:
             idle = self.running is not None and not self.running
             return Receipt("unmeasured", f"nothing of {self.service} is under test") if idle else STRANGER
         metric = self.metric_of(join)
+        if each.metric not in ("", metric.name):
+            return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
             reported = metrics.number(each.value)
             if join.key in known:

@@ -39,13 +39,17 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a caller reports: by unit or by request id; `value` is the metric's value or, for kind error, the truth."""
+    """What a caller reports: by unit or by request id; `value` is the metric's value or, for kind error, the truth.
+
+    `metric` is what it was measured by; '': by the one that is declared.
+    """
 
     service: str
     value: float
     unit: str = ""
     request: str = ""
     id: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Receipt:
     """What became of a reported outcome: one of seven words, and why where it does not count.
 
     kept; duplicate: it was said before; conflict: another value was; late: its window or its test is over (stored,
-    never counted); unknown: no request of it was in the test; unmeasured: nothing is under test; refused: such a value
+    never counted); unknown: no request of it was in the test; unmeasured: nothing is under test, or not by this metric; refused: such a value
     the metric cannot have.
     """
 

@@ -88,6 +88,8 @@ class App:
             encoded(await self.called(self.sample))
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if reporter := sys.modules.get("branchline.sdk.reporter"):
+            reporter.flush_all()  # uvicorn ends by the signal that it got, after which nothing is called any more
         await send({"type": "lifespan.shutdown.complete"})
 
     async def answer(self, method: str, path: str, receive: Receive) -> Answer:

@@ -38,7 +38,11 @@ TOGETHER = 2000  # outcomes of several bodies in one transaction: other writers 
 
 
 class Report(BaseModel):
-    """One outcome, by unit or by request: `value` is the metric's or, for a metric of kind error, the truth."""
+    """One outcome, by unit or by request: `value` is the metric's or, for a metric of kind error, the truth.
+
+    `metric` may name it: who measures several things reports each by its name, and those that nobody declared are not
+    counted.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -46,6 +50,7 @@ class Report(BaseModel):
     unit: Annotated[str, Field(max_length=512)] = ""
     request_id: Annotated[str, Field(max_length=128)] = ""
     id: Annotated[str, Field(max_length=128)] = ""
+    metric: Annotated[str, Field(max_length=128)] = ""
 
 
 ONE: TypeAdapter[Report] = TypeAdapter(Report)
@@ -239,7 +244,7 @@ def outcome_of(service: str, report: Report) -> Outcome:
     """One report as the ledger takes it; raises OutcomeRefused when it names nobody."""
     if not report.unit and not report.request_id:
         raise OutcomeRefused(reason="it names neither unit nor request_id")
-    return Outcome(service, report.value, report.unit, report.request_id, report.id)
+    return Outcome(service, report.value, report.unit, report.request_id, report.id, report.metric)
 
 
 def metric_of(controller: Controller, service: str) -> Metric | None:

@@ -240,6 +240,18 @@ def test_who_is_asked_about_again_is_counted_when_it_is_given_up_F77(observation
     assert observations.counts("shop", "e1")["old"]["outcomes"] == 1
 
 
+def test_an_outcome_of_another_metric_is_not_counted(observations: Observations) -> None:
+    """Who reports several things of a request names each: what nobody declared takes no place of what somebody did."""
+    observations.take([line()], "p")
+    outcomes = [said("u1", 7, metric="stars"), said("u1", 1, metric="bought"), said("u1", 1)]
+    assert observations.report(outcomes, METRICS, at=101) == (
+        Receipt("unmeasured", "bought is measured, not stars"), Receipt("kept"), Receipt("duplicate"),
+    )  # fmt: skip
+    running = {"shop": {"e1": Metric("stars", bounds=(0, 9), window=10)}}
+    (found,) = observations.report([said("u1", 7, id="s", metric="stars")], METRICS, at=101, running=running)
+    assert found == Receipt("kept")  # the metric of its own experiment
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, False, "1", None, 2, 0.5, 10**400, [1]])
 def test_a_value_that_is_none_is_refused_F78(observations: Observations, value: Any) -> None:
     observations.take([line()], "p")

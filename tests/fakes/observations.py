@@ -90,6 +90,8 @@ class FakeObservations:
         key = (each.service, f"id {each.id}" if each.id else about)
         experiment = found.first.experiment
         metric = (running or {}).get(experiment, metric)
+        if each.metric not in ("", metric.name):
+            return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
             reported = metrics.number(each.value)
             if key in self._reported:
