@@ -110,7 +110,9 @@ def test_a_branch_that_fails_before_traffic(event: Event) -> None:
     assert phase(after(SERVING, Opened(A, "a1"), Built(A), GatesFailed(A))) is Phase.FAILED
 
 
-@pytest.mark.parametrize(("method", "may"), [(Method.BLUE_GREEN, True), (Method.CANARY, False), (Method.AB_TEST, False)])
+@pytest.mark.parametrize(
+    ("method", "may"), [(Method.BLUE_GREEN, True), (Method.CANARY, False), (Method.AB_TEST, False)]
+)
 def test_only_what_stands_by_can_fail_while_it_is_queued(method: Method, may: bool) -> None:
     """3.18: it runs in production before anybody is asked; of all else nothing runs there yet."""
     queued = after(replace(SERVING, approval="before"), *passed(A, "a1", method=method))
