@@ -117,7 +117,8 @@ def test_a_green_that_does_not_stay_up_is_given_up_before_anybody_is_asked_F67(w
         world.clock.advance(31)
     world.settle()
     assert (world.phase(SAM), world.shares(), running(world, green)) == (Phase.FAILED, {blue: 100}, set())
-    assert str(world.last("GatesFailed").detail["reason"]).startswith("error[BL412]: housing@1.1.0 did not become ready")
+    why = str(world.last("GatesFailed").detail["reason"])
+    assert why.startswith("error[BL412]: housing@1.1.0 did not become ready")
     assert [g.perimeter for g in world.launcher.groups if g.revision == green] == ["staging"] + 3 * ["production"]
 
 
