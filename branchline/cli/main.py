@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("mend", "Bring a branch up to date with what it would replace."),
         "checkout": ("work", "Lay out the code, environment and artifacts of a revision."),
         "verify": ("reproduce", "Run a revision's steps again and say whether they leave the same."),
+        "plan-test": ("plan", "Say how long an A/B test would take."),
         "data": ("data", "Pin data that is not in git, and see what is pinned."),
     },
     "Ship": {
@@ -55,6 +56,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "parity": ("parity", "Say whether git is what production is."),
         "history": ("see", "Show who did what, when and why."),
         "why": ("see", "Say why each step ran or was reused, and what the gates found."),
+        "rejudge": ("plan", "Judge a recorded A/B test again, with other settings."),
         "runs": ("track", "Find runs by step, metric and state."),
         "compare": ("track", "Put two runs side by side."),
         "lineage": ("reproduce", "Walk from an answer back to its data, or on from data."),
@@ -86,7 +88,7 @@ class Branchline(click.Group):
         """Import a command's file and return the command; None when there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name + "_" * iskeyword(cmd_name)
+        name = cmd_name.replace("-", "_") + "_" * iskeyword(cmd_name)
         found = getattr(import_module(f"branchline.cli.{COMMANDS[cmd_name][0]}"), name)
         return found if isinstance(found, click.Command) else None
 

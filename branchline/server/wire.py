@@ -21,6 +21,7 @@ from branchline.engine.controlling import Controller
 from branchline.engine.tracking import Tracker
 from branchline.engine.trying import Wanted
 from branchline.errors import BranchlineError
+from branchline.server.planning import planning
 from branchline.server.reproducing import reproduction
 
 Document = dict[str, Any]
@@ -109,6 +110,7 @@ def api(controller: Controller, metrics: str = "") -> FastAPI:
     changes(app, controller)
     arrivals(app, controller)
     reproduction(app, controller)
+    planning(app, controller)
     return app
 
 

@@ -1,0 +1,114 @@
+"""This file tests the commands that look ahead of a test and back at one: the real API over a world of fakes.
+
+Requirements: 1.37 to 1.39 (the determination), as a person plans it, trusts it and asks about it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.places import Place
+from tests.world import MODEL, SAM
+
+CALM = MODEL.replace("guardrails = { bad_outcome = { below = 1 } }\n", "guardrails = { failed_requests = false }\n")
+DAY = 86_400.0
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    (made.git.work / "housing").mkdir()
+    (made.git.work / "housing" / "branchline.toml").write_text(CALM)
+    with made.answering():
+        yield made
+
+
+def concluded(place: Place, mean: float = 6.0) -> None:
+    """A test of 400 units in four days, in which the challenger gets two points more."""
+    world = place.world
+    old, new = world.released(toml=CALM), world.testing()
+    for half in range(2):
+        values = {old: lambda n: 4 + n % 3 - 1.0, new: lambda n: mean + n % 3 - 1.0}
+        world.play(200, values, seed=f"u{half}-")
+        world.clock.advance(2 * DAY - 10)
+    world.visit(["last"])
+    world.settle()
+
+
+def test_a_test_is_planned_where_nothing_is_recorded(place: Place) -> None:
+    told = place.type("plan-test")
+    lines = told.stdout.splitlines()
+    assert told.exit_code == 0, told.stderr
+    assert lines[0] == "plan      housing: rating, higher by 1; alpha 0.05, power 0.9, share 50%"
+    assert lines[1:3] == [
+        "recorded  nothing usable is recorded yet",
+        "assumed   deviation 5, the largest that the bounds allow: the truth takes less",
+    ]
+    assert lines[3].split(maxsplit=2) == ["684", "outcomes", "if it is as much better as the MDE says"]
+    assert lines[-1].endswith("how many come in a day is not recorded yet: say --per-day N")
+    said = place.type("plan-test", "housing", "--per-day", "54").stdout.splitlines()
+    assert "assumed   54 outcomes a day, as you say" in said
+    assert said[-1] == "so        at 54 outcomes a day this takes 13 days; with an MDE of 2 it takes 4 days"
+    small = place.type("plan-test", "housing", "--per-day", "54", "--mde", "0.1", "--days", "30").stdout.splitlines()
+    assert small[-2].startswith("fits      into 30 days: an MDE of 0.")
+    assert small[-1].startswith("too long  at 54 outcomes a day this takes ")
+    none = place.type("plan-test", "--per-day", "5", "--days", "2").stdout.splitlines()
+    assert none[-2] == "fits      into 2 days: none"
+
+
+def test_a_test_is_planned_by_what_was_recorded(place: Place) -> None:
+    concluded(place)
+    lines = place.type("plan-test", "housing").stdout.splitlines()
+    assert lines[1].startswith("recorded  mean 5.0")
+    assert "400 outcomes of 400 units in 4 days" in lines[1]
+    found = place.read("plan-test", "housing")
+    assert (found["schema"], found["sigma_from"], found["fits"]) == ("branchline.plan-test/1", "recorded", True)
+
+
+def test_the_incumbent_against_itself_gives_a_rate_with_its_interval(place: Place) -> None:
+    concluded(place)
+    lines = place.type("plan-test", "housing", "--aa", "--splits", "50").stdout.splitlines()
+    assert "outcomes of the incumbent, given to two arms by lot 50 times" in lines[0]
+    found = place.read("plan-test", "housing", "--aa", "--splits", "50", "--seed", "3")
+    assert (found["schema"], found["splits"], found["seed"]) == ("branchline.aa/1", 50, 3)
+    false = place.read("plan-test", "--aa", "--splits", "50")["false"]
+    assert lines[1].startswith(f"claimed   a difference in {false} of 50: ")
+    refused = place.type("plan-test", "housing", "--aa", "--days", "3")
+    assert (refused.exit_code, "BL100" in refused.stderr) == (2, True)
+
+
+def test_a_recorded_verdict_is_found_again_and_nothing_is_changed_1_37(place: Place) -> None:
+    concluded(place)
+    before = place.read("history")
+    lines = place.type("rejudge", SAM).stdout.splitlines()
+    assert lines[0] == f"test      housing@1.1.0 against 1.0.0, {SAM}"
+    assert lines[1] == "settings  mde 1.0, margin 0.0, alpha 0.05, beta 0.1, direction higher"
+    assert lines[2] == "recorded  challenger: the challenger is better"
+    again = next(number for number, line in enumerate(lines) if line.startswith("rejudged"))
+    assert [line[10:] for line in lines[2:again]] == [line[10:] for line in lines[again:-1]]
+    assert lines[-1] == "same      the recorded verdict is found again"
+    assert place.read("rejudge", "housing@1.1.0")["identical"]
+    assert place.read("history") == before
+
+
+def test_with_other_settings_it_is_exploratory(place: Place) -> None:
+    concluded(place)
+    told = place.type("rejudge", SAM, "--direction", "lower", "--alpha", "0.01")
+    assert "rejudged  incumbent: the challenger is worse" in told.stdout.splitlines()
+    assert "alpha 0.01 (had 0.05)" in told.stdout
+    assert "exploratory" in told.stderr
+    assert "rejudged  no verdict: 400 outcomes" in place.type("rejudge", SAM, "--mde", "0.0001").stdout
+    assert place.type("rejudge", "housing@1.0.0").exit_code == 2
+
+
+def test_a_test_without_a_verdict_says_so(place: Place) -> None:
+    world = place.world
+    old, new = world.released(toml=CALM), world.testing()
+    world.play(40, {old: lambda n: 4.0, new: lambda n: 5.0 + n % 2})
+    world.settle()
+    lines = place.type("rejudge", SAM).stdout.splitlines()
+    assert lines[2] == "recorded  no verdict yet"
+    assert lines[3].startswith("rejudged  no verdict: 40 outcomes")
