@@ -26,7 +26,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from branchline.adapters.uv_bytecode import compiled
@@ -192,7 +192,10 @@ class UvEnvironments:
 
     def lately(self) -> list[Path]:
         """The environments that were used last, newest first: a few, for they have most of what another one needs."""
-        stamps = [(built.stat().st_mtime, built.parent) for built in self.home.glob("*/environment.json")]
+        stamps = []
+        for built in self.home.glob("*/environment.json"):
+            with suppress(FileNotFoundError):  # it was swept just now
+                stamps.append((built.stat().st_mtime, built.parent))
         return [home for _, home in sorted(stamps, reverse=True)[:3]]
 
     def install(self, service: str, lock: Path | None, interpreter: str, venv: Path) -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Self
 
 import pytest
 
@@ -210,6 +211,23 @@ def test_what_was_built_in_the_moment_it_is_looked_at_is_not_cleared_away_F28(tm
     other.with_name(other.name + ".lock").touch()
     Overtaken(tmp_path / "state").clear()
     assert (other / "venv").exists()
+
+
+class Swept(PosixPath):
+    """A folder in which an environment goes while it is looked through."""
+
+    def glob(self, pattern: str) -> Generator[Self, None, None]:
+        """What was there at first."""
+        yield from (self / "gone" / "environment.json", self / "here" / "environment.json")
+
+
+def test_what_is_swept_while_donors_are_looked_for_is_none(tmp_path: Path) -> None:
+    """Killer: ask for the time of a file that is gone, and the build fails by it."""
+    environments = UvEnvironments(tmp_path)
+    environments.home = Swept(tmp_path)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "environment.json").touch()
+    assert environments.lately() == [tmp_path / "here"]
 
 
 def test_a_sweep_lets_be_what_is_being_built_and_what_was_used_lately(tmp_path: Path) -> None:
