@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from branchline.adapters.cron import due
 from branchline.adapters.servicefile import read_lock, read_service
@@ -20,6 +21,7 @@ from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session
 from branchline.core import gates, graph, names
 from branchline.core.closure import File, Project, closure_of
+from branchline.core.planning import lasting
 from branchline.core.reuse import Notice
 from branchline.core.revision import Result
 from branchline.core.source import summary
@@ -165,6 +167,14 @@ def plan(spec: Spec, folder: Path) -> list[Problem]:
     if found.result is Result.PASS:
         return []
     return [Problem(spec.name, BadServiceFile.code, found.summary, f"edit [metric] in {spec.folder}/{SERVICE_FILE}")]
+
+
+def too_long(service: str, folder: str, plan: Mapping[str, Any]) -> list[Problem]:
+    """A test that would not be over when it has to end, with the traffic there was."""
+    if plan["fits"]:
+        return []
+    text = f"{folder}/{SERVICE_FILE}: {plan['text']}, and max_duration is {lasting(plan['limit_days'])}"
+    return [Problem(service, BadServiceFile.code, text, f"branchline plan-test {service}")]
 
 
 def compared(spec: Spec, folder: Path) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -10,7 +10,7 @@ import click
 from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session, as_json, naming, pass_session
 from branchline.core.planning import lasting, number
-from branchline.errors import UsageError
+from branchline.errors import DaemonDown, UsageError
 
 Document = Mapping[str, Any]
 ABOVE_0, RATE = click.FloatRange(0, min_open=True), click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -61,6 +61,18 @@ def declaration(session: Session, service: str) -> dict[str, Any]:
     return {"path": path, "text": (session.tree.root / path).read_text(encoding="utf-8")}
 
 
+def expected(session: Session, services: Iterable[str]) -> Iterator[tuple[str, Document]]:
+    """How long a test of each service would take, where a daemon is up and knows how much comes in a day."""
+    client = session.running()
+    for service in services if client else ():
+        try:
+            found = client.post("/v1/plan-test", declaration(session, service)) if client else {}
+        except (show.Answered, DaemonDown):  # nothing is declared, or nothing can be said of it
+            continue
+        if found["per_day"] and found["method"] == "A/B test":
+            yield service, found
+
+
 def plan_lines(found: Document) -> Iterator[str]:
     """A plan for people: what is asked, what is known, and how long it takes."""
     metric, seen = found["metric"], found["recorded"]
@@ -68,6 +80,8 @@ def plan_lines(found: Document) -> Iterator[str]:
         f"plan      {found['service']}: {metric['name']}, {metric['direction']} by {found['mde']:.4g}; "
         f"alpha {found['alpha']:.3g}, power {found['power']:.2g}, share {found['share']:.0%}"
     )
+    if found["method"] != "A/B test":
+        yield f"note      what is new of {found['service']} goes by {found['method']}: this is what a test would take"
     known = "nothing usable is recorded yet"
     if "mean" in seen:
         known = (

@@ -82,9 +82,9 @@ def init(session: Session, service: str, kind: str | None, dry_run: bool) -> Non
 def check(session: Session, service: str) -> None:
     """Say all that is wrong with the service files.
 
-    Offline; exit 2 when anything is.
+    Offline; exit 2 when anything is. Where the daemon is up and knows the traffic, also how long a test would take.
     """
-    from branchline.cli import checks
+    from branchline.cli import checks, plan
     from branchline.settings import project_of
 
     chosen = {service: session.services[session.known(service)]} if service else dict(session.services)
@@ -92,6 +92,8 @@ def check(session: Session, service: str) -> None:
         raise NothingToDo(what="this repository has no service yet", hint="branchline init SERVICE")
     project_of(session.tree.root)
     found = [each for name, folder in chosen.items() for each in checks.problems(session, name, folder)]
+    plans = [] if found else list(plan.expected(session, chosen))
+    found += [each for name, expected in plans for each in checks.too_long(name, chosen[name], expected)]
     unsure = [each for name, folder in chosen.items() for each in checks.unsure(session.tree.root, name, folder)]
     named = checks.branch_problem(session.tree.branch)
     found += [named] if named else []
@@ -99,7 +101,8 @@ def check(session: Session, service: str) -> None:
         told = [{"service": p.service, "code": p.code, "text": p.text, "hint": p.hint} for p in found]
         notices = [{"code": each.code, "text": each.text, "where": each.where} for each in unsure]
         facts = {"ok": not found, "services": list(chosen), "problems": told, "notices": notices}
-        show.document({"schema": "branchline.check/1", **facts})
+        durations = {"plans": dict(plans)} if plans else {}
+        show.document({"schema": "branchline.check/1", **facts, **durations})
     else:
         for each in found:
             show.out(click.style(f"error[{each.code}]", fg="red", bold=True) + f": {each.text}")
@@ -109,6 +112,9 @@ def check(session: Session, service: str) -> None:
             show.out(click.style(f"note[{notice.code}]", fg="yellow") + f": {text.rstrip('.')}")
             if hint:
                 show.out(f"  hint:  {hint}")
+        for name, expected in plans:
+            if expected["fits"]:
+                show.out(f"plan   {name}: {expected['text']}")
         if not found:
             show.out(f"ok: {', '.join(chosen)}")
     raise click.exceptions.Exit(2 if found else 0)

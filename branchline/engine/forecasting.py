@@ -19,12 +19,13 @@ from branchline.core.evidence import Answer, Plan, Stratum, Sums, judge
 from branchline.core.planning import DAY, Outlook, fewest_units, lasting, number, proportion, told, widest
 from branchline.core.spec import Metric, Rollout, Spec
 from branchline.engine.judging import plan_of
+from branchline.engine.preparing import method_of
 from branchline.errors import NothingToDo, UnknownReference
 from branchline.ports import Exposed, Ports
 
 Document = dict[str, Any]
 MOST_UNITS = 20_000  # the newest, and what is left of the test they are in
-FEW = 30  # outcomes, below which their spread is not trusted
+FEW = 30  # outcomes, of which fewer tell neither how many come nor how far they spread
 SHORTEST = 60.0  # seconds of traffic, below which nothing is said of a day
 CONFIDENCE = 0.95
 LOOKS = 200  # at each re-split, at most
@@ -57,7 +58,7 @@ class History:
     @property
     def per_day(self) -> float:
         """Outcomes in a day; 0 where nothing can be said."""
-        return self.sums.n / self.seconds * DAY if self.seconds >= SHORTEST else 0.0
+        return self.sums.n / self.seconds * DAY if self.seconds >= SHORTEST and self.sums.n >= FEW else 0.0
 
 
 def history_of(ports: Ports, service: str, metric: Metric) -> History:
@@ -147,6 +148,7 @@ def forecast(ports: Ports, spec: Spec, wish: Wish) -> Document:
     return {
         "schema": "branchline.plan-test/1",
         "service": spec.name,
+        "method": method_of(spec).value,
         "metric": {"name": metric.name, "kind": metric.kind, "direction": metric.direction, "window": metric.window},
         "mde": plan.effect,
         "alpha": plan.alpha,

@@ -68,6 +68,32 @@ def test_a_test_is_planned_by_what_was_recorded(place: Place) -> None:
     assert (found["schema"], found["sigma_from"], found["fits"]) == ("branchline.plan-test/1", "recorded", True)
 
 
+def test_check_says_how_long_it_takes_and_refuses_what_does_not_fit(place: Place) -> None:
+    """Only where a daemon knows the traffic; nothing else is wrong with the file."""
+    folder = place.git.work / "housing"
+    (folder / "serving.py").write_text("def predict(request): ...\n")
+    (folder / "steps.py").write_text("def train(): ...\n")
+    (folder / "gates.py").write_text("def unit(train): ...\n")
+    (folder / "requirements.lock").write_text("uvicorn==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    assert place.type("check").stdout == "ok: housing\n"
+    concluded(place)
+    assert place.type("check").stdout.splitlines() == [
+        "plan   housing: at 100 outcomes a day this takes 2 days; with an MDE of 2 it takes 2 days", "ok: housing",
+    ]  # fmt: skip
+    assert place.read("check")["plans"]["housing"]["fits"]
+    (folder / "branchline.toml").write_text(CALM.replace("mde = 1", "mde = 0.05"))
+    told = place.type("check")
+    assert (told.exit_code, told.stdout.splitlines()) == (2, [
+        "error[BL103]: housing/branchline.toml: at 100 outcomes a day this takes 73 days; with an MDE of 0.12 it takes "
+        "13 days, and max_duration is 14 days",
+        "  hint:  branchline plan-test housing",
+    ])  # fmt: skip
+    app = CALM.replace("mde = 1", "mde = 0.05").replace('"model"', '"app"')
+    (folder / "branchline.toml").write_text(app)
+    assert place.type("check").stdout == "ok: housing\n"
+    assert "goes by canary: this is what a test would take" in place.type("plan-test").stdout
+
+
 def test_the_incumbent_against_itself_gives_a_rate_with_its_interval(place: Place) -> None:
     concluded(place)
     lines = place.type("plan-test", "housing", "--aa", "--splits", "50").stdout.splitlines()
