@@ -82,23 +82,26 @@ def crowd(stage: Stage, service: str) -> Iterator[Crowd]:
 
 def killed(stage: Stage, service: str, branch: str) -> None:
     """Kill a challenger's server, and the one that is started in its place, as they answer; its guardrail ends it."""
-    gone: set[int] = set()
+    version = str(stage.row(branch)["version"])
+    gone, since = set[int](), 0
 
     with crowd(stage, service) as seen:
-        since = 0
+
+        def answers() -> bool:
+            return seen.by(f"{service}@{version}", since) >= SOME
 
         def ended() -> bool:
             nonlocal since
-            row = stage.row(branch)
-            if len(gone) < KILLS and seen.by(f"{service}@{row.get('version')}", since) >= SOME:
+            if len(gone) < KILLS and answers():
                 since = len(seen.answers)
-                for pid in stage.servers(service, str(row.get("version"))) - gone:
+                for pid in stage.servers(service, version) - gone:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                        say(f"   kill -9 {pid}, a server of {service}@{row['version']}")
+                        say(f"   kill -9 {pid}, a server of {service}@{version}")
                     gone.add(pid)
-            return row.get("state") == "rolled back"
+            return stage.row(branch).get("state") == "rolled back"
 
+        until(f"{service}@{version} answers", answers)  # and before its canary has passed, however busy the daemon is
         until("the guardrail has ended it", ended)
         seen.more()
     say(f"   {seen.ending()}: who was sent to the dead was answered by the incumbent")
