@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from branchline.adapters.envoy_files import aside
-from branchline.adapters.envoy_process import end, peer, runs, ticks, words, worked
+from branchline.adapters.envoy_process import computes, end, peer, runs, ticks, words, worked
 from branchline.errors import EnvoyMissing, EnvoyRejected, GatewayDown, PortTaken
 
 LONGEST_SOCKET = 107
@@ -232,14 +232,16 @@ class Envoy:
         self.ask("/reopen_logs", "POST")
 
     def _wait_for(self, answer: socket.socket) -> None:
-        """Wait for an answer as long as the first thread works; raises TimeoutError when it neither works nor tells."""
+        """Wait for an answer as long as the first thread works, or would if it had a processor; raises TimeoutError
+        when it neither works nor tells.
+        """
         pid = self.pid
         busy, idle, poll = worked(pid), time.monotonic(), select.poll()
         poll.register(answer, select.POLLIN)
         while not poll.poll(min(0.25, self._patience / 4) * 1000):
-            if worked(pid) > busy:
+            if worked(pid) > busy or computes(pid):
                 busy, idle = worked(pid), time.monotonic()
-            elif time.monotonic() - idle > self._patience:
+            elif time.monotonic() - idle > self._patience and not poll.poll(0):
                 raise TimeoutError(f"no answer, and nothing done, for {self._patience:g} s")
 
     def statistics(self, pattern: str) -> dict[str, str]:

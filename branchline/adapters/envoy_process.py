@@ -32,6 +32,11 @@ def worked(pid: int) -> int:
     return sum(map(int, _stat(f"/proc/{pid}/task/{pid}/stat")[11:13]))
 
 
+def computes(pid: int) -> bool:
+    """Whether the first thread of a process computes at this moment, or waits for a processor."""
+    return _stat(f"/proc/{pid}/task/{pid}/stat")[0] == "R"
+
+
 def words(pid: int, name: str) -> list[str]:
     """What a process was started with (proc(5)): its `cmdline` or `environ`."""
     with contextlib.suppress(OSError):
