@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 A, B = "a" * 40, "b" * 40
 ROLES = ("housing", A, "1.0.0"), ("housing", B, "1.1.0"), ("calls", A, "1.0.0")
 CHANGES, REPLACEMENTS = 100, 30
-LEAVING = 15  # seconds that a gateway which was replaced has for what it has begun: three, and a busy machine
+LEAVING = 12  # seconds that a gateway which was replaced has for what it has begun: three, and a busy machine
 
 
 class Shop:

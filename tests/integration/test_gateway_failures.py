@@ -150,6 +150,7 @@ def test_a_new_incarnation_takes_over_without_a_failed_request(real: Gateway, pa
         stop.set()
         client.join()
     assert set(statuses) == {200}
+    real.settled()  # who is under test counts once it is known to be well
     assert len(clusters(real)) == 4, "two endpoints, one of them twice, and one arm: the old ones are gone"
 
 
