@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Executable, Table, and_, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Executable, Table, and_, bindparam, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection, Row
 
@@ -27,6 +27,7 @@ from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, T
 
 CHUNK = 1000  # of values in one statement
 READER = "gateway"
+KEPT = Receipt("kept")
 STRANGER = Receipt("unknown", "no request of it was in the test")
 
 Count = tuple[str, str, str, str]  # service, experiment, arm, what
@@ -167,7 +168,7 @@ class _Test:
             return Receipt("late", "its test has ended")
         if self.at > join.row.at + metric.window:
             return Receipt("late", f"its window of {metric.window:g} s is over")
-        return Receipt("kept")
+        return KEPT
 
 
 class SqliteObservations:
@@ -343,7 +344,7 @@ def _reported(connection: Connection, test: _Test, mine: Mapping[int, Outcome]) 
             counts[service, join.row.experiment, join.row.arm, "late" if word == "late" else "outcomes"] += 1
         if word == "kept":
             answered.add(join.row.number)
-    _all(connection, insert(outcome), rows)
+    _add(connection, outcome, rows)
     _count(connection, counts)
     return receipts
 

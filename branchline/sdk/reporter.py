@@ -35,7 +35,7 @@ from weakref import WeakSet
 from branchline.sdk import report
 
 ROOM = 10_000  # outcomes
-BATCH = 500
+BATCH = 1000
 GATHER_SECONDS = 0.1  # from the first of a batch until it is sent, if it is not full before
 PAUSES = (0.1, 5.0)  # seconds between two tries: the first, and the longest
 END_SECONDS = 2.0

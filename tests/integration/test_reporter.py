@@ -208,9 +208,9 @@ def test_many_threads_report_at_once(gateway: Gateway) -> None:
 
 
 def test_what_was_reported_last_is_sent_as_the_process_ends(gateway: Gateway) -> None:
-    ended = gateway.ran("for n in range(700): outcomes.report('r', n)")
+    ended = gateway.ran("for n in range(1700): outcomes.report('r', n)")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-    assert gateway.values == list(range(700))
+    assert gateway.values == list(range(1700))
 
 
 def test_an_end_waits_no_longer_than_it_may_and_tells_what_is_lost(gateway: Gateway) -> None:
