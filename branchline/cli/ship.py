@@ -257,6 +257,9 @@ def conclude(session: Session, reference: str, **options: Any) -> None:
     verdict = (row.get("measurement") or {}).get("verdict") or {}
     text = str(verdict.get("reason") or row.get("detail") or "")
     show.say(f"verdict  {row['version'] or row['branch']}: {row['state']}" + (f": {text}" if text else ""))
+    measured = str((row.get("measurement") or {}).get("text") or "")
+    if measured and measured != text:
+        show.say(f"evidence {measured}")
     mine = row["state"] in ("won", "concluding") and row.get("waits_for") == "approval"
     if session.json and not mine:
         told = {key: row.get(key) for key in ("branch", "version", "state", "waits_for", "measurement")}

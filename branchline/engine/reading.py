@@ -200,6 +200,11 @@ def healthy(sight: Sight, revision: str, perimeter: str) -> bool:
     return any(i.state == "ready" for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter))
 
 
+def signed(number: float) -> str:
+    """A difference as people read it, however small: four digits, or all that stand before the point."""
+    return f"{number:+,.0f}" if abs(number) >= 10_000 else f"{number:+.4g}"
+
+
 def measurement_document(seen: Measurement) -> Document:
     """A measurement in numbers and in one line."""
     judged = seen.judgement
@@ -215,9 +220,9 @@ def measurement_document(seen: Measurement) -> Document:
     if judged is not None and judged.estimate is not None:
         document |= {"estimate": judged.estimate, "low": judged.low, "high": judged.high, "units": judged.units}
         document["alpha"] = judged.plan.alpha
-        text = f"{judged.units} outcomes, {judged.estimate:+.2f}"
-        if judged.low is not None and judged.high is not None:
-            text += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
+        text = f"{judged.units} outcomes"
+        if judged.low is not None and judged.high is not None:  # no number without its interval
+            text += f", {signed(judged.estimate)} [{signed(judged.low)}, {signed(judged.high)}]"
         if judged.reason:
             text += f", {judged.reason}"
     elif seen.far or seen.guards:

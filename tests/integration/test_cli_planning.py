@@ -5,6 +5,7 @@ Requirements: 1.37 to 1.39 (the determination), as a person plans it, trusts it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +139,20 @@ def test_a_test_without_a_verdict_says_so(place: Place) -> None:
     lines = place.type("rejudge", SAM).stdout.splitlines()
     assert lines[2] == "recorded  no verdict yet"
     assert lines[3].startswith("rejudged  no verdict: 40 outcomes")
+
+
+def test_a_verdict_is_shown_with_its_interval_and_the_outcomes_it_rests_on(place: Place) -> None:
+    """Wherever a number of a test is shown: status, conclude, why."""
+    world = place.world
+    waits = CALM.replace("rollout = {", 'rollout = { approval = "after",')
+    old, new = world.released(toml=waits), world.testing()
+    world.play(60, {old: lambda n: 4.0 + n % 2, new: lambda n: 5.0 + n % 2})
+    world.settle()
+    interval = r"60 outcomes, \+[\d.]+ \[\+[\d.]+, \+[\d.]+\], \d+ of 100 units in an arm"
+    assert re.search(interval, place.type("status").stdout)
+    assert re.search(f"evidence {interval}", place.type("conclude", SAM).stderr)
+    world.play(200, {old: lambda n: 4.0 + n % 2, new: lambda n: 6.0 + n % 2}, seed="v")
+    world.settle()
+    assert re.search(r"evidence \d+ outcomes, \+[\d.]+ \[\+[\d.]+, \+[\d.]+\]", place.type("conclude", SAM).stderr)
+    why = place.type("why", SAM).stdout
+    assert re.search(r"challenger - incumbent \+[\d.]+, 95% sequence \[\+[\d.]+, \+[\d.]+\]", why)

@@ -172,14 +172,19 @@ def test_a_measurement_is_told_in_numbers_and_in_one_line(world: World) -> None:
     assert measured["verdict"] == {"side": "none yet", "reason": measured["text"].split(", ")[-1]}
 
 
-def test_an_estimate_without_an_interval_or_a_reason_is_told_without(world: World) -> None:
+def test_an_estimate_without_an_interval_is_not_told_in_words(world: World) -> None:
+    """Killer: a difference of 0.004 with two digits after the point was none, and looked like proof of none."""
     seen = Measurement("old", "new", None, None, Guardrails(failed_requests=False))
     assert measurement_document(seen)["text"] == "no outcome yet"
     seen.judgement = Judgement(Plan(), Answer.CONTINUE, "", estimate=0.5, units_control=2, units_challenger=3)
     assert measurement_document(seen) | {"guardrails": {}} == {
         "metric": "", "guardrails": {}, "verdict": None, "estimate": 0.5, "low": None, "high": None, "units": 5,
-        "text": "5 outcomes, +0.50", "alpha": 0.05,
+        "text": "5 outcomes", "alpha": 0.05,
     }  # fmt: skip
+    seen.judgement = Judgement(Plan(mde=0.01), Answer.CONTINUE, "so far", 0.0042, information=1e6)
+    assert measurement_document(seen)["text"] == "0 outcomes, +0.0042 [+0.0002987, +0.008101], so far"
+    seen.judgement = Judgement(Plan(mde=5e4), Answer.CONTINUE, "so far", 12345.6, information=1e-7)
+    assert measurement_document(seen)["text"].startswith("0 outcomes, +12,346 [")
 
 
 # ── the past ───────────────────────────────────────────────────────────────────────────────────────────────────────
