@@ -29,6 +29,7 @@ FAMILIES = {
     "branchline_exposures_unread_seconds": ("gauge", "How long the oldest request waits to be read from the log."),
     "branchline_exposures_lost": ("gauge", "Requests that a killed gateway had served and not logged."),
     "branchline_exposures_dropped": ("gauge", "Requests that the gateway could not log, for its disk is full."),
+    "branchline_outcomes_total": ("counter", "Reported outcomes by what became of them."),
     "branchline_pass_seconds": ("summary", "Time of each of the daemon's passes."),
     "branchline_pass_failures_total": ("counter", "Passes that ended with an error."),
     "branchline_troubles": ("gauge", "Troubles as `branchline status` tells them; no service: of all."),

@@ -10,7 +10,7 @@ which it shares with others that came at the time.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -35,6 +35,7 @@ MEASURED = {Phase.TESTING, Phase.CANARY, Phase.WON}
 LOG_SECONDS = 0.03  # the gateway writes its log every 20 ms: a report may be here before the request that it is about
 LOOKS = 10
 TOGETHER = 2000  # outcomes of several bodies in one transaction: other writers wait meanwhile
+Words = Counter[tuple[str, str]]  # service, word
 
 
 class Report(BaseModel):
@@ -57,10 +58,10 @@ ONE: TypeAdapter[Report] = TypeAdapter(Report)
 MANY: TypeAdapter[list[Report]] = TypeAdapter(Annotated[list[Report], Field(max_length=MOST)])
 
 
-def ingest(controller: Controller) -> FastAPI:
-    """The application behind `/SERVICE/-/` on the gateway."""
+def ingest(controller: Controller, words: Words | None = None) -> FastAPI:
+    """The application behind `/SERVICE/-/` on the gateway; `words` counts what became of outcomes."""
     app = FastAPI(title="Branchline outcomes", docs_url=None, redoc_url=None, openapi_url=None)
-    intake = Intake(controller)
+    intake, counted = Intake(controller), Counter() if words is None else words
 
     @app.post("/{service}/-/outcomes")
     async def outcomes(service: str, request: Request) -> JSONResponse:
@@ -69,8 +70,9 @@ def ingest(controller: Controller) -> FastAPI:
             receipts = await intake.keep(service, [outcome_of(service, report) for report in reports])
         except BranchlineError as error:
             return problem(error)
-        words, reasons = [each.word for each in receipts], [each.reason for each in receipts]
-        return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": words, "reasons": reasons})
+        told, reasons = [each.word for each in receipts], [each.reason for each in receipts]
+        counted.update((service, word) for word in told)
+        return JSONResponse({"schema": "branchline.outcomes/1", "outcomes": told, "reasons": reasons})
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,7 @@ import random
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,16 +28,21 @@ from branchline.server.exposition import Sample, exposition, histogram
 HOST = "127.0.0.1"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+WORDS = ("kept", "duplicate", "late", "unmeasured", "unknown", "conflict", "refused")
+NOTHING: Mapping[tuple[str, str], int] = {}
 
 
 # ------------------------------------------------------------------------------------------------ what is told
 
 
-def samples(daemon: Daemon) -> Iterator[Sample]:
-    """Every value of this moment."""
+def samples(daemon: Daemon, outcomes: Mapping[tuple[str, str], int] = NOTHING) -> Iterator[Sample]:
+    """Every value of this moment; `outcomes` is what became of them, by service and word."""
     yield "branchline_build_info", "", {"version": branchline.__version__}, 1
     yield from of_revisions(daemon)
     yield from of_gateway(daemon)
+    for service in sorted({*daemon.controller.services(), *(name for name, _ in list(outcomes))}):
+        for word in WORDS:
+            yield "branchline_outcomes_total", "", {"service": service, "word": word}, outcomes.get((service, word), 0)
     for name, passed in sorted(daemon.passed.items()):
         yield "branchline_pass_seconds", "_sum", {"pass": name}, passed.seconds
         yield "branchline_pass_seconds", "_count", {"pass": name}, passed.times
@@ -94,14 +99,14 @@ def size(path: Path) -> int:
 # ------------------------------------------------------------------------------------------------ where it listens
 
 
-def scraped(daemon: Daemon) -> FastAPI:
+def scraped(daemon: Daemon, outcomes: Mapping[tuple[str, str], int] = NOTHING) -> FastAPI:
     """The application behind the address; it answers to the names of this machine alone, not to a page's."""
     app = FastAPI(title="Branchline metrics", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
 
     @app.get("/metrics")
     def metrics() -> PlainTextResponse:
-        return PlainTextResponse(exposition(samples(daemon)), media_type=PLAIN)
+        return PlainTextResponse(exposition(samples(daemon, outcomes)), media_type=PLAIN)
 
     return app
 

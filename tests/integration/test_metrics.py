@@ -131,11 +131,19 @@ def test_every_family_is_served_and_no_other(tmp_path: Path, runtime_dir: Path) 
         daemon.ports.launcher.launch(group, ONE)
         named = {"service": "housing", "revision": "1.0.0"}
 
+        def outcomes(found: dict[str, Family]) -> list[float]:
+            told = {"service": "housing"}
+            return [value(found, "branchline_outcomes_total", **told, word=word) for word in ("kept", "unknown")]
+
         def served() -> bool:
-            found = checked(exposition(samples(daemon)))
-            return found.keys() == FAMILIES.keys() and all(
-                value(found, f"branchline_{what}", **named) == 1
-                for what in ("process_threads", "log_warnings_total", "log_exceptions_total")
+            found = checked(exposition(samples(daemon, {("housing", "unknown"): 3})))
+            return (
+                found.keys() == FAMILIES.keys()
+                and outcomes(found) == [0, 3]
+                and all(
+                    value(found, f"branchline_{what}", **named) == 1
+                    for what in ("process_threads", "log_warnings_total", "log_exceptions_total")
+                )
             )
 
         assert wait_until(served, most=0.5)

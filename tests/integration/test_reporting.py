@@ -16,7 +16,7 @@ import uvicorn
 
 from branchline.core import lifecycle as law
 from branchline.sdk import report
-from branchline.server.ingest import ingest
+from branchline.server.ingest import Words, ingest
 from tests.world import APP, KIM, MODEL, World
 
 
@@ -28,6 +28,10 @@ class Ingest:
     address: str = ""
     failures: list[int] = field(default_factory=list)
     asked: int = 0
+    words: Words = field(default_factory=Words)
+
+    def __post_init__(self) -> None:
+        self.app = ingest(self.world.controller, self.words)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
@@ -36,15 +40,16 @@ class Ingest:
             await send({"type": "http.response.start", "status": self.failures.pop(0), "headers": []})
             await send({"type": "http.response.body", "body": b"upstream connect error"})
             return
-        await ingest(self.world.controller)(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Ingest]:
     """A service with a challenger under test, whose outcomes come in at a port of its own."""
-    found = Ingest(World(tmp_path))
-    found.world.released()
-    found.world.testing()
+    world = World(tmp_path)
+    world.released()
+    world.testing()
+    found = Ingest(world)
     listening = socket.create_server(("127.0.0.1", 0))
     found.address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(found, log_config=None, access_log=False, lifespan="off"))
@@ -187,7 +192,7 @@ def test_what_is_refused_is_told_and_not_repeated(place: Ingest) -> None:
 
 
 def test_bodies_that_come_at_once_are_each_told_of_their_own(place: Ingest) -> None:
-    """I16: they share transactions; a stranger among them, and a service that there is not, hold up nobody."""
+    """I16, F77: they share transactions; a stranger among them, and a service that there is not, hold up nobody."""
     units = [f"u{n}" for n in range(40)]
     place.world.visit(units)
     told: dict[str, object] = {}
@@ -208,6 +213,7 @@ def test_bodies_that_come_at_once_are_each_told_of_their_own(place: Ingest) -> N
     counts = place.world.ports.observations.counts("housing", shown.experiment)
     assert sum(counts[arm]["outcomes"] for arm in counts if arm) == 40
     assert counts[""]["unknown"] == 40
+    assert place.words == {("housing", "kept"): 40, ("housing", "unknown"): 40}
 
 
 def test_a_ledger_that_cannot_write_is_told_to_everybody_and_no_longer_than_it_lasts(place: Ingest) -> None:
