@@ -342,7 +342,7 @@ def test_a_daemon_that_may_open_no_file_says_so_and_goes_on_F61(own: Shell) -> N
                 codes.append("")
             return codes[-1] == "503 BL710"
 
-        assert wait_until(told), codes
+        assert wait_until(told, PATIENCE), codes
         assert own.call("/shop/").revision == "shop@1.0.0"
         assert own.instances_of("shop", "1.0.0") == pids
     finally:

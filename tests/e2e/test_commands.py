@@ -115,8 +115,12 @@ def test_two_revisions_share_traffic_until_the_verdict(shell: Shell) -> None:
         by_path = shell.call(f"/pair@{pin}/", "POST", {})
         by_header = shell.call("/pair/", "POST", {}, x_branchline_pin=pin)
         assert (by_path.revision, by_header.revision) == (f"pair@{version}", f"pair@{version}"), pin
-    sticky = {unit: {shell.call("/pair/", "POST", {}, unit).revision for _ in range(3)} for unit in ("a", "b", "c")}
-    assert all(len(revisions) == 1 for revisions in sticky.values())
+
+    def sticky() -> bool:  # but for the moment in which somebody steps in
+        met = [{shell.call("/pair/", "POST", {}, unit).revision for _ in range(3)} for unit in ("a", "b", "c")]
+        return all(len(revisions) == 1 for revisions in met)
+
+    shell.until("each unit meets one revision", sticky)
 
     assert shell.type("conclude", branch, ok=5).err.splitlines()[-1].startswith("undecided yet")
     steps = planned_then_done(shell, "split", branch, "--share", "40")
