@@ -22,6 +22,7 @@ KILLS = int(os.environ.get("KILLS", "30"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("remote", [True, False], ids=["remote", "alone"])
 def test_a_conclusion_ends_once_however_often_it_is_killed(tmp_path: Path, remote: bool) -> None:
     """Exactly one merge a service, in each of them; `git fsck` clean; KILLS=200 for more."""
