@@ -82,12 +82,18 @@ def ingest(controller: Controller, words: Words | None = None) -> FastAPI:
 
 
 async def whole(request: Request) -> bytes:
-    """The body, refused as soon as it is too long."""
-    found = bytearray()
+    """The body; raises TooLarge, keeping no more than is taken.
+
+    What is too long is read to its end, which the gateway sets: who writes on when the answer comes is cut off, and
+    never reads it.
+    """
+    found, size = bytearray(), 0
     async for chunk in request.stream():
-        found += chunk
-        if len(found) > LARGEST:
-            raise TooLarge(f"more than {LARGEST} bytes")
+        size += len(chunk)
+        if size <= LARGEST:
+            found += chunk
+    if size > LARGEST:
+        raise TooLarge(f"more than {LARGEST} bytes")
     return bytes(found)
 
 

@@ -94,13 +94,17 @@ class Told:
 
 @pytest.mark.timeout(1200)
 def test_each_outcome_counts_once_whoever_is_killed(own: Shell) -> None:
-    """1.30, I16, F75: kill -9 of the sender, who begins anew; kill -9 of the daemon, whose sender goes on."""
+    """1.30, I16, F74, F75: kill -9 of the sender, who begins anew; kill -9 of the daemon, whose sender goes on."""
     own.type("up")
     files = levels("shop")
     files["shop/branchline.toml"] = files["shop/branchline.toml"].replace(*PATIENT)
     own.first("shop", files)
     branch = own.push("ada", {"shop/level": "0.6\n"}, "shop")
     own.until_state(branch, "A/B test")
+
+    for large in ([{"unit": "u", "value": 1, "id": "x" * (10 << 20)}], [{"unit": "u", "value": 1}] * 10**6):  # F74
+        answer = own.call("/shop/-/outcomes", "POST", large)
+        assert (answer.status, json.loads(answer.body)["code"]) == (413, "BL509")
 
     first = Told.of(own, "first")
     for part in range(1, KILLS + 1):
