@@ -126,7 +126,7 @@ class Memory:
             "author": revision.author,
             "built": moment(revision.built),
             "replaces": {"version": before.version, "commit": before.commit} if before else None,
-            "hypothesis": self._hypothesis(revision, before),
+            "hypothesis": hypothesis_of(self.ports, revision.service, revision.commit, before.commit if before else ""),
             "commits": [dict(each) for each in commits],
             "gates": gate_documents(self.ports.catalog.gates(revision.service, revision.commit)),
             "verdict": event_document(verdict) if verdict else None,
@@ -186,15 +186,17 @@ class Memory:
             before = before[: before.index(revision.commit)]
         return self.ports.catalog.revision(revision.service, before[-1]) if before else None
 
-    def _hypothesis(self, revision: Revision, before: Revision | None) -> str:
-        """The section of that name in the log of the experiment; '' where there is none, or only an older one's."""
-        folder = spec_at(self.ports, revision.service, revision.commit).folder
-        read = self.ports.repository.read
-        text = read(revision.commit, path := f"{folder}/{EXPERIMENT_LOG}") or b""
-        if before and text == read(before.commit, path):
-            return ""
-        found = HYPOTHESIS.search(text.decode("utf-8", "replace"))
-        return found[1].strip() if found else ""
+
+def hypothesis_of(ports: Ports, service: str, commit: str, before: str) -> str:
+    """The section of that name in the log of the experiment; '' where there is none, or only that of the commit before
+    ('': there was none).
+    """
+    path = f"{spec_at(ports, service, commit).folder}/{EXPERIMENT_LOG}"
+    text = ports.repository.read(commit, path) or b""
+    if before and text == ports.repository.read(before, path):
+        return ""
+    found = HYPOTHESIS.search(text.decode("utf-8", "replace"))
+    return found[1].strip() if found else ""
 
 
 def about(entries: Iterable[Entry], commit: str) -> Iterator[Entry]:

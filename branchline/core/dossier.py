@@ -1,0 +1,260 @@
+"""This file says what a dossier is: one document that holds an experiment's evidence, and how anybody checks it.
+
+Rules. The document alone suffices: the sums of both arms per stratum, every bad request by its place, the split and the
+counts. From them `recomputed` finds the verdict by the same rules as the judge, and `differences` says where what is
+written disagrees; neither asks a daemon, a repository or a clock. The canonical text has sorted keys and no spaces, so
+that the same record gives the same bytes. Numbers are compared to nine digits: another machine's logarithm may round
+the last one differently.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from branchline.core.decision import Judgement, Plan
+from branchline.core.dossier_words import sentence
+from branchline.core.evidence import Stratum, Sums, judge
+from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.ratio_check import mismatch_over
+from branchline.core.verdict import Side, Verdict, decide, decide_canary, invalidity
+
+Document = Mapping[str, Any]
+SCHEMA = "branchline.dossier/1"
+MOST_POINTS = 400  # of the picture: more than a screen shows
+DIGITS = 1e-9
+ENOUGH_UNITS = 100  # below, one stray unit would be more than one per cent
+SIDES = {"Won": Side.CHALLENGER, "Lost": Side.INCUMBENT, "Breached": Side.INCUMBENT, "Undecided": Side.INCONCLUSIVE}
+DATA = re.compile(r'<script type="application/json" id="dossier">(.*?)</script>', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long is measured, and how much: of an A/B test (`effect`) its shortest and longest time, of a canary its time
+    and least requests. `extended`: a person wants it measured for as long as it takes.
+    """
+
+    effect: bool = True
+    extended: bool = False
+    min_seconds: float = 0.0
+    max_seconds: float = math.inf
+    canary_seconds: float = 0.0
+    canary_requests: int = 0
+
+
+def decided(
+    terms: Terms, plan: Plan, strata: Sequence[Stratum], guards: Mapping[str, Guard], invalid: str, lasted: float
+) -> tuple[Judgement | None, Verdict]:
+    """The judgement of an A/B test (None of a canary) and the verdict, after so many seconds, as the judge has them."""
+    guards = dict(sorted(guards.items()))
+    if not terms.effect:
+        requests = max((guard.requests for guard in guards.values()), default=0)
+        waited = lasted >= terms.canary_seconds
+        return None, decide_canary(guards, requests=requests, min_requests=terms.canary_requests, waited=waited)
+    ended = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
+    judgement = judge(strata, plan, ended)
+    hold = f"min_duration: {terms.min_seconds - lasted:.0f} s left" if lasted < terms.min_seconds else ""
+    return judgement, decide(judgement, guards, invalid=invalid, hold=hold)
+
+
+# ---- the text
+
+
+def text(document: Document) -> str:
+    """The canonical text of a document: sorted keys, no spaces, one line."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read(said: str) -> Document:
+    """The document of a text, or the one that a page holds; raises ValueError for what is no dossier."""
+    found = DATA.search(said)
+    document = json.loads(found[1] if found else said)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ValueError(f"it is no document of the schema {SCHEMA}")
+    return document
+
+
+# ---- what was measured, as a document and back
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The plan, as it is written."""
+    return {**asdict(plan), "bounds": list(plan.bounds) if plan.bounds else None}
+
+
+def plan_of(measured: Document) -> Plan:
+    """The plan that is written."""
+    said = measured["plan"]
+    return Plan(**{**said, "bounds": tuple(said["bounds"]) if said["bounds"] else None})
+
+
+def sums_document(strata: Mapping[int, Stratum]) -> dict[str, list[float]]:
+    """By table: units, sum and sum of squares of the incumbent, and of the challenger."""
+    return {
+        str(table): [each for arm in (s.control, s.challenger) for each in (arm.n, arm.total, arm.squares)]
+        for table, s in strata.items()
+    }
+
+
+def strata_of(sums: Mapping[str, Sequence[Any]]) -> list[Stratum]:
+    """The strata that are written, by the number of their table."""
+    return [Stratum(Sums(*row[:3]), Sums(*row[3:])) for _, row in sorted(sums.items(), key=lambda each: int(each[0]))]
+
+
+def guard_document(guard: Guard, seen: Sequence[int], bads: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """A guardrail: `seen` and `bad` requests of incumbent and challenger, and of every bad one [place, arm, table]."""
+    mine = sum(arm for _, arm, _ in bads)
+    return {
+        "rule": asdict(guard.rule),
+        "buckets": guard.buckets,
+        "requests": list(seen),
+        "bad": [len(bads) - mine, mine],
+        "bads": [list(each) for each in bads],
+        "evidence": guard.evidence,
+        "highest": guard.highest,
+        "highest_good": guard.highest_good,
+        "answer": str(guard.answer),
+    }
+
+
+def guards_of(written: Document, splits: Mapping[str, Sequence[float]]) -> Iterator[Guard]:
+    """The guardrail after each of its bad requests: between them only time passes, for a good one is no evidence."""
+    guard = Guard(Guardrail(**written["rule"]))
+    for place, arm, table in written["bads"]:
+        split = splits.get(str(table))
+        share = split[1] / (split[0] + split[1]) if split else None
+        guard = passed(guard, place).update(*((0, 0, 1, 1) if arm else (1, 1, 0, 0)), share=share)
+        yield guard
+
+
+def guard_of(written: Document, splits: Mapping[str, Sequence[float]]) -> Guard:
+    """The guardrail again, at its end."""
+    fresh = Guard(Guardrail(**written["rule"]))
+    *_, guard = (fresh, *guards_of(written, splits))
+    return replace(passed(guard, written["buckets"]), requests=written["requests"][1])
+
+
+def passed(guard: Guard, place: int) -> Guard:
+    """The guardrail after nothing but good requests up to a place."""
+    while guard.buckets < place:
+        guard = guard.update(1, 0, 0, 0)
+    return guard
+
+
+def invalid_of(measured: Document) -> str:
+    """Why the arms cannot be compared, '' when they can: of units and reports the split, and how many were astray."""
+    counts, ratio, reporting = measured["counts"], *mismatches(measured)
+    if counts["units"] < ENOUGH_UNITS:
+        return invalidity(ratio=ratio, reporting=reporting)
+    crossed = counts["crossed"] if counts["tables"] == 1 else 0
+    return invalidity(ratio=ratio, reporting=reporting, crossed=crossed, units=counts["units"]) or invalidity(
+        stepped_in=counts["stepped_in"], units=counts["requests"]
+    )
+
+
+def mismatches(measured: Document) -> tuple[float, float]:
+    """The evidence that the units, and that those who reported, do not follow the split."""
+    exposed, reported, splits = measured["exposed"], measured["reported"], measured["splits"]
+    known = [table for table in exposed if table in splits]
+    ratio = mismatch_over([(exposed[table], splits[table]) for table in known])
+    if not measured["dropping"]:
+        return ratio, 1.0
+    return ratio, mismatch_over([(reported.get(table, (0, 0)), splits[table]) for table in known])
+
+
+def recomputed(measured: Document) -> tuple[Judgement | None, dict[str, Guard], Verdict]:
+    """What follows from the numbers of a document: the judgement, the guardrails, the verdict."""
+    guards = {name: guard_of(each, measured["splits"]) for name, each in measured["guards"].items()}
+    terms, plan, strata = Terms(**measured["terms"]), plan_of(measured), strata_of(measured["sums"])
+    judgement, verdict = decided(terms, plan, strata, guards, invalid_of(measured), measured["lasted"])
+    return judgement, guards, verdict
+
+
+def answer_document(judgement: Judgement | None, verdict: Verdict) -> dict[str, Any]:
+    """What was found: who stays, what decided, and the numbers with their interval."""
+    found: dict[str, Any] = {"side": str(verdict.side), "cause": str(verdict.cause), "reason": verdict.reason}
+    found["lines"] = list(verdict.evidence)
+    if judgement is not None:
+        found |= point_document(judgement)
+        found |= {"for": judgement.e_for, "against": judgement.e_against, "p": judgement.p}
+        found |= {"ratio": judgement.likelihood_ratio, "progress": judgement.progress}
+    return found
+
+
+def point_document(judgement: Judgement) -> dict[str, Any]:
+    """One point of the picture: the estimate with its interval, and the units it rests on."""
+    return {
+        "estimate": judgement.estimate,
+        "low": judgement.low,
+        "high": judgement.high,
+        "units": [judgement.units_control, judgement.units_challenger],
+    }
+
+
+def thinned(rows: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
+    """At most so many of the rows, evenly, with the first and the last."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(at * (len(rows) - 1) / (most - 1))] for at in range(most)]
+
+
+# ---- the check
+
+
+def differences(document: Document) -> list[str]:
+    """Where a document disagrees with what follows from its own numbers; [] when all of it does."""
+    measured = document["measurement"]
+    found = list(_differences(document, measured)) if measured else []
+    return [*found, *unlike("sentence", document["sentence"], sentence(document))]
+
+
+def _differences(document: Document, measured: Document) -> Iterator[str]:
+    judgement, guards, verdict = recomputed(measured)
+    yield from unlike("answer", measured["answer"], answer_document(judgement, verdict))
+    for name, guard in guards.items():
+        said = measured["guards"][name]
+        yield from unlike(f"guardrail {name}", said, guard_document(guard, said["requests"], said["bads"]))
+    for kind, said, evidence in zip(("ratio", "reporting"), measured["mismatch"], mismatches(measured), strict=True):
+        yield from unlike(f"evidence of unequal {kind}", said, evidence)
+    yield from _unlike_series(measured)
+    for table, row in measured["sums"].items():
+        if [row[0], row[3]] != measured["reported"].get(table):
+            yield f"table {table} has sums of {row[0]} and {row[3]} units, but others reported"
+    recorded = document["verdict"]
+    if recorded and recorded["event"] in SIDES and SIDES[recorded["event"]] is not verdict.side:
+        yield f"recorded is {recorded['event']}, recomputed {verdict.side}: {verdict.reason}"
+
+
+def _unlike_series(measured: Document) -> Iterator[str]:
+    """Where the picture is not drawn from its own sums, goes back, or does not end where the verdict was."""
+    plan, before = plan_of(measured), -1
+    for number, point in enumerate(measured["series"]):
+        judgement = judge(strata_of(point["sums"]), plan)
+        said = {name: value for name, value in point.items() if name not in ("at", "sums")}
+        yield from unlike(f"point {number} of the picture", said, point_document(judgement))
+        if judgement.units < before:
+            yield f"point {number} of the picture has fewer units than the one before"
+        before = judgement.units
+    if measured["series"] and measured["series"][-1]["sums"] != measured["sums"]:
+        yield "the picture does not end at the sums of the verdict"
+
+
+def unlike(name: str, said: Any, found: Any) -> Iterator[str]:
+    """Where two values differ, by name."""
+    if isinstance(said, Mapping) and isinstance(found, Mapping):
+        for key in sorted(said.keys() | found.keys()):
+            yield from unlike(f"{name}, {key}", said.get(key), found.get(key))
+    elif not alike(said, found):
+        yield f"{name}: written {said!r}, recomputed {found!r}"
+
+
+def alike(said: Any, found: Any) -> bool:
+    """Whether two values are the same, numbers to nine digits; words may hold numbers of fewer."""
+    if isinstance(said, float) or isinstance(found, float):
+        numbers = isinstance(said, int | float) and isinstance(found, int | float)
+        return numbers and math.isclose(said, found, rel_tol=DIGITS, abs_tol=DIGITS * DIGITS)
+    return bool(said == found)
