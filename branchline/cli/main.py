@@ -61,6 +61,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("track", "Put two runs side by side."),
         "lineage": ("reproduce", "Walk from an answer back to its data, or on from data."),
         "notes": ("notes", "Print the release notes of a revision, as Markdown."),
+        "dossier": ("dossier", "Tell all that is recorded of an experiment."),
         "try": ("console", "Send one request to a preview and to what serves."),
         "logs": ("see", "Show what a revision, the gateway or the daemon printed last."),
         "explain": ("see", "Explain an error by its code."),

@@ -18,6 +18,7 @@ from branchline.core import codes
 from branchline.engine.arriving import made_of
 from branchline.engine.asking import Asked
 from branchline.engine.controlling import Controller
+from branchline.engine.documenting import Dossiers
 from branchline.engine.tracking import Tracker
 from branchline.engine.trying import Wanted
 from branchline.errors import BranchlineError
@@ -107,6 +108,7 @@ def api(controller: Controller, metrics: str = "") -> FastAPI:
     app.add_exception_handler(Exception, unexpected)
     reads(app, controller, metrics)
     tracking(app, Tracker(controller.ports, controller.desk))
+    dossiers(app, Dossiers(controller.ports, controller.desk))
     changes(app, controller)
     arrivals(app, controller)
     reproduction(app, controller)
@@ -194,6 +196,15 @@ def tracking(app: FastAPI, tracker: Tracker) -> None:
     def lay(body: Result) -> Document:
         """Lay the result of a revision's step out as a folder to read from."""
         return tracker.lay(body.reference, body.step)
+
+
+def dossiers(app: FastAPI, found: Dossiers) -> None:
+    """What is told of a whole experiment."""
+
+    @app.get("/v1/dossier")
+    def dossier(reference: str) -> Document:
+        """All that is recorded of an experiment, in one document that suffices to recompute its verdict."""
+        return found.dossier(reference)
 
 
 def changes(app: FastAPI, controller: Controller) -> None:
