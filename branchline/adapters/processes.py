@@ -148,7 +148,7 @@ class ProcessLauncher(Incarnations):
 
     def strays(self) -> tuple[Stray, ...]:
         """Orphans and strangers; see the port."""
-        found = orphans(self.runtime, {*self.nonces()})
+        found = orphans(self.runtime, self.nonces)
         for nonce in self.nonces():
             group = self.group(nonce)
             for place in self.places(nonce, group.get("instances", 0)):

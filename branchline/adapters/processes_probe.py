@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -132,10 +132,13 @@ def is_within(pid: int, supervisor: int, parent_of: Callable[[int], int] = paren
     return pid in (supervisor, ENDED)
 
 
-def orphans(runtime: Path, known: set[str]) -> list[Stray]:
-    """Process trees that serve on a socket below `runtime` for an incarnation that nobody knows, each by its top."""
+def orphans(runtime: Path, known: Callable[[], Iterable[str]]) -> list[Stray]:
+    """Process trees that serve on a socket below `runtime` for an incarnation that nobody knows, each by its top.
+
+    Who is known is asked before and after all are looked at: one may be begun meanwhile, or cleared away.
+    """
     mark = f"BRANCHLINE_SOCKET={runtime}/".encode()
-    tops: dict[int, str] = {}
+    mine, found, tops = {*known()}, list[tuple[int, str]](), dict[int, str]()
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit():
             continue
@@ -144,8 +147,11 @@ def orphans(runtime: Path, known: set[str]) -> list[Stray]:
             environ = Path(entry.path, "environ").read_bytes().split(b"\0")
         at = next((each for each in environ if each.startswith(mark)), b"")
         nonce = at.removeprefix(mark).partition(b".")[0].decode("ascii", "replace")
-        if at and nonce not in known:
-            top, name = top_of(int(entry.name), nonce)
+        if at and nonce not in mine:
+            found.append((int(entry.name), nonce))
+    for pid, nonce in found:
+        if nonce not in {*known()}:
+            top, name = top_of(pid, nonce)
             tops[top] = name
     return [Stray("orphan", pid, name.partition("@")[0], name) for pid, name in tops.items()]
 
