@@ -181,7 +181,7 @@ def pampallona_tsiatis(effect: float, alpha: float, beta: float, parts: int = 5,
     return at_parts((drift / effect) ** 2, parts, upper, lower)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def pampallona_constants(alpha: float, beta: float, parts: int, shape: float) -> tuple[float, float]:
     """C₁ and C₂ at which both errors are as asked, by turns, each by bisection."""
     c1, c2 = upper_quantile(alpha), upper_quantile(beta)

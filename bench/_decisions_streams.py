@@ -199,7 +199,7 @@ def ramp(*, stratified: bool, looks: int = 600) -> Stream:
     return stream
 
 
-def adjusted(correlation: float, *, looks: int = 150, gain: float = 0.1) -> tuple[Stream, Stream]:
+def adjusted(correlation: float, *, looks: int = 400, gain: float = 0.05) -> tuple[Stream, Stream]:
     """Normal values with a covariate of this correlation: judged with it, and without; the same data in both."""
 
     def drawn(chance: Any, runs: int) -> tuple[Array, ...]:
