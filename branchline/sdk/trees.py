@@ -159,12 +159,12 @@ def marked(variable: str) -> list[int]:
 
 
 def sweep_marked(variable: str, seconds: float = 5.0) -> int:
-    """Kill what is so marked until nothing is left, for so long at most: dying takes a moment, and what forks meanwhile
-    is marked, too. How many there were.
+    """Kill what is so marked until nothing is left, for so long at most: dying takes a moment, in which the mark is
+    gone already, and what forks meanwhile is marked, too. How many there were.
     """
     found: set[int] = set()
     deadline = time.monotonic() + seconds
-    while (left := marked(variable)) and time.monotonic() < deadline:
+    while ((left := marked(variable)) or found & parents().keys()) and time.monotonic() < deadline:
         found.update(left)
         for pid in left:
             kill(pid)

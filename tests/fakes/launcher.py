@@ -40,7 +40,7 @@ class FakeLauncher:
     def launch(self, group: Group, stamp: Stamp) -> Instance:
         """Begin an incarnation unless there is one."""
         self._refuse_late(group.service, stamp)
-        for instance in self.known.values():
+        for instance in list(self.known.values()):
             same = (instance.service, instance.revision, instance.perimeter)
             whole = instance.state == "ready" and not instance.lost and len(instance.sockets) == group.instances
             known = whole or instance.state == "starting"
@@ -72,13 +72,13 @@ class FakeLauncher:
 
     def instances(self, service: str = "") -> tuple[Instance, ...]:
         """Every incarnation; those that behave well are ready now."""
-        for nonce, instance in self.known.items():
+        for nonce, instance in list(self.known.items()):
             behaviour = self._behaviour(instance)
             if instance.state == "starting" and behaviour == "well":
                 self.known[nonce] = replace(instance, state="ready")
             elif instance.state == "starting" and behaviour in ENDS:
                 self.end(nonce, ENDS[behaviour])
-        return tuple(each for each in self.known.values() if service in ("", each.service))
+        return tuple(each for each in list(self.known.values()) if service in ("", each.service))
 
     def stop(self, nonce: str, stamp: Stamp) -> None:
         """End one incarnation."""
