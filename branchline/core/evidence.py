@@ -215,13 +215,14 @@ def make(kind: str, spec: Mapping[str, Any]) -> Evidence:
     srm        update(n0, n1)                      a bucket's newly assigned units
 
     `spec` of the first three: alpha, beta, mde and margin (absolute), direction, max_information, min_units; of a mean
-    bounds and cap, too. Of a guardrail: alpha, beta, ratio, limit, bad_ratio, ticks, tick. Of srm: alpha, weights.
+    bounds and cap, too. Of a guardrail: alpha, beta, ratio, limit, bad_ratio, ticks, tick. Of srm: alpha, weights. None
+    is what a setting is that is not given.
 
     Raises ValueError for a kind that there is not, a setting that it does not have, and numbers that mean nothing.
     """
     if kind not in _KINDS:
         raise ValueError(f"kind is one of {', '.join(_KINDS)}, not {kind!r}")
-    return Evidence(_KINDS[kind](dict(spec)))
+    return Evidence(_KINDS[kind]({name: value for name, value in spec.items() if value is not None}))
 
 
 Look = Callable[[Any, dict[str, Any]], tuple[Any, str, str]]

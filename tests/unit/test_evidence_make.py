@@ -35,6 +35,7 @@ def swapped(data: dict[str, int]) -> dict[str, int]:
         ("mean", {"margin": 0.04}, MEAN | {"s1": 500, "q1": 500}, "promote"),
         ("mean", {"mde": 0.02, "direction": "lower"}, swapped(MEAN), "promote"),
         ("mean", {"mde": 0.02, "min_units": 5001}, MEAN, "continue"),
+        ("mean", {"mde": 0.02, "margin": None, "max_information": None}, MEAN, "promote"),
         ("ratio", {"mde": 0.05}, RATIO, "promote"),
         ("ratio", {"mde": 0.05}, swapped(RATIO), "harmful"),
         ("ratio", {"mde": 0.05, "alpha": 1e-30, "beta": 1e-30}, RATIO, "continue"),

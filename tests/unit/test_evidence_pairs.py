@@ -45,6 +45,21 @@ def test_the_variance_of_a_ratio_is_that_of_its_residuals() -> None:
     assert seen == pytest.approx((r1 - r0, v0 + v1))
 
 
+def test_ratio_and_covariate_meet_a_published_package() -> None:
+    """tea-tasting 1.14.0, RatioOfMeans("y", "x") and Mean("y", "x"), the variance from its 95 % interval.
+
+    Its delta method divides by n - 1; its θ is of the covariance about the means of both arms as of one.
+    """
+    units = [(k % 2, ((k * 104729 + k % 2 * 31) % 17) / 4, 1.0 + (k * 7919) % 13) for k in range(400)]
+    arms = [Pairs.of((y + 0.3 * x + 0.2 * arm, x) for arm, y, x in units if arm == side) for side in (0, 1)]
+    ratio, variance_of_ratio = ratio_difference([PairStratum(*arms)])
+    assert ratio == pytest.approx(0.03719155312316125, rel=1e-12)
+    assert variance_of_ratio * 200 / 199 == pytest.approx(0.0005645890073483225, rel=1e-9)
+    adjusted, variance_of_adjusted = adjusted_difference([PairStratum(*arms)])
+    assert adjusted == pytest.approx(0.2550331873944094, rel=1e-5)
+    assert variance_of_adjusted == pytest.approx(0.014960009079335935, rel=1e-6)
+
+
 def test_a_ratio_over_one_each_is_a_proportion() -> None:
     """Killer: with another formula than the mean's the two would differ."""
     y = Sums(5000, 500, 500), Sums(5000, 650, 650)
