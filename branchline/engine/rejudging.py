@@ -73,13 +73,23 @@ def states(ports: Ports, name: str) -> list[tuple[Entry, Service]]:
 def recorded(ports: Ports, desk: Desk, reference: str) -> Recorded:
     """The last A/B test of what a reference names; raises NothingToDo where there was none."""
     name, commit = desk.meant(reference)
+    found = tested(ports, states(ports, name), name, commit)
+    if found is None:
+        raise NothingToDo("a canary is judged by its guardrails alone", what=f"{reference} was in no A/B test",
+                          hint="branchline history")  # fmt: skip
+    return found
+
+
+def tested(ports: Ports, history: Sequence[tuple[Entry, Service]], name: str, commit: str) -> Recorded | None:
+    """The last A/B test of a commit, in its last segment; None where there was none."""
     during: list[tuple[float, Service]] = []
     ended: Entry | None = None
     before = Service(name)
-    for entry, state in states(ports, name):
+    for entry, state in history:
         was, now = under_test(before, commit), under_test(state, commit)
         if now:
-            during, ended = [*(during if was else []), (entry.at, state)], None
+            same = was is not None and was.segment == now.segment
+            during, ended = [*(during if same else []), (entry.at, state)], None
         elif was:
             ended = entry
         before = state
@@ -87,8 +97,7 @@ def recorded(ports: Ports, desk: Desk, reference: str) -> Recorded:
     rows = ports.observations.exposed(name)
     experiment = next((each.experiment for each in reversed(rows) if each.arm == commit), "")
     if tried is None or not experiment:
-        raise NothingToDo("a canary is judged by its guardrails alone", what=f"{reference} was in no A/B test",
-                          hint="branchline history")  # fmt: skip
+        return None
     control = replaced(during[-1][1], tried) or ""
     spec = governed_spec(ports, name, commit, control)
     mine = [each for each in rows if each.experiment == experiment]
@@ -107,17 +116,20 @@ def splits_of(
 ) -> dict[int, tuple[float, float]]:
     """What both arms were to get under each bucket table: as the law wanted it when the table exposed its first.
 
-    `states` are those of the service while the test went on, with the moments at which they began.
+    `states` are those of the service in the test's last segment, with the moments at which they began. Tables of before
+    are left out, as they are by the judge, which begins anew with a segment.
     """
     known = []
     for at, state in states:
         shares = dict(dict(desired(state).routes).get(tried.line, ()))
-        known.append((at, (float(shares[control]), float(shares[tried.revision]))))
+        if control in shares and tried.revision in shares:  # not while another takes over the control's arm
+            known.append((at, (float(shares[control]), float(shares[tried.revision]))))
     began: dict[int, float] = {}
     for each in rows:
         began[each.table] = min(began.get(each.table, each.began), each.began)
     moments = [at for at, _ in known]
-    return {table: known[max(bisect_right(moments, at) - 1, 0)][1] for table, at in began.items()}
+    places = {table: bisect_right(moments, at) for table, at in began.items()}
+    return {table: known[place - 1][1] for table, place in places.items() if place}
 
 
 def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Measurement, Verdict, float]:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from branchline.core.service import Phase
+from branchline.core.service import Candidate, Phase, Service
 from branchline.core.spec import Metric
 from branchline.engine.rejudging import again as judged_again
-from branchline.engine.rejudging import recorded, rejudged, states
+from branchline.engine.rejudging import recorded, rejudged, splits_of, states
 from branchline.errors import NothingToDo, UnknownReference, UsageError
+from branchline.ports import Exposed
 from tests.world import ALEX, APP, KIM, MODEL, SAM, World
 
 UNITS = 230
@@ -101,17 +102,46 @@ def test_what_could_not_be_compared_can_not_be_now_F79(world: World, how: str) -
 
 
 def test_the_split_of_each_table_is_what_the_law_wanted_then(world: World) -> None:
-    """Killer: with the last share for all of it, the first table's units would be a mismatch."""
+    """Killer: with the last share for all of it, the first table's units would be a mismatch.
+
+    The judge begins anew with a ramp, and knows no split of before: nor does who judges again.
+    """
     old, new = world.released(toml=CALM.replace("rollout = {", "rollout = { share = 20,")), world.testing()
     world.play(300, {old: around(4), new: around(4.4)})
     world.settle()
     world.ask("split", SAM, share=60)
     world.settle()
-    world.play(300, {old: around(4), new: around(4.4)}, seed="v")
+    world.play(300, {old: around(4), new: around(4.9)}, seed="v")
+    world.clock.advance(1)
+    world.settle()
     test = recorded(world.ports, world.controller.desk, SAM)
-    assert sorted(test.splits.values()) == [(40.0, 60.0), (80.0, 20.0)]
+    assert list(test.splits.values()) == [(40.0, 60.0)]
     found = again(world, SAM)
-    assert "invalid" not in found["verdict"]["text"]
+    assert (found["recorded"]["event"], found["identical"]) == ("Won", True)
+
+
+def test_a_split_that_the_law_did_not_want_is_not_known() -> None:
+    shown = [Exposed("housing-1-1", 1, "new", 5, 10.0, 20.0)]
+    assert splits_of([(0.0, Service("housing"))], shown, "old", Candidate(SAM, "new", "new")) == {}
+
+
+def test_who_goes_on_against_a_new_incumbent_is_judged_against_that_one(world: World) -> None:
+    """Killer: with what was seen against the old one, the test would be another."""
+    old = world.released(toml=CALM.replace("rollout = {", "rollout = { slots = 2,"))
+    first, second = world.testing(), world.testing(KIM)
+    values = {old: around(4), first: around(7), second: around(5)}
+    world.play(450, values)
+    world.clock.advance(1)
+    world.settle()
+    assert world.service().line(1).incumbent == first
+    assert again(world, SAM)["identical"]
+    world.play(300, values, seed="v")
+    world.clock.advance(1)
+    world.settle()
+    test = recorded(world.ports, world.controller.desk, KIM)
+    assert (test.control, list(test.splits.values())[-1:]) == (first, [(67.0, 33.0)])
+    found = again(world, KIM)
+    assert (found["recorded"]["event"], found["identical"]) == ("Lost", True)
 
 
 def test_a_test_that_goes_on_is_judged_as_far_as_it_is(world: World) -> None:
