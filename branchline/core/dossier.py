@@ -186,8 +186,11 @@ def answer_document(judgement: Judgement | None, verdict: Verdict) -> dict[str, 
 
 
 def point_document(judgement: Judgement) -> dict[str, Any]:
-    """One point of the picture: the estimate with its interval, and the units it rests on."""
+    """One point of the picture: the estimate with its interval, and the units it rests on. An interval of what was not
+    `judged`, for there were too few, holds nothing: a variance of few is a guess.
+    """
     return {
+        "judged": any((judgement.log_for, judgement.log_against, judgement.log_ratio)),
         "estimate": judgement.estimate,
         "low": judgement.low,
         "high": judgement.high,

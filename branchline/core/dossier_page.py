@@ -80,6 +80,9 @@ def head(document: Document, title: str) -> Iterator[str]:
 
 def badge(document: Document) -> tuple[str, str]:
     """The verdict in a word, and its colour."""
+    measured = document["measurement"]
+    if measured and measured["answer"]["cause"] in ("pass", "unproven"):
+        return "takes over", "good"
     if document["verdict"]:
         return BADGES[document["verdict"]["event"]]
     return (document["state"] or "not decided", "open" if document["measurement"] else "calm")
@@ -106,6 +109,8 @@ def evidence(document: Document) -> Iterator[str]:
         yield tile(
             f"{sum(answer['units']):,}", "outcomes that count", f"{answer['units'][0]:,} and {answer['units'][1]:,}"
         )
+    if not measured["terms"]["effect"]:
+        yield from harm_tiles(measured)
     yield tile(lasted(measured["lasted"]), "measured for", stretch(measured["began"], measured["until"]))
     yield tile(f"{measured['counts']['units']:,}", "units met the test", mismatched(measured))
     yield "</div>"
@@ -120,17 +125,25 @@ def evidence(document: Document) -> Iterator[str]:
         better = "higher" if measured["plan"]["direction"] == "higher" else "lower"
         yield f"<figcaption><b>{escape(what)}, challenger − incumbent; {better} is better.</b>"
         yield "The line is the estimate after each outcome, the band every difference that was not ruled out at"
-        yield f"{level(measured)}. It holds at all looks together, so peeking is safe. At first it is wider than the"
-        yield "picture. Below: the time since the first outcome, and how many there were.</figcaption>"
+        yield f"{level(measured)}. It holds at all looks together, so peeking is safe. Where it is paler"
+        yield "and dashed there were too few outcomes to judge, and it holds nothing. Below: the time since the first"
+        yield "outcome, and how many there were.</figcaption>"
         yield "</figure>"
     yield "</section>"
+
+
+def harm_tiles(measured: Document) -> Iterator[str]:
+    """What each guardrail counted of the challenger, beside the incumbent's."""
+    for name, guard in sorted(measured["guards"].items()):
+        mine, theirs = (f"{guard['bad'][arm]:,} of {guard['requests'][arm]:,}" for arm in (1, 0))
+        yield tile(mine, f"{name}, challenger", f"incumbent {theirs}")
 
 
 def why(document: Document) -> Iterator[str]:
     """Why it was tried, and what was declared before there was a number."""
     yield '<section class="pair">'
     yield "<div><h2>Hypothesis</h2>"
-    words = document["hypothesis"] or "None is written in its log."
+    words = document["hypothesis"] or "None of its own is written in its log."
     yield f"<blockquote>{''.join(f'<p>{escape(each)}</p>' for each in words.split(chr(10) * 2))}</blockquote>"
     if document["commits"]:
         rows = [f"<li>{escape(each['subject'])} <code>{each['commit'][:7]}</code></li>" for each in document["commits"]]
@@ -146,21 +159,23 @@ def declared(document: Document) -> Iterator[tuple[str, str]]:
     metric, limits = said["metric"], said["guardrails"]
     if metric:
         yield "metric", f"{metric['name']}, {metric['kind']}; {metric['direction']} is better"
-        if metric["mde"] is not None:
-            yield "worth having from", number(metric["mde"])
         yield "an outcome counts for", lasted(metric["window"])
         yield "without an outcome", "counts as 0" if metric["missing"] == "zero" else "left out"
-    if measured:
+    if measured and measured["terms"]["effect"]:
         plan = measured["plan"]
+        yield "worth having from", number(plan["mde"] or plan["margin"])
         yield "α, for either wrong claim", number(plan["alpha"])
         yield "β, for missing that effect", number(plan["beta"])
+        yield "longest test", lasted(said["rollout"]["max_seconds"])
+    elif measured:
+        yield "watched for", lasted(measured["terms"]["canary_seconds"])
+        yield "and at least", f"{measured['terms']['canary_requests']:,} requests"
     if limits["failed_requests"]:
         yield "guardrail", "failed requests"
     for side in ("above", "below"):
         if limits[f"bad_outcome_{side}"] is not None:
             yield "guardrail", f"outcomes {side} {number(limits[f'bad_outcome_{side}'])}"
     yield "tolerated", f"{number(limits['tolerated_ratio'])} times the incumbent's rate"
-    yield "longest test", lasted(said["rollout"]["max_seconds"])
     yield "a person agrees", said["rollout"]["approval"] or "not asked for"
 
 
@@ -355,8 +370,8 @@ def level(measured: Document) -> str:
 
 def between(answer: Document, measured: Document) -> str:
     """The interval in words."""
-    if answer["low"] is None:
-        return "no interval yet"
+    if answer["low"] is None or not answer["judged"]:
+        return "too few to judge, so no interval"
     return f"{signed(answer['low'])} to {signed(answer['high'])} at {level(measured)}"
 
 

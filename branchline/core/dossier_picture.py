@@ -65,18 +65,14 @@ def sequence(measured: Document, what: str, width: float, height: float, name: s
     moments, timed = along(points)
     wanted = (measured["plan"]["mde"] or measured["plan"]["margin"]) * (1 if better_up(measured) else -1)
     frame = Frame(width, height, (moments[0], moments[-1]), span(points, wanted))
-    band = [(x, p["high"]) for x, p in zip(moments, points, strict=True)]
-    band += [(x, p["low"]) for x, p in zip(moments[::-1], points[::-1], strict=True)]
+    early = sum(not each["judged"] for each in points)
     middle = [(x, p["estimate"]) for x, p in zip(moments, points, strict=True)]
     last = points[-1]
     lines = [
         *grid(frame, ticks(*frame.y)),
         f'<g clip-path="url(#{name})">',
-        f'<polygon class="band" points="{path(frame, band)}"/>',
-        *(
-            f'<polyline class="edge" points="{path(frame, edge)}"/>'
-            for edge in (band[: len(points)], band[len(points) :])
-        ),
+        *band(frame, moments[: early + 1], points[: early + 1], "early"),
+        *band(frame, moments[early:], points[early:], "sure"),
         f'<polyline class="middle" points="{path(frame, middle)}"/>',
         "</g>",
         *level(frame, 0.0, "no difference", "zero", below=wanted > 0),
@@ -86,6 +82,15 @@ def sequence(measured: Document, what: str, width: float, height: float, name: s
     ]
     title = f"{what}: challenger − incumbent, with the interval that holds at every look"
     return svg(frame, name, title, lines)
+
+
+def band(frame: Frame, moments: Sequence[float], points: Sequence[Document], kind: str) -> Iterator[str]:
+    """What was not ruled out, between its edges; nothing of less than two points."""
+    if len(points) < 2:
+        return
+    above, below = ([(x, p[end]) for x, p in zip(moments, points, strict=True)] for end in ("high", "low"))
+    yield f'<polygon class="band {kind}" points="{path(frame, [*above, *below[::-1]])}"/>'
+    yield from (f'<polyline class="edge {kind}" points="{path(frame, edge)}"/>' for edge in (above, below))
 
 
 def better_up(measured: Document) -> bool:
@@ -147,7 +152,7 @@ def beneath(frame: Frame, moments: Sequence[float], points: Sequence[Document], 
     parts = 4 if frame.width > 500 else 2
     for part in range(parts + 1):
         wanted = moments[0] + part / parts * (moments[-1] - moments[0])
-        place = min(range(len(moments)), key=lambda each: abs(moments[each] - wanted))
+        place = max(range(len(moments)), key=lambda each: (-abs(moments[each] - wanted), each))
         x, units = frame.across(wanted), sum(points[place]["units"])
         y = frame.height - frame.bottom
         anchor = "start" if not part else "end" if part == parts else "middle"
@@ -167,7 +172,8 @@ def ending(frame: Frame, measured: Document, x: float, last: Document) -> Iterat
     values = [last["high"], last["estimate"], last["low"]]
     places = apart([frame.up(each) + 4 for each in values])
     for each, y, kind in zip(values, places, ("side", "main", "side"), strict=True):
-        yield f'<text class="value {kind}" x="{across + 9:.1f}" y="{y:.1f}">{signed(each)}</text>'
+        if kind == "main" or last["judged"]:
+            yield f'<text class="value {kind}" x="{across + 9:.1f}" y="{y:.1f}">{signed(each)}</text>'
 
 
 def apart(places: Sequence[float]) -> list[float]:

@@ -39,6 +39,8 @@ figcaption b{color:var(--ink);font-weight:600}
 svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,"Segoe UI",sans-serif;overflow:visible}
 svg .band{fill:var(--band)}
 svg .edge{fill:none;stroke:var(--hue);stroke-opacity:.45;stroke-width:1}
+svg .band.early{opacity:.45}
+svg .edge.early{stroke-dasharray:2 4}
 svg .middle{fill:none;stroke:var(--hue);stroke-width:2;stroke-linejoin:round}
 svg .grid,svg .axis{stroke:var(--line)}
 svg .zero{stroke:var(--soft);stroke-width:1.2}
@@ -67,7 +69,7 @@ th,td{padding:.4rem 1rem .4rem 0;border-bottom:1px solid var(--line);vertical-al
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:.9rem 1.1rem;min-width:0}
 .card h3{margin-top:0;display:flex;justify-content:space-between;gap:1rem;align-items:center}
 .timeline{list-style:none;margin:0;padding:0}
-.timeline li{display:grid;grid-template-columns:10.5rem 1fr;gap:1rem;padding:.15rem 0 .8rem}
+.timeline li{display:grid;grid-template-columns:12rem 1fr;gap:1rem;padding:.15rem 0 .8rem}
 .timeline time{color:var(--soft);font-size:.85rem;padding-top:.1rem;font-variant-numeric:tabular-nums}
 .timeline li>div{border-left:3px solid var(--line);padding-left:1rem;min-width:0}
 .timeline .good>div{border-color:var(--good)}

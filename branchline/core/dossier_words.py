@@ -86,11 +86,13 @@ def effect(measured: Document, document: Document) -> str:
     metric = document["declaration"]["metric"]
     what, estimate = metric["name"] if metric else "the metric", answer["estimate"]
     better = (estimate > 0) == (measured["plan"]["direction"] == "higher")
-    sure = answer["low"] is not None and (answer["low"] > 0 or answer["high"] < 0)
+    judged = answer["judged"] and answer["low"] is not None
+    sure = judged and (answer["low"] > 0 or answer["high"] < 0)
     way = "the same" if estimate == 0 else f"{number(abs(estimate))} {'higher' if estimate > 0 else 'lower'}"
     word = f", which is {'better' if better else 'worse'}" if sure else ""
-    between = "" if answer["low"] is None else f" (between {signed(answer['low'])} and {signed(answer['high'])})"
-    return f"its {what} is {way}{between}{word}, on {sum(answer['units']):,} outcomes"
+    between = f" (between {signed(answer['low'])} and {signed(answer['high'])})" if judged else ""
+    few = "" if judged else ", too few to judge"
+    return f"its {what} is {way}{between}{word}, on {sum(answer['units']):,} outcomes{few}"
 
 
 def harms(measured: Document) -> str:

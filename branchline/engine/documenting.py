@@ -365,7 +365,7 @@ def cost_of(document: Document, verdict: Entry | None) -> Document:
         answer = measured["answer"]
         sign = -1 if arm["role"] == "incumbent" else 1
         ends = [answer.get(name) for name in ("estimate", "low", "high")]
-        told = None if None in ends else [sign * each * arm["units"] for each in ends]
+        told = None if None in ends or not answer["judged"] else [sign * each * arm["units"] for each in ends]
         found["losing"] = {
             **{name: arm[name] for name in ("role", "version", "units", "requests", "bad")},
             "seconds": measured["lasted"],

@@ -210,6 +210,8 @@ def test_every_verdict_is_a_sentence() -> None:
     assert without(won, measurement=None, verdict=None).startswith("shop 1.1.0 met nobody: its gate load said inconc")
     assert without(won, measurement=None, verdict=None, gates=[], state="").endswith("it is not known any more.")
     assert without(won, replaces=None, measurement=None, verdict=None).startswith("shop 1.1.0 is the first revision")
+    few = document("Undecided", units=60)
+    assert few["sentence"].endswith("its basket is 1 higher, on 60 outcomes, too few to judge.")
     assert without(won, verdict=None).startswith("shop 1.1.0 is still under test: its basket is 1 higher (between +")
 
 
@@ -272,19 +274,27 @@ def test_a_page_of_who_met_nobody_has_no_numbers() -> None:
     page = dossier_page.page(made)
     assert "<svg" not in page
     assert "Begin <code>ccccccc</code>" in page
-    assert "None is written in its log." in page
+    assert "None of its own is written in its log." in page
 
 
 def test_a_page_says_what_is_not_known_yet() -> None:
     made = document(units=2)
     made["measurement"]["splits"] = {}
     made["measurement"]["guards"] = {}
-    made["declaration"]["metric"] = {**made["declaration"]["metric"], "mde": None, "missing": "drop"}
+    made["declaration"]["metric"] = {**made["declaration"]["metric"], "missing": "drop"}
     made["measurement"]["answer"] |= {"estimate": 1.0, "low": None, "high": None}
     page = dossier_page.page(made)
     assert "not recorded" in page
-    assert "no interval yet" in page
+    assert "too few to judge, so no interval" in page
     assert "left out" in page
+
+
+def test_a_page_of_a_canary_shows_what_was_counted() -> None:
+    page = dossier_page.page(document(effect=False))
+    assert "<b>2 of 20</b><span>failed requests, challenger</span><small>incumbent 1 of 20</small>" in page
+    assert "takes over" in page
+    assert "and at least" in page
+    assert "worth having from" not in page
 
 
 def test_a_page_says_what_the_losing_arm_cost() -> None:
@@ -305,6 +315,10 @@ def test_a_picture_ends_at_the_verdict_and_is_drawn_again_alike() -> None:
     assert "verdict: better" in drawn
     assert "asked for: +1" in drawn
     assert "n 240" in drawn
+    assert [drawn.count(f'class="band {kind}"') for kind in ("early", "sure")] == [1, 1]
+    few = sequence(measured(units=60), "basket", 900, 360, "cut")
+    assert few.count('class="value') == 1
+    assert [few.count(f'class="band {kind}"') for kind in ("early", "sure")] == [1, 0]
     for point in seen["series"]:
         point["at"] = seen["until"]  # all came at once: drawn by outcomes
     assert " min<" not in sequence(seen, "basket", 900, 360, "cut")
