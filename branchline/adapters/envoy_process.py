@@ -57,7 +57,9 @@ def end(known: Mapping[str, Any], seconds: float) -> None:
             try:
                 if runs(known):
                     signal.pidfd_send_signal(handle, number)
-                    select.select([handle], [], [], patience)
+                    over = select.poll()
+                    over.register(handle, select.POLLIN)
+                    over.poll(patience * 1000)
             finally:
                 os.close(handle)
 

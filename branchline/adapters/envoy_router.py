@@ -38,6 +38,7 @@ from branchline.ports import Endpoint, Shown, Stamp, Survey
 
 JOURNALS = "journal.jsonl", "journal.copy.jsonl"
 ENTRY = {"id", "kind", "service", "line", "after", "actor"}
+FIRST_CHECK_SECONDS = 1.0  # in which a gateway that has just started knows who is well
 MEMORIES = MEMORY, COPY = "table.json", "table.copy.json"
 
 
@@ -193,8 +194,7 @@ class RouteWriter:
             if not now or not target:
                 what = "nothing under test" if abort else "nothing to go back to"
                 raise Unserved(f"{service} has {what}", address=f"{service}@v{number}")
-            healthy = self.envoy.healthy()
-            if not any(healthy.get(cluster_of(service, e)) for e in routes.group(target)):
+            if not self._are_well(tuple(cluster_of(service, e) for e in routes.group(target)), FIRST_CHECK_SECONDS):
                 raise NotWarm(f"{target} does not run", cluster=f"{service}@{target[:7]}")
             after = shifted(routes, service, number, ((target, 100),), routes.told.generation)
             entry = {
@@ -294,6 +294,11 @@ class RouteWriter:
 
     def _wait_any(self, clusters: Sequence[str]) -> None:
         """Wait until one of these takes requests; raises NotWarm."""
+        if not self._are_well(clusters, self._warm_seconds):
+            raise NotWarm(cluster=clusters[0])
+
+    def _are_well(self, clusters: Sequence[str], seconds: float) -> bool:
+        """Whether one of these takes requests, or does within so many seconds."""
 
         def healthy() -> bool:
             try:
@@ -302,8 +307,7 @@ class RouteWriter:
                 return False
             return any(found.get(cluster) for cluster in clusters)
 
-        if not self.envoy.wait(healthy, self._warm_seconds):
-            raise NotWarm(cluster=clusters[0])
+        return self.envoy.wait(healthy, seconds)
 
 
 def parsed(text: str) -> Gateway | None:

@@ -57,6 +57,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "history": ("see", "Show who did what, when and why."),
         "why": ("see", "Say why each step ran or was reused, and what the gates found."),
         "rejudge": ("plan", "Judge a recorded A/B test again, with other settings."),
+        "backtest": ("plan", "Hold a metric of steps against the verdicts there were."),
         "runs": ("track", "Find runs by step, metric and state."),
         "compare": ("track", "Put two runs side by side."),
         "lineage": ("reproduce", "Walk from an answer back to its data, or on from data."),

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from branchline.adapters.envoy import Envoy
 from branchline.cli.offline import AT_WORK, Unable, prompt
 from branchline.cli.session import Session
 from branchline.core.service import Phase
@@ -200,6 +201,25 @@ def test_who_is_stopped_with_the_lock_is_not_waited_for(place: Place, real: Gate
         assert f"process {holder.pid} holds" in told.stderr
         assert f"kill -9 {holder.pid}" in told.stderr
     assert place.run("rollback", "housing", "--yes").returncode == 0
+    assert {answer.revision for answer in real.units(20).values()} == {A}
+
+
+class Early(Envoy):
+    """A gateway that is looked at before its first checks were answered: nobody is known to be well."""
+
+    looks = 0
+
+    def healthy(self) -> Mapping[str, int]:
+        """Nobody at the first look."""
+        self.looks += 1
+        return super().healthy() if self.looks > 1 else {}
+
+
+def test_the_way_back_is_there_as_soon_as_the_gateway_is(real: Gateway) -> None:
+    """1.52: a command may be what starts it. Killer: ask once who is well."""
+    writer = real.another()
+    writer.envoy = Early(real.folder, real.runtime)
+    writer.roll_back("housing", actor="alex", because="prices are wrong", at=5.0)
     assert {answer.revision for answer in real.units(20).values()} == {A}
 
 
