@@ -139,10 +139,13 @@ def guard_of(written: Document, splits: Mapping[str, Sequence[float]]) -> Guard:
 
 
 def passed(guard: Guard, place: int) -> Guard:
-    """The guardrail after nothing but good requests up to a place."""
-    while guard.buckets < place:
+    """The guardrail after nothing but good requests up to a place: once it has begun anew for the last time, they
+    change nothing any more, however many there are.
+    """
+    last = guard.rule.tick * guard.rule.ticks
+    while guard.buckets < min(place, last + 1):
         guard = guard.update(1, 0, 0, 0)
-    return guard
+    return replace(guard, buckets=max(guard.buckets, place))
 
 
 def invalid_of(measured: Document) -> str:

@@ -162,6 +162,23 @@ def test_no_number_is_changed_unseen(change: Change, said: str) -> None:
     assert any(said in each for each in dossier.differences(made)), dossier.differences(made)
 
 
+def test_a_guardrail_is_found_again_from_its_bad_requests_alone() -> None:
+    """Killer: jump over the restarts, too."""
+    guard, seen = Guard(Guardrail(tick=25)), [0, 0]
+    bads = [(10, 1, 1), (700, 0, 2), (1500, 1, 1), (1501, 0, 1), (1990, 1, 2)]
+    for place in range(2000):
+        bad = next((each for each in bads if each[0] == place), None)
+        mine, table = (bad[1], str(bad[2])) if bad else (place % 2, "1")
+        seen[mine] += 1
+        share = SPLITS[table][1] / sum(SPLITS[table])
+        guard = guard.update(
+            *((0, 0, 1, int(bad is not None)) if mine else (1, int(bad is not None), 0, 0)), share=share
+        )
+    again = dossier.guard_document(guard, seen, bads)
+    assert dossier.guard_of(again, SPLITS) == guard
+    assert dossier.guard_of({**again, "buckets": 10**9}, SPLITS).highest == guard.highest
+
+
 def test_a_last_digit_is_no_difference() -> None:
     made = document()
     made["measurement"]["answer"]["estimate"] *= 1 + 1e-12
