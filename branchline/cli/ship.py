@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-PATIENCE = 15.0  # seconds that a change of traffic is waited for; it goes on without us
+PATIENCE = 60.0  # seconds that a change of traffic is waited for; it goes on without us
 ENDED = {"serves", "absorbed", "declined", "withdrawn"}  # the words for a branch without a row that git has deleted
 
 
