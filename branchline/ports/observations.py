@@ -57,8 +57,8 @@ class Receipt:
     """What became of a reported outcome: one of seven words, and why where it does not count.
 
     kept; duplicate: it was said before; conflict: another value was; late: its window or its test is over (stored,
-    never counted); unknown: no request of it was in the test; unmeasured: nothing is under test, or not by this metric; refused: such a value
-    the metric cannot have.
+    never counted); unknown: no request of it was in the test; unmeasured: nothing is under test, or not by this metric;
+    refused: such a value the metric cannot have.
     """
 
     word: str
