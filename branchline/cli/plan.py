@@ -1,4 +1,4 @@
-"""This file is the commands that ask how tests turn out: `plan-test` before one begins, `rejudge` once it has ended."""
+"""This file is the commands that ask how tests turn out: `plan-test` before, `rejudge` after, `backtest` of all."""
 
 from __future__ import annotations
 
@@ -175,3 +175,49 @@ def section(word: str, text: str) -> Iterator[str]:
     """A verdict with its evidence below it."""
     for place, line in enumerate(text.splitlines() or [""]):
         yield f"{word if not place else '':<9} {line.strip() if not place else line.rstrip()}"
+
+
+@click.command()
+@naming("service")
+@click.argument("metric")
+@click.option("--direction", type=click.Choice(["higher", "lower"]), required=True, help="What is better, of METRIC.")
+@as_json
+@pass_session
+def backtest(session: Session, service: str, metric: str, direction: str) -> None:
+    """Hold a metric of steps against the verdicts there were.
+
+    METRIC is what a step has told by branchline.log: does what looks better by it before a test win the test?
+    """
+    found = session.client().get("/v1/backtest", service=service, metric=metric, direction=direction)
+    if session.json:
+        show.document(found)
+        return
+    rows: list[tuple[str, ...]] = [("REVISION", "AGAINST", metric.upper(), "OUTCOMES SAID", "VERDICT")]
+    rows += [backtest_cells(test) for test in found["tests"]]
+    for line in show.table(rows):
+        show.out(line)
+    for looked, words in (("better", f"looked better by {metric}"), ("not_better", f"did not look better by {metric}")):
+        part = found[looked]
+        if part["tests"]:
+            interval = f"[{part['low']:.0%}, {part['high']:.0%}]"
+            show.out(f"won       {part['won']} of {part['tests']} that {words}: {interval}")
+    for key, words in (("undecided", "ended without a verdict on outcomes"), ("without", f"do not tell {metric}")):
+        if found[key]:
+            show.out(f"not in    {found[key]} that {words}")
+
+
+def backtest_cells(test: Document) -> tuple[str, ...]:
+    """One test: what was said of it before, and what outcomes said."""
+    before, online = test["offline"], test["online"]
+    looked = "better" if test["better"] else "not better"
+    offline = f"{before['incumbent']:.4g} -> {before['challenger']:.4g}, {looked}"
+    outcomes = f"{online['units']:,} outcomes"
+    if online["low"] is not None:
+        outcomes = f"{online['estimate']:+.4g} [{online['low']:+.4g}, {online['high']:+.4g}], {outcomes}"
+    return (
+        test["version"],
+        test["against"],
+        offline,
+        outcomes,
+        f"{test['verdict']['side']}: {test['verdict']['cause']}",
+    )

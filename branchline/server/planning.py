@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from branchline.engine.backtesting import backtest
 from branchline.engine.controlling import Controller
 from branchline.engine.forecasting import Wish, forecast, split_again
 from branchline.engine.rejudging import rejudged
@@ -64,6 +65,11 @@ def planning(app: FastAPI, controller: Controller) -> None:
         """How long an A/B test would take as this service file declares it, from the outcomes there were."""
         spec = ports.read_spec(body.text.encode(), body.path)
         return forecast(ports, spec, Wish(body.mde, body.days, body.per_day))
+
+    @app.get("/v1/backtest")
+    def backtested(service: str, metric: str, direction: Literal["higher", "lower"]) -> Document:
+        """An offline metric beside the verdicts of all ended tests: how often what looked better by it won."""
+        return backtest(ports, controller.desk, service, metric, direction)
 
     @app.post("/v1/aa")
     def aa(body: Alike) -> Document:

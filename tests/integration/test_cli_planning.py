@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from branchline.core.revision import Measure, StepRun
 from tests.places import Place
 from tests.world import MODEL, SAM
 
@@ -156,3 +157,18 @@ def test_a_verdict_is_shown_with_its_interval_and_the_outcomes_it_rests_on(place
     assert re.search(r"evidence \d+ outcomes, \+[\d.]+ \[\+[\d.]+, \+[\d.]+\]", place.type("conclude", SAM).stderr)
     why = place.type("why", SAM).stdout
     assert re.search(r"challenger - incumbent \+[\d.]+, 95% sequence \[\+[\d.]+, \+[\d.]+\]", why)
+
+
+def test_an_offline_metric_is_held_against_verdicts(place: Place) -> None:
+    concluded(place)
+    keep, world = place.world.catalog.keep_run, place.world
+    commits = [each.commit for each in world.catalog.revisions("housing")]
+    for commit, mape in zip(commits, (8.5, 9.0), strict=True):
+        keep("housing", commit, [StepRun("train", "ran", "k", "art", 1.0, metrics=(Measure("mape", mape),))])
+    lines = place.type("backtest", "housing", "mape", "--direction", "lower").stdout.splitlines()
+    assert lines[0].split("  ")[0] == "REVISION"
+    assert lines[1].startswith("1.1.0     1.0.0    9 -> 8.5, better  +1.9")
+    assert lines[1].endswith("challenger: promote")
+    assert lines[2] == "won       1 of 1 that looked better by mape: [21%, 100%]"
+    assert place.read("backtest", "housing", "mape", "--direction", "lower")["better"]["won"] == 1
+    assert place.type("backtest", "housing", "mape").exit_code == 2
