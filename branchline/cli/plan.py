@@ -13,6 +13,7 @@ from branchline.core.planning import lasting, number
 from branchline.errors import DaemonDown, UsageError
 
 Document = Mapping[str, Any]
+AT_MOST = 10.0  # seconds that `check` waits for what is foretold
 ABOVE_0, RATE = click.FloatRange(0, min_open=True), click.FloatRange(0, 1, min_open=True, max_open=True)
 ROWS = (
     ("expected", "if it is as much better as the MDE says"),
@@ -66,7 +67,7 @@ def expected(session: Session, services: Iterable[str]) -> Iterator[tuple[str, D
     client = session.running()
     for service in services if client else ():
         try:
-            found = client.post("/v1/plan-test", declaration(session, service)) if client else {}
+            found = client.post("/v1/plan-test", declaration(session, service), AT_MOST) if client else {}
         except (show.Answered, DaemonDown):  # nothing is declared, or nothing can be said of it
             continue
         if found["per_day"] and found["method"] == "A/B test":

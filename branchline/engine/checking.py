@@ -17,10 +17,12 @@ from pathlib import Path
 
 from branchline.core import gates as judged
 from branchline.core.graph import needed_by
+from branchline.core.planning import lasting
 from branchline.core.revision import GateResult, Result, Revision
 from branchline.core.service import Method
-from branchline.core.spec import Gate
+from branchline.core.spec import Gate, Spec
 from branchline.engine.building import modules
+from branchline.engine.forecasting import Wish, forecast
 from branchline.engine.preparing import (
     EXPERIMENT_LOG,
     SERVICE_FILE,
@@ -32,6 +34,7 @@ from branchline.engine.preparing import (
 )
 from branchline.engine.profiling import data_gates, only_data
 from branchline.engine.progress import Progress
+from branchline.errors import NothingToDo
 from branchline.ports import Finished, Ports, Task
 
 Stopped = Callable[[], bool]
@@ -119,10 +122,27 @@ def built_in(this: Evaluation, method: Method) -> list[GateResult]:
     if method is not Method.AB_TEST:
         return found
     if this.incumbent is not None and only_data(this.ports, spec, this.incumbent.commit, this.revision.commit):
-        return [*found, judged.planned(spec.metric, None)]
+        return [*found, in_time(this.ports, spec)]
     log = this.prepared.folder / EXPERIMENT_LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else None
-    return [*found, judged.planned(spec.metric, None), judged.logged(text)]
+    return [*found, in_time(this.ports, spec), judged.logged(text)]
+
+
+def in_time(ports: Ports, spec: Spec) -> GateResult:
+    """The gate `test-plan`: what is judged is declared, and with the traffic there was it would be over in time."""
+    found = judged.planned(spec.metric, None)
+    if found.result is not Result.PASS:
+        return found
+    try:
+        told = forecast(ports, spec, Wish())
+    except NothingToDo:  # nothing is known of how much the values spread
+        return found
+    if not told["per_day"]:
+        return found
+    if told["fits"]:
+        return replace(found, summary=f"{found.summary}; {told['text']}")
+    limit = lasting(told["limit_days"])
+    return replace(found, result=Result.FAIL, summary=f"{told['text']}, and max_duration is {limit}")
 
 
 def run_gate(this: Evaluation, gate: Gate) -> GateResult:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from branchline.adapters.servicefile import read_service
+from branchline.core.revision import GateResult, Result
 from branchline.core.spec import Metric, Spec
+from branchline.engine.checking import in_time
 from branchline.engine.forecasting import Wish, forecast, history_of, planned, split_again
 from branchline.errors import NothingToDo
 from tests.world import MODEL, SAM, World
@@ -137,6 +139,22 @@ def test_several_slots_share_traffic_and_error_rate(world: World) -> None:
     two = CALM.replace("rollout = {", "rollout = { slots = 2,")
     found = told(world, two, per_day=90.0)
     assert (found["alpha"], round(found["share"], 3), round(found["per_day"], 1)) == (0.025, 0.493, 60.3)
+
+
+def test_the_gate_says_how_long_it_takes_and_refuses_what_would_not_end_in_time(world: World) -> None:
+    declared = "rating, effect 1, window 10 s"
+    for toml in (CALM, CALM.replace("bounds = [0, 10], ", "")):  # nothing is recorded, and no spread is known
+        assert in_time(world.ports, spec_of(toml)) == GateResult("test-plan", Result.PASS, declared)
+    assert in_time(world.ports, spec_of(CALM.replace("mde = 1, ", ""))).result is Result.FAIL
+    measured(world, 400)
+    found = in_time(world.ports, spec_of())
+    assert (found.result, found.summary.partition("; ")[0]) == (Result.PASS, declared)
+    assert "at 100 outcomes a day this takes 2 days" in found.summary
+    late = in_time(world.ports, spec_of(CALM.replace("mde = 1", "mde = 0.05")))
+    assert (late.result, late.summary) == (
+        Result.FAIL,
+        "at 100 outcomes a day this takes 73 days; with an MDE of 0.12 it takes 13 days, and max_duration is 14 days",
+    )
 
 
 # ── the judge, and nothing ─────────────────────────────────────────────────────────────────────────────────────────
