@@ -9,6 +9,7 @@ Counts are running ones.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +136,8 @@ class _Join:
 class _Test:
     """What outcomes are held against: the metric of a service, its experiments that run (None: any), and the time.
 
-    `again`: who is unknown now may not be so at the next look.
+    `again`: who is unknown now may not be so at the next look. `handed`: by experiment, until when units were handed
+    to the judge, and the last of them.
     """
 
     service: str
@@ -143,6 +145,7 @@ class _Test:
     running: Mapping[str, Metric] | None
     at: float
     again: bool
+    handed: Mapping[str, tuple[float, int]]
 
     def metric_of(self, join: _Join) -> Metric:
         """The metric of the experiment that an outcome is about: two majors may have one each."""
@@ -166,7 +169,9 @@ class _Test:
             return Receipt("refused", str(error.fields["reason"]))
         if self.running is not None and join.row.experiment not in self.running:
             return Receipt("late", "its test has ended")
-        if self.at > join.row.at + metric.window:
+        until, last = self.handed.get(join.row.experiment, (0.0, 0))
+        closed = join.row.at + metric.window
+        if self.at > closed or (closed <= until and join.row.number <= last):
             return Receipt("late", f"its window of {metric.window:g} s is over")
         return KEPT
 
@@ -176,6 +181,8 @@ class SqliteObservations:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
+        self._matching = threading.Lock()  # no unit is handed to the judge between an outcome's time and its commit
+        self._handed: dict[str, dict[str, tuple[float, int]]] = {}
 
     def position(self) -> str:
         """Where the reader of the gateway's log stands ('' at the very start)."""
@@ -212,21 +219,26 @@ class SqliteObservations:
         once more soon, and not counted yet.
         """
         receipts: dict[int, Receipt] = {}
-        with self._file.writing("the outcomes") as connection:
+        with self._matching, self._file.writing("the outcomes") as connection:
             for service in {each.service for each in outcomes} & metrics.keys():
                 mine = {place: each for place, each in enumerate(outcomes) if each.service == service}
                 runs = None if running is None else running.get(service)
-                receipts |= _reported(connection, _Test(service, metrics[service], runs, at, again), mine)
+                test = _Test(service, metrics[service], runs, at, again, self._handed.get(service, {}))
+                receipts |= _reported(connection, test, mine)
         return tuple(receipts.get(place, STRANGER) for place in range(len(outcomes)))
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
         """Units whose window closed by `until`, in order of exposure, after the cursor, up to the first not matured.
 
-        A unit's value is the mean of what was reported of it within the window.
+        A unit's value is the mean of what was reported of it within the window. What is reported of it later is late.
         """
         asked = {"of_service": service, "of_experiment": experiment, "after": after, "until": until, "window": window}
-        with self._file.reading() as connection:
-            rows = connection.execute(MATURED, asked).all()
+        with self._matching:
+            with self._file.reading() as connection:
+                rows = connection.execute(MATURED, asked).all()
+            handed = self._handed.setdefault(service, {})
+            before = handed.get(experiment, (0.0, 0))
+            handed[experiment] = max(before[0], until), max(before[1], rows[-1].number if rows else 0)
         return tuple(Seen(row.number, row.unit, row.arm, row.table, row.value, row.at) for row in rows)
 
     def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:

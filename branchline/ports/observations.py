@@ -141,7 +141,8 @@ class Observations(Protocol):
 
     def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
         """Units whose window closed by `until`, in order of exposure, after the cursor; stops at the first unit not
-        matured.
+        matured. What is reported later of a unit that was handed out is late, whatever the clock says: nobody looks at
+        it again, but who begins anew from the ledger, and must find the same.
         """
 
     def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:

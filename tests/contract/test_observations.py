@@ -119,7 +119,8 @@ def test_what_every_experiment_exposed_is_told_by_table_and_arm(observations: Ob
 
 def test_a_request_without_a_unit_is_a_unit_of_its_own(observations: Observations) -> None:
     observations.take([line("", at=100, request="r1"), line("", at=101, request="r2", arm="new")], "p")
-    assert values(observations) == {"r1": None, "r2": None}
+    assert [observations.counts("shop", "e1")[arm]["units"] for arm in ("old", "new")] == [1, 1]
+    assert values(observations, until=110) == {"r1": None}
     assert report(observations, said(request="r2")) == ("kept",)
     assert values(observations) == {"r1": None, "r2": 1}
 
@@ -170,6 +171,24 @@ def test_a_forged_outcome_is_unknown_and_changes_nothing_F77(observations: Obser
     assert report(observations, outcome) == ("unknown",)
     assert values(observations) == {"u1": None, "u2": None}
     assert observations.counts("shop", "e1")["old"]["outcomes"] == 0
+
+
+def test_what_comes_after_the_judge_has_looked_is_late_F76(observations: Observations) -> None:
+    """Killer: an outcome that came in time, and was written as the judge had just looked, would count after a restart
+    and not before.
+    """
+    observations.take([line(), line("u2", at=105)], "p")
+    assert values(observations, until=110) == {"u1": None}
+    assert observations.report([said("u1"), said("u2")], METRICS, at=109.99) == (
+        Receipt("late", "its window of 10 s is over"), Receipt("kept"),
+    )  # fmt: skip
+    assert values(observations) == {"u1": None, "u2": 1}
+
+
+def test_who_looks_with_a_shorter_window_takes_no_outcome_from_the_judge(observations: Observations) -> None:
+    observations.take([line()], "p")
+    assert len(observations.matured("shop", "e1", after=0, until=105, window=5)) == 1
+    assert report(observations, said("u1"), at=106) == ("kept",)
 
 
 def test_an_outcome_of_a_test_that_has_ended_is_late_F76(observations: Observations) -> None:
@@ -256,9 +275,9 @@ def test_an_outcome_of_another_metric_is_not_counted(observations: Observations)
 def test_a_value_that_is_none_is_refused_F78(observations: Observations, value: Any) -> None:
     observations.take([line()], "p")
     assert report(observations, said("u1", value)) == ("refused",)
-    assert values(observations) == {"u1": None}
     assert observations.counts("shop", "e1")[""]["refused"] == 1
     assert report(observations, said("u1", 1)) == ("kept",)
+    assert values(observations) == {"u1": 1}
 
 
 def test_the_error_is_that_of_the_logged_prediction(observations: Observations) -> None:

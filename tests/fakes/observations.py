@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class InTest:
     struck: bool = False
     outcomes: list[tuple[float, float]] = field(default_factory=list)  # at, value
     late: int = 0
+    handed: float = 0.0  # until when it was looked at last
 
 
 class FakeObservations:
@@ -105,7 +107,7 @@ class FakeObservations:
             return Receipt("refused", str(error.fields["reason"]))
         self._reported[key] = reported
         ended = running is not None and experiment not in running
-        if ended or at > found.first.at + metric.window:
+        if ended or max(at, math.nextafter(found.handed, math.inf)) > found.first.at + metric.window:
             found.late += 1
             return Receipt("late", "its test has ended" if ended else f"its window of {metric.window:g} s is over")
         found.outcomes.append((at, value))
@@ -131,6 +133,7 @@ class FakeObservations:
                 break
             values = [value for at, value in each.outcomes if at <= each.first.at + window]
             if not each.both:
+                each.handed = max(each.handed, until)
                 value = fmean(values) if values else None
                 seen.append(Seen(each.order, unit, each.first.assigned, each.first.table, value, each.first.at))
         return tuple(seen)
