@@ -4,7 +4,8 @@ Rules. Real: the daemon, its ledger, the gateway, an A/B test whose units were s
 of their own. What counts is what was answered with `kept`, which is on the disk by then; in the end the ledger is
 asked whether it holds each of them once. Single outcomes come over 64 connections at a time, each its own request.
 The verdict is that of the last outcome which an arm lacks: from the moment it is reported until `status` shows the end
-of the test, less the metric's window, before which no unit counts. Run: python bench/ingest.py [UNITS [VERDICTS]]
+of the test, less the metric's window, before which no unit counts; at rest, and while outcomes of another service come
+as fast as they are taken. Run: python bench/ingest.py [UNITS [VERDICTS]]
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,7 +34,8 @@ from tests.waiting import wait_until
 UNITS, VERDICTS = 20_000, 5
 ASKING = 8  # connections that are served before outcomes are reported
 PATIENT = ('mde = 0.3, window = "1s"', 'mde = 0.001, window = "1h"')
-WINDOW = 1.0
+WINDOW, LACKING = 1.0, 100
+LOADS = 4  # times that all outcomes are reported anew while a verdict is waited for
 GOALS = "goals: 5,000 outcomes a second, answered when they are on the disk; a verdict after at most 2 s"
 SENDER = """
 import json, sys, threading, time
@@ -103,15 +106,25 @@ def served(shell: Shell, service: str, units: list[str]) -> dict[str, tuple[str,
     return found
 
 
-def sent(
+def sender(
     shell: Shell, bodies: list[object], connections: int, program: str = SENDER
-) -> tuple[float, Counter[str], float, float]:
-    """Send these bodies from a process of its own: seconds, words, and the median and longest time of a body."""
+) -> subprocess.Popen[bytes]:  # fmt: skip
+    """A process that sends these bodies."""
     path = shell.folder / "bodies.json"
     path.write_text(json.dumps(bodies))
     words = (sys.executable, "-c", program, str(shell.port), str(connections), "/rate/-/outcomes", str(path))
-    took, told, median, longest = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    return subprocess.Popen(words, stdout=subprocess.PIPE)
+
+
+def sent(process: subprocess.Popen[bytes]) -> tuple[float, Counter[str], float, float]:
+    """What a sender did: seconds, words, and the median and longest time of a body."""
+    took, told, median, longest = json.loads(process.communicate()[0])
     return took, Counter(told), median, longest
+
+
+def cut(outcomes: list[dict[str, object]], size: int) -> list[object]:
+    """Outcomes in bodies of a size."""
+    return [outcomes[n : n + size] for n in range(0, len(outcomes), size)]
 
 
 @contextmanager
@@ -134,8 +147,11 @@ def under_test(shell: Shell, service: str, handle: str, changed: Mapping[str, st
     return branch
 
 
-def rates(shell: Shell, count: int) -> None:
-    """Print how fast outcomes of so many units are kept, in batches, one by one, and by the SDK's reporter."""
+def rates(shell: Shell, count: int) -> list[dict[str, object]]:
+    """Print how fast outcomes of so many units are kept, in batches, one by one, and by the SDK's reporter.
+
+    Returns outcomes that can be reported once more, under another id.
+    """
     files = levels("rate")
     files["rate/branchline.toml"] = files["rate/branchline.toml"].replace(*PATIENT)
     shell.first("rate", files)
@@ -144,9 +160,6 @@ def rates(shell: Shell, count: int) -> None:
     units = served(shell, "rate", [f"unit-{n}" for n in range(count)])
     print(f"{count} units were served, {count / (time.perf_counter() - begun):.0f} a second")
     by_request = [{"request_id": request, "value": 0.5} for _, request in units.values()]
-
-    def cut(outcomes: list[dict[str, object]], size: int) -> list[object]:
-        return [outcomes[n : n + size] for n in range(0, len(outcomes), size)]
 
     def named(mark: str, n: int | None = None) -> list[dict[str, object]]:
         return [{**each, "id": f"{mark}-{place}"} for place, each in enumerate(by_request[:n])]
@@ -163,7 +176,7 @@ def rates(shell: Shell, count: int) -> None:
     total = 0
     for what, bodies, connections, program in rows:
         before = daemon.cpu_times()
-        took, words, median, longest = sent(shell, bodies, connections, program)
+        took, words, median, longest = sent(sender(shell, bodies, connections, program))
         after = daemon.cpu_times()
         spent = after.user + after.system - before.user - before.system
         kept, total = words["kept"], total + words["kept"]
@@ -173,55 +186,86 @@ def rates(shell: Shell, count: int) -> None:
         print(f"{shown}   {told}   {'' if len(words) == 1 else dict(words)}".rstrip())
     ((found, distinct),) = shell.ledger("SELECT count(*), count(DISTINCT key) FROM outcome WHERE service = 'rate'")
     print(f"in the ledger    {found} outcomes, {distinct} different ones, {total} were answered with kept")
+    return by_request
 
 
-def verdict(shell: Shell, branch: str, mark: str) -> float:
-    """Seconds from the outcome that makes a verdict, its window taken off, until status shows the end of the test."""
-    lacking, challengers, others, number = 100, 0, 0, 0
+def verdict(
+    shell: Shell, branch: str, mark: str, busy: Callable[[], subprocess.Popen[bytes]] | None = None
+) -> tuple[float, float]:
+    """Seconds from the outcome that makes a verdict, its window taken off, until status shows the end of the test.
 
-    def see(least: int) -> tuple[bool, dict[str, object]]:
+    And how many outcomes of another service were kept a second, meanwhile.
+    """
+    challengers = others = number = 0
+
+    def see() -> tuple[bool, dict[str, object]]:
         nonlocal number
         number += 1
         unit = f"{mark}-{number}"
         answer = request(connection, "/verdict/", "POST", {}, unit, {})
         value = json.loads(answer.body)["prediction"] + (number % 5 - 2) / 50
-        new = answer.revision.partition("@")[2] == row["version"]
-        return new, {"unit": unit, "value": value}
+        return answer.revision.partition("@")[2] == row["version"], {"unit": unit, "value": value}
+
+    def say(outcomes: list[dict[str, object]]) -> None:
+        told = request(connection, "/verdict/-/outcomes", "POST", outcomes, "", {})
+        assert set(json.loads(told.body)["outcomes"]) == {"kept"}, told
 
     row = shell.row(branch)
     with shell.connected() as connection:
-        while challengers < lacking - 1 or others < lacking + 10:
-            new, outcome = see(lacking)
-            if new and challengers == lacking - 1:
-                continue  # it is not reported
-            told = request(connection, "/verdict/-/outcomes", "POST", outcome, "", {})
-            assert json.loads(told.body)["outcomes"] == ["kept"], told
-            challengers, others = challengers + new, others + (not new)
+        while challengers < LACKING - 1 or others < LACKING + 10:
+            outcomes = []
+            for new, outcome in [see() for _ in range(20)]:
+                if not new or challengers < LACKING - 1:  # else it is not reported
+                    outcomes.append(outcome)
+                    challengers, others = challengers + new, others + (not new)
+            say(outcomes)
         wait_until(lambda: False, WINDOW + 2)
         assert shell.row(branch)["state"] == "A/B test", "it had a verdict before"
+        load = busy() if busy else None
+        before = kept(shell)
+        assert load is None or wait_until(lambda: kept(shell) > before + 2000), "no load"
         while True:
-            new, outcome = see(lacking)
+            new, outcome = see()
             if new:
                 break
         begun = time.perf_counter()
-        told = request(connection, "/verdict/-/outcomes", "POST", outcome, "", {})
-        assert json.loads(told.body)["outcomes"] == ["kept"], told
+        say([outcome])
+    before = kept(shell)
     assert wait_until(lambda: shell.row(branch).get("state") != "A/B test", every=0.05)
-    return time.perf_counter() - begun - WINDOW
+    took, rate = time.perf_counter() - begun, (kept(shell) - before) / (time.perf_counter() - begun)
+    if load is not None:
+        assert load.poll() is None, "the load had ended before the verdict"
+        load.kill()
+        load.communicate()
+    return took - WINDOW, rate
+
+
+def kept(shell: Shell) -> int:
+    """Outcomes in the ledger."""
+    return int(shell.ledger("SELECT max(number) FROM outcome")[0][0])
 
 
 def main(units: int = UNITS, verdicts: int = VERDICTS) -> None:
     """Print both."""
     with shop() as shell:
-        rates(shell, units)
+        outcomes = rates(shell, units)
         shell.first("verdict", levels("verdict"))
-        found = []
-        for number in range(verdicts):
-            changed = {"level": "0.2\n" if number else "0.6\n", "note": f"{number}\n"}
-            branch = under_test(shell, "verdict", f"try-{number}", changed)
-            found.append(verdict(shell, branch, f"v{number}"))
-            shell.until_rest()
-        print("verdict after    " + ", ".join(f"{each:.2f}" for each in found) + " s, beyond the window")
+        for words in ("at rest", "under load"):
+            found, taken = [], []
+            for number in range(verdicts):
+                changed = {"level": "0.6\n" if shell.row("verdict@incumbent")["version"] == "1.0.0" else "0.2\n"}
+                branch = under_test(
+                    shell, "verdict", f"try-{number}-{len(words)}", {**changed, "note": f"{words} {number}\n"}
+                )
+                load = [{**each, "id": f"load-{number}-{n}"} for n, each in enumerate(outcomes * LOADS)]
+                busy = partial(sender, shell, cut(load, 500), 2) if words == "under load" else None
+                seconds, rate = verdict(shell, branch, f"{words}-{number}".replace(" ", "-"), busy)
+                found.append(seconds)
+                taken.append(rate)
+                shell.until("it is concluded", lambda branch=branch: branch not in shell.heads())  # type: ignore[misc]
+                shell.until_rest()
+            seen, others = ", ".join(f"{each:.2f}" for each in found), ", ".join(f"{each:.0f}" for each in taken)
+            print(f"verdict {words:12}{seen} s beyond the window; meanwhile {others} outcomes a second")
     print(GOALS)
 
 
