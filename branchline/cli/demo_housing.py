@@ -88,8 +88,12 @@ def winner(stage: Stage) -> None:
     """It takes over 100 %, merged, deleted."""
     with stage.part("alex's challenger wins: it takes all traffic, its branch is merged"):
         because = "Gradient boosting on twenty columns errs less than ridge on six."
-        stage.until_gone(experiment(stage, "alex", "alex", because, "Predict by gradient boosting"))
+        branch = experiment(stage, "alex", "alex", because, "Predict by gradient boosting")
+        stage.until_gone(branch)
         stage.type("history", SERVICE, "--limit", "6")
+        page = str(stage.home / "alex.html")
+        stage.type("dossier", branch, "--html", page)
+        stage.type("dossier", "verify", page)
         stage.type("status")
 
 

@@ -138,6 +138,7 @@ def test_the_whole_story_is_what_the_ledger_and_git_say(tmp_path: Path) -> None:
         check_the_month(story, arrived)
         check_the_spoiled_month(story, spoiled)
         check_git(story, arrived, spoiled)
+        check_the_dossiers(story, tmp_path)
 
 
 @pytest.mark.timeout(2400)
@@ -155,6 +156,20 @@ def test_a_microservice_asks_another_is_fixed_and_rolled_back(tmp_path: Path) ->
         check_the_units(shell, "listings-node", "1.0.0")
         check_git_of_listings(story)
         assert re.findall(r"\d+ requests, (\d+) failed", told) == ["0", "0"]
+
+
+def check_the_dossiers(story: Story, folder: Path) -> None:
+    """Beyond 14: every verdict is found again from its dossier alone, document or page, whoever made it and when."""
+    sides = {"Won": "challenger", "Lost": "incumbent", "Breached": "incumbent"}
+    for branch in (ALEX, SAM, ROBIN, FIX):
+        judged, page = story.judged(branch), folder / f"{branch}.html"
+        made = story.shell.ask("dossier", judged)
+        assert sides[made["verdict"]["event"]] == made["measurement"]["answer"]["side"]
+        assert made["verdict"]["reason"] == story.detail(branch, made["verdict"]["event"])["reason"]
+        assert story.shell.ask("dossier", judged, "--html", str(page)) == made
+        story.shell.type("dossier", "verify", str(page))
+        if branch in (ALEX, SAM):
+            assert sum(made["measurement"]["answer"]["units"]) == story.outcomes(branch, made["verdict"]["event"])
 
 
 def check_the_first(story: Story) -> None:
