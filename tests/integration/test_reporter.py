@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from branchline.sdk.load import UnixConnection
 from branchline.sdk.reporter import BATCH, Reporter
 from branchline.sdk.serve import App
 from tests.waiting import wait_until
@@ -302,6 +304,44 @@ def test_what_branchline_serves_sends_it_before_it_ends(gateway: Gateway) -> Non
     asyncio.run(App(lambda request: 1, "f00d")({"type": "lifespan"}, receive, send))
     assert told == ["lifespan.startup.complete 0", "lifespan.shutdown.complete 0"]
     assert gateway.values == [1.0]
+
+
+SHOP = """
+from branchline.sdk import reporter
+reporter.GATHER_SECONDS = 3600
+outcomes = reporter.Reporter("housing")
+def predict(request):
+    return outcomes.report("r", request["x"])
+"""
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def test_a_real_server_that_is_stopped_sends_it_before(gateway: Gateway, tmp_path: Path) -> None:
+    """Killer: leave it to the end of the interpreter, which a signal never lets come."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "spec.json").write_text('{"predict": "shop:predict"}')
+    env = {
+        "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{tmp_path}", "BRANCHLINE_GATEWAY": gateway.address,
+        "BRANCHLINE_SERVICE_SPEC": f"{tmp_path}/spec.json", "BRANCHLINE_NONCE": "f00d",
+        "BRANCHLINE_SOCKET": f"{tmp_path}/s",
+    }  # fmt: skip
+    with subprocess.Popen([sys.executable, "-P", "-m", "branchline.sdk.serve"], env=env) as server:
+        try:
+            assert wait_until(lambda: listens(tmp_path / "s"))
+            connection = UnixConnection(f"{tmp_path}/s", PATIENCE)
+            connection.request("POST", "/", '{"x": 7}')
+            assert connection.getresponse().read() == b"true"
+            connection.close()
+            server.terminate()
+            server.wait(PATIENCE)
+        finally:
+            server.kill()
+    assert gateway.values == [7.0]
 
 
 def test_a_server_of_another_make_says_itself_when(gateway: Gateway) -> None:
