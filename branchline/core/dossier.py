@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from branchline.core.decision import Judgement, Plan
@@ -21,44 +21,15 @@ from branchline.core.dossier_words import sentence
 from branchline.core.evidence import Stratum, Sums, judge
 from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.ratio_check import mismatch_over
-from branchline.core.verdict import Side, Verdict, decide, decide_canary, invalidity
+from branchline.core.terms import Terms, decided, incomparable
+from branchline.core.verdict import Side, Verdict
 
 Document = Mapping[str, Any]
 SCHEMA = "branchline.dossier/1"
 MOST_POINTS = 400  # of the picture: more than a screen shows
 DIGITS = 1e-9
-ENOUGH_UNITS = 100  # below, one stray unit would be more than one per cent
 SIDES = {"Won": Side.CHALLENGER, "Lost": Side.INCUMBENT, "Breached": Side.INCUMBENT, "Undecided": Side.INCONCLUSIVE}
 DATA = re.compile(r'<script type="application/json" id="dossier">(.*?)</script>', re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How long is measured, and how much: of an A/B test (`effect`) its shortest and longest time, of a canary its time
-    and least requests. `extended`: a person wants it measured for as long as it takes.
-    """
-
-    effect: bool = True
-    extended: bool = False
-    min_seconds: float = 0.0
-    max_seconds: float = math.inf
-    canary_seconds: float = 0.0
-    canary_requests: int = 0
-
-
-def decided(
-    terms: Terms, plan: Plan, strata: Sequence[Stratum], guards: Mapping[str, Guard], invalid: str, lasted: float
-) -> tuple[Judgement | None, Verdict]:
-    """The judgement of an A/B test (None of a canary) and the verdict, after so many seconds, as the judge has them."""
-    guards = dict(sorted(guards.items()))
-    if not terms.effect:
-        requests = max((guard.requests for guard in guards.values()), default=0)
-        waited = lasted >= terms.canary_seconds
-        return None, decide_canary(guards, requests=requests, min_requests=terms.canary_requests, waited=waited)
-    ended = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
-    judgement = judge(strata, plan, ended)
-    hold = f"min_duration: {terms.min_seconds - lasted:.0f} s left" if lasted < terms.min_seconds else ""
-    return judgement, decide(judgement, guards, invalid=invalid, hold=hold)
 
 
 # ---- the text
@@ -151,12 +122,7 @@ def passed(guard: Guard, place: int) -> Guard:
 def invalid_of(measured: Document) -> str:
     """Why the arms cannot be compared, '' when they can: of units and reports the split, and how many were astray."""
     counts, ratio, reporting = measured["counts"], *mismatches(measured)
-    if counts["units"] < ENOUGH_UNITS:
-        return invalidity(ratio=ratio, reporting=reporting)
-    crossed = counts["crossed"] if counts["tables"] == 1 else 0
-    return invalidity(ratio=ratio, reporting=reporting, crossed=crossed, units=counts["units"]) or invalidity(
-        stepped_in=counts["stepped_in"], units=counts["requests"]
-    )
+    return incomparable(ratio, reporting, **counts)
 
 
 def mismatches(measured: Document) -> tuple[float, float]:

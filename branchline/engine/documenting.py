@@ -17,13 +17,14 @@ from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
 from branchline.core.evidence import Stratum
 from branchline.core.revision import Revision, StepRun
-from branchline.core.service import PREPARING, SERVING, Candidate, Method, Phase, Service
+from branchline.core.service import PREPARING, SERVING, Candidate, Phase, Service
+from branchline.core.terms import Terms, decided
 from branchline.core.tracking import MOST, Query, as_made
 from branchline.core.verdict import Verdict
 from branchline.core.waiting import replaced
 from branchline.core.world import desired
 from branchline.engine.asking import Desk
-from branchline.engine.judging import Measurement, plan_of
+from branchline.engine.judging import Measurement, plan_of, terms_of
 from branchline.engine.preparing import governed_spec, spec_at
 from branchline.engine.reading import moment
 from branchline.engine.recalling import about, gate_documents, hypothesis_of
@@ -201,7 +202,7 @@ class Dossiers:
         seen = Witness(test.control, candidate.revision, plan, spec.metric, spec.guardrails)
         seen.splits.update(test.splits)
         counted(self.ports, test, seen)
-        terms = terms_of(test)
+        terms = terms_of(test.spec.rollout, test.candidate)
         series, at, found = played(self.ports, test, seen, terms)
         strata = dossier.sums_document(seen.strata)
         counts = {name: getattr(seen, name) for name in ("units", "crossed", "requests", "stepped_in")}
@@ -280,15 +281,8 @@ def arms_of(state: Service, line: int) -> set[str]:
     return {revision for revision, _ in dict(desired(state).routes).get(line, ())}
 
 
-def terms_of(test: Recorded) -> dossier.Terms:
-    """How long it was to be measured."""
-    rollout = asdict(test.spec.rollout)
-    effect = test.candidate.method is Method.AB_TEST
-    return dossier.Terms(effect, test.candidate.extended, **{name: rollout[name] for name in TERMS})
-
-
 def played(
-    ports: Ports, test: Recorded, seen: Witness, terms: dossier.Terms
+    ports: Ports, test: Recorded, seen: Witness, terms: Terms
 ) -> tuple[list[Document], float, tuple[Judgement | None, Verdict]]:
     """Take in all that had matured until the recorded verdict follows: the picture, the moment, and what was found.
 
@@ -300,7 +294,7 @@ def played(
 
     def found_at(at: float) -> tuple[Judgement | None, Verdict]:
         strata = [each for _, each in sorted(seen.strata.items())]
-        return dossier.decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at))
+        return decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at))
 
     for at in news(ports, test, seen, window):
         found = found_at(at)

@@ -7,15 +7,17 @@ Exposures and verdicts use the *assigned* arm (intention to treat). Units enter 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from branchline.core import lifecycle as law
-from branchline.core.evidence import Judgement, Plan, Stratum, judge
+from branchline.core.decision import Judgement, Plan
+from branchline.core.evidence import Stratum
 from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.ratio_check import mismatch_over
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Guardrails, Metric, Rollout, Spec
-from branchline.core.verdict import Cause, Side, Verdict, decide, decide_canary, invalidity
+from branchline.core.terms import Terms, asked, decided, incomparable
+from branchline.core.verdict import Cause, Side, Verdict
 from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
 from branchline.engine.observing import Observer
@@ -26,7 +28,6 @@ from branchline.errors import IllegalMove
 from branchline.ports import Ports, Seen, Shown, Tally
 
 BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned restarts are spread over 1,500 of them
-ENOUGH_TO_INVALIDATE = 100  # units; below, one stray unit would be more than one per cent
 
 
 @dataclass(slots=True)
@@ -120,18 +121,16 @@ class Measurement:
         """Why the arms cannot be compared, '' when they can.
 
         What was counted of all units is held against all units, not against those that have matured: a restart, which
-        sees the same totals earlier, must not find more. Who changed arms with the table was moved by a ramp.
+        sees the same totals earlier, must not find more.
         """
         known = [table for table in self.exposed if table in self.splits]
         dropping = self.metric is not None and self.metric.missing == "drop"
         reporting = mismatch_over([(self.reported.get(t, (0, 0)), self.splits[t]) for t in known]) if dropping else 1.0
         ratio = mismatch_over([(self.exposed[t], self.splits[t]) for t in known])
-        if self.units < ENOUGH_TO_INVALIDATE:
-            return invalidity(ratio=ratio, reporting=reporting)
-        strays = self.crossed if len(self.tables) == 1 else 0
-        return invalidity(ratio=ratio, reporting=reporting, crossed=strays, units=self.units) or invalidity(
-            stepped_in=self.stepped_in, units=self.requests
-        )
+        return incomparable(
+            ratio, reporting, units=self.units, crossed=self.crossed, tables=len(self.tables), requests=self.requests,
+            stepped_in=self.stepped_in,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -210,15 +209,15 @@ class Judge:
     def _conclude(self, service: Service, candidate: Candidate, spec: Spec, seen: Measurement, now: float) -> bool:
         """Judge as of a moment: time is that of what was seen, so that a replay finds the same."""
         rollout = spec.rollout
-        if candidate.method is Method.AB_TEST:
-            seen.verdict = concluded(seen, rollout, candidate.extended, now)
-        else:
-            lasted = seen.lasted(now)
-            requests = max((guard.requests for guard in seen.guards.values()), default=0)
-            waited, least = lasted >= rollout.canary_seconds, rollout.canary_requests
-            seen.far = f"{min(lasted, rollout.canary_seconds):.0f} s of {rollout.canary_seconds:.0f} s"
-            seen.far += f", {min(requests, least)} of {least} requests"
-            seen.verdict = decide_canary(seen.guards, requests=requests, min_requests=least, waited=waited)
+        if candidate.method is not Method.AB_TEST:
+            far, requests = (
+                min(seen.lasted(now), rollout.canary_seconds),
+                min(asked(seen.guards), rollout.canary_requests),
+            )
+            seen.far = (
+                f"{far:.0f} s of {rollout.canary_seconds:.0f} s, {requests} of {rollout.canary_requests} requests"
+            )
+        seen.verdict = concluded(seen, rollout, candidate, now)
         event = event_of(candidate, seen.verdict)
         return event is not None and self._record(service, event, seen.verdict.text)
 
@@ -231,13 +230,17 @@ class Judge:
         return True
 
 
-def concluded(seen: Measurement, rollout: Rollout, extended: bool, now: float) -> Verdict:
-    """The verdict of an A/B test on what was seen, as of a moment; nothing is recorded."""
-    lasted = seen.lasted(now)
-    ended = "max_duration is over" if lasted >= rollout.max_seconds and not extended else ""
-    seen.judgement = judge(list(seen.strata.values()), seen.plan or Plan(mde=1.0), ended)
-    hold = f"min_duration: {rollout.min_seconds - lasted:.0f} s left" if lasted < rollout.min_seconds else ""
-    return decide(seen.judgement, seen.guards, invalid=seen.invalid(), hold=hold)
+def concluded(seen: Measurement, rollout: Rollout, candidate: Candidate, now: float) -> Verdict:
+    """The verdict on what was seen, as of a moment; nothing is recorded."""
+    terms, plan, strata = terms_of(rollout, candidate), seen.plan or Plan(mde=1.0), list(seen.strata.values())
+    seen.judgement, verdict = decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(now))
+    return verdict
+
+
+def terms_of(rollout: Rollout, candidate: Candidate) -> Terms:
+    """How long a candidate is to be measured."""
+    declared = {each.name: getattr(rollout, each.name) for each in fields(Terms) if hasattr(rollout, each.name)}
+    return Terms(candidate.method is Method.AB_TEST, candidate.extended, **declared)
 
 
 def in_one_line(text: str) -> str:

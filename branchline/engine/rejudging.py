@@ -150,11 +150,11 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
     seen = Measurement(test.control, candidate.revision, plan, metric, test.spec.guardrails)
     seen.splits.update(test.splits)
     for at in news(ports, test, seen, metric.window):
-        verdict = concluded(seen, test.spec.rollout, candidate.extended, at)
+        verdict = concluded(seen, test.spec.rollout, candidate, at)
         if verdict.is_final:
             return seen, verdict, at
     counted(ports, test, seen)
-    return seen, concluded(seen, test.spec.rollout, candidate.extended, test.until), test.until
+    return seen, concluded(seen, test.spec.rollout, candidate, test.until), test.until
 
 
 def news(ports: Ports, test: Recorded, seen: Measurement, window: float) -> Iterator[float]:

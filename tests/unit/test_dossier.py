@@ -17,11 +17,11 @@ import pytest
 
 from branchline.core import dossier, dossier_page, dossier_words
 from branchline.core.decision import Plan
-from branchline.core.dossier import Terms
 from branchline.core.dossier_picture import sequence, ticks
 from branchline.core.dossier_words import brief, lasted, number, sentence, signed, wilson
 from branchline.core.evidence import Stratum, judge
 from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.terms import Terms
 from branchline.core.verdict import Cause
 
 Document = dict[str, Any]

@@ -1,0 +1,64 @@
+"""This file says on which terms a test ends: how long is measured, how much, and what forbids to compare its arms.
+
+The judge, who judges again, and who checks a dossier decide by the one function in here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from branchline.core.decision import Judgement, Plan
+from branchline.core.evidence import Stratum, judge
+from branchline.core.guardrail import Guard
+from branchline.core.verdict import Verdict, decide, decide_canary, invalidity
+
+ENOUGH_UNITS = 100  # below, one stray unit would be more than one per cent
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long is measured, and how much: of an A/B test (`effect`) its shortest and longest time, of a canary its time
+    and least requests. `extended`: a person wants it measured for as long as it takes.
+    """
+
+    effect: bool = True
+    extended: bool = False
+    min_seconds: float = 0.0
+    max_seconds: float = math.inf
+    canary_seconds: float = 0.0
+    canary_requests: int = 0
+
+
+def decided(
+    terms: Terms, plan: Plan, strata: Sequence[Stratum], guards: Mapping[str, Guard], invalid: str, lasted: float
+) -> tuple[Judgement | None, Verdict]:
+    """The judgement of an A/B test (None of a canary) and the verdict, after so many seconds."""
+    guards = dict(sorted(guards.items()))
+    if not terms.effect:
+        waited = lasted >= terms.canary_seconds
+        return None, decide_canary(guards, requests=asked(guards), min_requests=terms.canary_requests, waited=waited)
+    ended = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
+    judgement = judge(strata, plan, ended)
+    hold = f"min_duration: {terms.min_seconds - lasted:.0f} s left" if lasted < terms.min_seconds else ""
+    return judgement, decide(judgement, guards, invalid=invalid, hold=hold)
+
+
+def asked(guards: Mapping[str, Guard]) -> int:
+    """How many requests of a canary were counted, by the guardrail that counts most."""
+    return max((guard.requests for guard in guards.values()), default=0)
+
+
+def incomparable(
+    ratio: float, reporting: float, *, units: int, crossed: int, tables: int, requests: int, stepped_in: int
+) -> str:
+    """Why the arms cannot be compared, '' when they can: by the evidence that units, and that reports, are not as the
+    split is, and by how many of all were astray. Who changed arms with the table was moved by a ramp.
+    """
+    if units < ENOUGH_UNITS:
+        return invalidity(ratio=ratio, reporting=reporting)
+    strays = crossed if tables == 1 else 0
+    return invalidity(ratio=ratio, reporting=reporting, crossed=strays, units=units) or invalidity(
+        stepped_in=stepped_in, units=requests
+    )
