@@ -14,7 +14,8 @@ from branchline.core.planning import proportion
 from branchline.core.verdict import Cause
 from branchline.engine.asking import Desk, did_you_mean
 from branchline.engine.reading import moment
-from branchline.engine.rejudging import Recorded, again, states, tested, under_test
+from branchline.engine.rejudging import Recorded, again, tested, under_test
+from branchline.engine.replaying import states
 from branchline.engine.tracking import metrics_of
 from branchline.errors import NothingToDo
 from branchline.ports import Ports

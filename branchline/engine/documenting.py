@@ -22,18 +22,17 @@ from branchline.core.terms import Terms, decided
 from branchline.core.tracking import MOST, Query, as_made
 from branchline.core.verdict import Verdict
 from branchline.core.waiting import replaced
-from branchline.core.world import desired
 from branchline.engine.asking import Desk
 from branchline.engine.judging import Measurement, plan_of, terms_of
 from branchline.engine.preparing import governed_spec, spec_at
 from branchline.engine.reading import moment
 from branchline.engine.recalling import about, gate_documents, hypothesis_of
-from branchline.engine.rejudging import Recorded, counted, news, splits_of, states
+from branchline.engine.rejudging import Recorded, counted, news
+from branchline.engine.replaying import History, splits_of, states
 from branchline.engine.telling import reason_of
 from branchline.ports import Entry, Ports, Seen, Tally
 
 Document = dict[str, Any]
-History = Sequence[tuple[Entry, Service]]
 COMMITS = 50
 JUDGED = tuple(dossier.SIDES)
 BY_HAND = ("Aborted", "Withdrew")
@@ -190,9 +189,7 @@ class Dossiers:
         if not experiment:
             return None
         spec = governed_spec(self.ports, revision.service, revision.commit, control)
-        both = {control, revision.commit}
-        shared = [(entry.at, state) for entry, state in history if both <= arms_of(state, candidate.line)]
-        splits = splits_of(shared, mine, control, candidate) if shared else {}
+        splits = splits_of(history, mine, control, candidate)
         return Recorded(revision.service, candidate, control, experiment, spec, splits, until, ended)
 
     def _measured(self, test: Recorded) -> Document:
@@ -274,11 +271,6 @@ def rolled_back(history: History, commit: str) -> Iterator[Entry]:
     for (_, before), (entry, _) in pairwise(history):
         if entry.event == "RolledBack" and before.line(int(entry.detail.get("line", 1))).incumbent == commit:
             yield entry
-
-
-def arms_of(state: Service, line: int) -> set[str]:
-    """The revisions that a line's traffic was to be divided among."""
-    return {revision for revision, _ in dict(desired(state).routes).get(line, ())}
 
 
 def played(

@@ -6,6 +6,7 @@ Exposures and verdicts use the *assigned* arm (intention to treat). Units enter 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
@@ -24,7 +25,8 @@ from branchline.engine.observing import Observer
 from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
-from branchline.errors import IllegalMove
+from branchline.engine.replaying import splits_of, states
+from branchline.errors import IllegalMove, NothingToDo
 from branchline.ports import Ports, Seen, Shown, Tally
 
 BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned restarts are spread over 1,500 of them
@@ -168,11 +170,19 @@ class Judge:
         known = self.measurements.get((service.name, candidate.branch))
         if known is None or known[0] != identity:
             found = Measurement(control, candidate.revision, plan, spec.metric, spec.guardrails)
+            found.splits.update(self._splits(service.name, candidate, control, shown.experiment))
             known = self.measurements[service.name, candidate.branch] = (identity, found)
         shares = shares_now(shown)
         if control in shares and candidate.revision in shares:
             known[1].splits[shown.table] = (shares[control], shares[candidate.revision])
         return spec, known[1]
+
+    def _splits(self, name: str, candidate: Candidate, control: str, experiment: str) -> dict[int, tuple[float, float]]:
+        """How the traffic was split under the tables that there were before: a ramp, or a restart, forgets none."""
+        rows = [each for each in self.ports.observations.exposed(name) if each.experiment == experiment]
+        with contextlib.suppress(NothingToDo):  # recorded by another version: only what is shown now is known
+            return splits_of(states(self.ports, name) if rows else [], rows, control, candidate)
+        return {}
 
     def _look_at(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
         spec, seen = self.measurement(service, candidate, shown)

@@ -9,27 +9,23 @@ the recorded verdict is found again; with others, chosen by who has seen the out
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from branchline.core.lifecycle import move
-from branchline.core.records import event_from_json
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec
 from branchline.core.verdict import Verdict
 from branchline.core.waiting import replaced
-from branchline.core.world import desired
 from branchline.engine.asking import Desk
 from branchline.engine.judging import Measurement, concluded, plan_of
 from branchline.engine.preparing import governed_spec
 from branchline.engine.reading import measurement_document, moment
-from branchline.errors import IllegalMove, NothingToDo, UsageError
-from branchline.ports import Entry, Exposed, Ports, Seen, Tally
+from branchline.engine.replaying import splits_of, states
+from branchline.errors import NothingToDo, UsageError
+from branchline.ports import Entry, Ports, Seen, Tally
 
 Document = dict[str, Any]
-PAGE = 1000  # entries of the history that are read at once
 SETTINGS = ("direction", "mde", "margin", "alpha", "beta")
 EXPLORATORY = "exploratory: settings that are chosen with the outcomes known prove nothing; nothing is changed"
 
@@ -48,28 +44,6 @@ class Recorded:
     ended: Entry | None
 
 
-def states(ports: Ports, name: str) -> list[tuple[Entry, Service]]:
-    """Every entry of a service's history, the oldest first, with the state that it left.
-
-    Raises NothingToDo where the law of now does not lead through what was recorded by another one.
-    """
-    entries: list[Entry] = []
-    while page := ports.ledger.history(name, limit=PAGE, before=entries[-1].number if entries else 0):
-        entries += page
-    state, found = Service(name, default=ports.ledger.service(name).default), []
-    for entry in reversed(entries):
-        try:
-            told = {key: value for key, value in entry.detail.items() if key != "left_behind"}
-            state = move(state, event_from_json({"type": entry.event, **told}))
-        except (KeyError, TypeError, ValueError, IllegalMove):
-            if entry.event != "Restored":
-                what = f"what {name} was at entry {entry.number} cannot be told any more"
-                raise NothingToDo("another version has recorded it", what=what, hint="branchline history") from None
-        state = replace(state, generation=entry.generation)
-        found.append((entry, state))
-    return found
-
-
 def recorded(ports: Ports, desk: Desk, reference: str) -> Recorded:
     """The last A/B test of what a reference names; raises NothingToDo where there was none."""
     name, commit = desk.meant(reference)
@@ -81,55 +55,32 @@ def recorded(ports: Ports, desk: Desk, reference: str) -> Recorded:
 
 
 def tested(ports: Ports, history: Sequence[tuple[Entry, Service]], name: str, commit: str) -> Recorded | None:
-    """The last A/B test of a commit, in its last segment; None where there was none."""
-    during: list[tuple[float, Service]] = []
+    """The last A/B test of a commit; None where there was none."""
+    last: Service | None = None
     ended: Entry | None = None
     before = Service(name)
     for entry, state in history:
-        was, now = under_test(before, commit), under_test(state, commit)
-        if now:
-            same = was is not None and was.segment == now.segment
-            during, ended = [*(during if same else []), (entry.at, state)], None
-        elif was:
+        if under_test(state, commit):
+            last, ended = state, None
+        elif under_test(before, commit):
             ended = entry
         before = state
-    tried = under_test(during[-1][1], commit) if during else None
+    tried = under_test(last, commit) if last else None
     rows = ports.observations.exposed(name)
     experiment = next((each.experiment for each in reversed(rows) if each.arm == commit), "")
-    if tried is None or not experiment:
+    if last is None or tried is None or not experiment:
         return None
-    control = replaced(during[-1][1], tried) or ""
+    control = replaced(last, tried) or ""
     spec = governed_spec(ports, name, commit, control)
     mine = [each for each in rows if each.experiment == experiment]
     until = ended.at if ended else ports.clock.now()
-    return Recorded(name, tried, control, experiment, spec, splits_of(during, mine, control, tried), until, ended)
+    return Recorded(name, tried, control, experiment, spec, splits_of(history, mine, control, tried), until, ended)
 
 
 def under_test(service: Service, commit: str) -> Candidate | None:
     """The candidate of a commit while it is in an A/B test, and nothing is decided."""
     tried = (each for each in service.candidates if each.revision == commit and each.method is Method.AB_TEST)
     return next((each for each in tried if each.phase is Phase.TESTING), None)
-
-
-def splits_of(
-    states: Sequence[tuple[float, Service]], rows: Sequence[Exposed], control: str, tried: Candidate
-) -> dict[int, tuple[float, float]]:
-    """What both arms were to get under each bucket table: as the law wanted it when the table exposed its first.
-
-    `states` are those of the service in the test's last segment, with the moments at which they began. Tables of before
-    are left out, as they are by the judge, which begins anew with a segment.
-    """
-    known = []
-    for at, state in states:
-        shares = dict(dict(desired(state).routes).get(tried.line, ()))
-        if control in shares and tried.revision in shares:  # not while another takes over the control's arm
-            known.append((at, (float(shares[control]), float(shares[tried.revision]))))
-    began: dict[int, float] = {}
-    for each in rows:
-        began[each.table] = min(began.get(each.table, each.began), each.began)
-    moments = [at for at, _ in known]
-    places = {table: bisect_right(moments, at) for table, at in began.items()}
-    return {table: known[place - 1][1] for table, place in places.items() if place}
 
 
 def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Measurement, Verdict, float]:

@@ -254,6 +254,24 @@ def test_units_that_were_moved_by_a_ramp_invalidate_nothing(world: World) -> Non
     assert world.phase(SAM) is Phase.TESTING
 
 
+@pytest.mark.parametrize("how", ["a ramp", "a restart after it"])
+def test_what_was_bad_before_a_ramp_counts_after_it(world: World, how: str) -> None:
+    """Killer: know the split of the table that is shown alone, and each bad request of an earlier one says nothing."""
+    _, new = under_test(world, with_rollout("share = 20", CALM.replace("false", "true")))
+    units = [f"u{n}" for n in range(60)]
+    world.visit([unit for unit in units if world.router.arm("housing", 1, unit) == new][:3], fails=[new])
+    world.settle()
+    before = world.controller.judge.measurements["housing", SAM][1].guards["failed requests"]
+    assert 1 < before.evidence < 100
+    world.clock.advance(1)
+    world.ask("split", SAM, share=60)
+    if how == "a restart after it":
+        world.restart()
+    world.settle()
+    after = world.controller.judge.measurements["housing", SAM][1]
+    assert (after.guards["failed requests"], len(after.splits)) == (before, 2)
+
+
 def test_strays_are_held_against_all_units_and_not_only_the_matured(world: World) -> None:
     """Killer: a replay sees today's totals at yesterday's outcomes, and must find no more than was found then."""
     old, new = under_test(world, CALM)

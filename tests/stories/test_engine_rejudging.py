@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from branchline.core.service import Candidate, Phase, Service
+from branchline.core.service import Candidate, Phase
 from branchline.core.spec import Metric
 from branchline.engine.rejudging import again as judged_again
-from branchline.engine.rejudging import recorded, rejudged, splits_of, states
+from branchline.engine.rejudging import recorded, rejudged
+from branchline.engine.replaying import splits_of, states
 from branchline.errors import NothingToDo, UnknownReference, UsageError
 from branchline.ports import Exposed
 from tests.world import ALEX, APP, KIM, MODEL, SAM, World
@@ -104,7 +105,7 @@ def test_what_could_not_be_compared_can_not_be_now_F79(world: World, how: str) -
 def test_the_split_of_each_table_is_what_the_law_wanted_then(world: World) -> None:
     """Killer: with the last share for all of it, the first table's units would be a mismatch.
 
-    The judge begins anew with a ramp, and knows no split of before: nor does who judges again.
+    The judge begins anew with a ramp, and so does who judges again: of both, every split of before is known.
     """
     old, new = world.released(toml=CALM.replace("rollout = {", "rollout = { share = 20,")), world.testing()
     world.play(300, {old: around(4), new: around(4.4)})
@@ -115,14 +116,16 @@ def test_the_split_of_each_table_is_what_the_law_wanted_then(world: World) -> No
     world.clock.advance(1)
     world.settle()
     test = recorded(world.ports, world.controller.desk, SAM)
-    assert list(test.splits.values()) == [(40.0, 60.0)]
+    assert sorted(test.splits.values()) == [(40.0, 60.0), (80.0, 20.0)]
     found = again(world, SAM)
     assert (found["recorded"]["event"], found["identical"]) == ("Won", True)
 
 
-def test_a_split_that_the_law_did_not_want_is_not_known() -> None:
-    shown = [Exposed("housing-1-1", 1, "new", 5, 10.0, 20.0)]
-    assert splits_of([(0.0, Service("housing"))], shown, "old", Candidate(SAM, "new", "new")) == {}
+def test_a_split_that_the_law_did_not_want_is_not_known(world: World) -> None:
+    old = world.released()
+    history, tried = states(world.ports, "housing"), Candidate(SAM, "new", "new")
+    for began in (0.0, world.clock.now()):  # before all that is known, and while one of the two had no share
+        assert splits_of(history, [Exposed("housing-1-1", 1, "new", 5, began, began + 9)], old, tried) == {}
 
 
 def test_who_goes_on_against_a_new_incumbent_is_judged_against_that_one(world: World) -> None:
