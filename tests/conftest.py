@@ -152,7 +152,7 @@ def no_process_left(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
         left[:] = [each for each in psutil.process_iter() if each.pid not in above and belongs(each, homes)]
         return not left
 
-    if not wait_until(none_left, seconds=30):
+    if not wait_until(none_left, seconds=10):
         told = [f"{process.pid}: {' '.join(process.cmdline())}" for process in left if process.is_running()]
         for process in left:
             process.kill()
