@@ -19,6 +19,7 @@ import click
 
 from branchline.cli import demo_data, demo_housing, demo_listings
 from branchline.cli.stage import Stage, say, told
+from branchline.errors import UsageError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -40,6 +41,8 @@ def demo(keep: bool, folder: Path | None, only: str | None, examples: Path) -> N
         raise click.ClickException("the example is not here: run the demo from a checkout of the project (make demo)")
     home = (folder or Path(tempfile.mkdtemp(prefix="branchline-demo-"))).resolve()
     home.mkdir(parents=True, exist_ok=True)
+    if any(home.iterdir()):
+        raise UsageError(f"{home} is not empty: the demo plays in a new folder", hint="branchline demo --folder NEW")
     stage = Stage(home, examples)
     begun = time.monotonic()
     leave, stays = keep, True  # what runs, and the folder, unless it ends well or somebody ends it

@@ -45,7 +45,10 @@ def dossier(session: Session, reference: str, file: Path | None, html: Path | No
     if html:
         from branchline.core.dossier_page import page
 
-        html.write_text(page(found), encoding="utf-8")
+        try:
+            html.write_text(page(found), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{html} cannot be written: {error.strerror}", hint="name another file") from error
         show.say(f"written  {html}")
     if session.json:
         click.echo(documents.text(found), nl=False)

@@ -140,7 +140,7 @@ def to_the_rest(
     with waiting() as line:
         while True:
             rows, state = rows_of(client, service), ""
-            found = rest(rows, service, branch, commit) or ended(client, rows, service, branch)
+            found = rest(rows, service, branch, commit) or ended(client, rows, service, branch, commit)
             rests = SHIFTED_SECONDS if found and found.word == "serves" and "traffic" not in names else 0.0
             told = client.get("/v1/progress", since=since, topic=branch, wait=rests if found else 0.3)
             since = told["newest"]
@@ -200,12 +200,16 @@ def row_of(client: Client, service: str, branch: str) -> Document | None:
     return next((row for row in rows if row["branch"] == branch and row["phase"] != "live"), None)
 
 
-def ended(client: Client, rows: Sequence[Document], service: str, branch: str) -> Rest | None:
-    """What became of a branch that has no row any more; None when nothing ended it (yet)."""
+def ended(client: Client, rows: Sequence[Document], service: str, branch: str, commit: str) -> Rest | None:
+    """What became of a branch that has no row any more; None when nothing ended it (yet), or only one of its name."""
     if any(row["branch"] == branch for row in rows):
         return None
-    entries = client.get("/v1/history", service=service, limit=20)["entries"]
-    newest = next((entry for entry in entries if entry["detail"].get("branch") == branch), None)
+    entries = client.get("/v1/history", service=service, limit=200)["entries"]
+    mine = [entry for entry in entries if entry["detail"].get("branch") == branch]
+    newest = next(iter(mine), None)
+    tips = [entry["detail"]["tip"] for entry in mine if entry["event"] in ("Opened", "Pushed")]
+    if tips and tips[0] != commit:  # the name was used before
+        return None
     if newest is not None and newest["event"] == "Recorded":
         return Rest(0, "absorbed", f"{branch} is part of what it fixed")
     if newest is None or newest["event"] not in ENDS:

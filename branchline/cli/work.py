@@ -124,7 +124,9 @@ def check(session: Session, service: str) -> None:
 @naming("service")
 @click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
 @click.option("--because", required=True, metavar="TEXT", help="The hypothesis: what should become better, and why.")
-@click.option("--metric", default="", metavar="NAME", help="What it is judged by; else what the service file says.")
+@click.option(
+    "--metric", default="", metavar="NAME", help="What it is judged by, if the service file does not say."
+)
 @click.option("--no-push", is_flag=True, help="Keep the branch to yourself; `deploy` pushes it.")
 @dry_run
 @as_json
@@ -136,6 +138,12 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
     """
     tree = session.tree
     folder = session.services[session.known(service)]
+    declared = metric_of(session, folder)
+    if not because.strip():
+        hint = f"branchline start {service} --because 'what should become better, and why'"
+        raise UsageError("--because says nothing: the hypothesis is what a gate asks for", hint=hint)
+    if metric and declared and metric not in declared:
+        raise UsageError(f"--metric {metric}: the service file says {declared}", hint=f"edit {folder}/{SERVICE_FILE}")
     branch = names.experiment(service, handle or handle_of(session))
     path = f"{folder}/{LOG}"
     if tree.is_dirty([path]):
@@ -153,7 +161,7 @@ def start(session: Session, service: str, handle: str, because: str, metric: str
         return
     tip = tree.start(branch, trunk, kept=f"{folder}/{SERVICE_FILE}")
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    text = written(service, because, metric or metric_of(session, folder), f"{day}: started from {trunk} {tip[:7]}")
+    text = written(service, because, declared or metric, f"{day}: started from {trunk} {tip[:7]}")
     (tree.root / folder).mkdir(parents=True, exist_ok=True)
     (tree.root / path).write_text(text, encoding="utf-8")
     tree.record(path, message)
@@ -188,6 +196,8 @@ def warn_of_strangers(session: Session, service: str, otherwise: str) -> None:
     if client is None:
         return
     client.post("/v1/look")
+    if not follow.rows_of(client, service):
+        return  # nothing of it was pushed yet
     for drift in client.get("/v1/status", reference=service)["parity"]["drifts"]:
         if drift["drift"] == "trunk is not the incumbent":
             show.say(f"note     {drift['what']} of {service}: somebody wrote there. Your branch holds that, too")

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from branchline.core.planning import proportion
+
 Document = Mapping[str, Any]
 Z95 = 1.959963984540054
 EVENTS = {
@@ -129,12 +131,7 @@ def per_cent(part: float) -> str:
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a part that is looked at once (Wilson 1927); all there is for n = 0."""
-    if not n:
-        return 0.0, 1.0
-    part, spare = hits / n, Z95 * Z95 / n
-    middle = (part + spare / 2) / (1 + spare)
-    width = Z95 * math.sqrt(part * (1 - part) / n + spare / (4 * n)) / (1 + spare)
-    return (middle - width if hits else 0.0), (middle + width if hits < n else 1.0)
+    return proportion(hits, n) if n else (0.0, 1.0)
 
 
 def person(actor: str) -> str:

@@ -108,7 +108,7 @@ def proportion(hits: int, of: int, confidence: float = 0.95) -> tuple[float, flo
     z = upper_quantile((1 - confidence) / 2)
     centre = (hits + z * z / 2) / (of + z * z)
     width = z / (of + z * z) * math.sqrt(hits * (of - hits) / of + z * z / 4)
-    return max(0.0, centre - width), min(1.0, centre + width)
+    return (centre - width if hits else 0.0), (centre + width if hits < of else 1.0)
 
 
 def number(value: float) -> str:

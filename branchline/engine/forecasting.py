@@ -145,6 +145,8 @@ def forecast(ports: Ports, spec: Spec, wish: Wish) -> Document:
     counts = {name: getattr(outlook, name) for name in ("fixed", "expected", "without_effect", "at_most")}
     takes = {name: outlook.days(outcomes) for name, outcomes in counts.items()} if per_day else {}
     text = told(outlook, limit) if per_day else unknown(outlook)
+    if per_day and wish.per_day is None and seen.seconds < DAY:
+        text += f", if it goes on as in the {lasting(seen.seconds / DAY)} that were measured"
     return {
         "schema": "branchline.plan-test/1",
         "service": spec.name,

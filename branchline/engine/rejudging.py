@@ -66,14 +66,14 @@ def tested(ports: Ports, history: Sequence[tuple[Entry, Service]], name: str, co
             ended = entry
         before = state
     tried = under_test(last, commit) if last else None
-    rows = ports.observations.exposed(name)
+    until = ended.at if ended else ports.clock.now()
+    rows = [each for each in ports.observations.exposed(name) if each.began <= until]  # later it may be an incumbent
     experiment = next((each.experiment for each in reversed(rows) if each.arm == commit), "")
     if last is None or tried is None or not experiment:
         return None
     control = replaced(last, tried) or ""
     spec = governed_spec(ports, name, commit, control)
     mine = [each for each in rows if each.experiment == experiment]
-    until = ended.at if ended else ports.clock.now()
     return Recorded(name, tried, control, experiment, spec, splits_of(history, mine, control, tried), until, ended)
 
 

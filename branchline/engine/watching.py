@@ -40,6 +40,9 @@ class Watcher:
         What is wrong with one service is kept beside it and hides nothing of another (I24).
         """
         refs = self.observer.fetch()
+        for of, what in list(self.troubles):
+            if names.branch(what) and what not in refs:
+                self.troubles.pop((of, what), None)  # who has deleted a branch need not hear of it any more
         done = False
         for name in sorted(self._services(refs)):
             try:

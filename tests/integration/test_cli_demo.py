@@ -16,6 +16,14 @@ from tests.family import has_ended
 from tests.waiting import wait_until
 
 
+def test_a_demo_plays_in_no_folder_that_has_something_in_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine\n")
+    command = [sys.executable, "-P", "-m", "branchline.cli.main", "demo", "--folder", str(tmp_path)]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (told.returncode, "is not empty" in told.stderr) == (2, True)
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.txt"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_who_ends_a_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     """Killer: let `--keep` hold for a story that was not told to its end, or let a TERM end the demo at once."""

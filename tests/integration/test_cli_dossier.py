@@ -61,6 +61,8 @@ def test_a_dossier_is_told_written_and_checked_by_who_has_nothing_else(place: Pl
         )  # fmt: skip
     first = page.read_bytes()
     assert place.type("dossier", SAM, "--html", str(page)).exit_code == 0
+    nowhere = place.type("dossier", SAM, "--html", str(elsewhere / "nowhere" / "page.html"))
+    assert (nowhere.exit_code, "cannot be written: No such file" in nowhere.stderr) == (2, True)
     assert page.read_bytes() == first
 
 

@@ -103,6 +103,8 @@ def test_start_makes_branch_and_log_commits_only_that_and_pushes(world: RealGit)
     assert "A  staged.txt" in world.git("status", "--porcelain")
     text = (world.work / "housing" / "EXPERIMENT.md").read_text()
     assert text.startswith("# Hypothesis\nTrees see corners.\n")
+    mute = typed(world, "start", "housing", "--handle", "kim", "--because", " ")
+    assert (mute.exit_code, "--because says nothing" in mute.stderr) == (2, True)
     assert logged(text).result.value == "pass"
     ran = [line.removeprefix("ran").strip() for line in told.stdout.splitlines()[1:]]
     assert ran == [line.removeprefix("plan     git").strip() for line in plan.stdout.splitlines()]

@@ -9,6 +9,7 @@ import pytest
 
 from branchline.cli import follow
 from branchline.cli.transport import Client
+from branchline.core.events import Won
 from tests.places import Place
 from tests.world import SAM
 
@@ -31,6 +32,17 @@ class Late(Client):
         if path == "/v1/progress" and query.get("wait"):
             self.progress.note("housing", SAM, "ok", "traffic", "1.0.0 50%, 1.1.0 50%")
         return super().get(path, seconds, **query)
+
+
+def test_a_name_that_was_used_before_tells_nothing_of_who_has_it_now(place: Place) -> None:
+    """Killer: the newest thing that happened to the name, whichever commit it was, and a winner was "absorbed"."""
+    place.world.released()
+    won = place.world.testing()
+    place.world.record(Won(SAM))
+    place.world.settle()
+    client, rows = Client(place.settings.socket), list[dict[str, object]]()
+    found = follow.ended(client, rows, "housing", SAM, won)
+    assert (found and found.code, follow.ended(client, rows, "housing", SAM, "0" * 40)) == (0, None)
 
 
 def test_who_deploys_is_told_of_the_traffic_though_it_is_noted_late(place: Place) -> None:

@@ -31,12 +31,12 @@ def around(mean: float) -> Callable[[int], float]:
     return lambda n: mean + n % 3 - 1
 
 
-def measured(world: World, visits: int) -> None:
-    """A test of so many units in four days, in which nothing is decided."""
+def measured(world: World, visits: int, seconds: float = 4 * DAY) -> None:
+    """A test of so many units in four days, or as said, in which nothing is decided."""
     old, new = world.released(toml=CALM), world.testing()
     for half in range(2):
         world.play(visits // 2, {old: around(4), new: around(4.4)}, seed=f"u{half}-")
-        world.clock.advance(2 * DAY - 10)
+        world.clock.advance(seconds / 2 - 10)
     world.visit(["last"])  # four days after the first
     world.controller.read_exposures()
 
@@ -61,6 +61,12 @@ def test_traffic_and_spread_are_those_that_were_recorded(world: World) -> None:
     assert found["days"]["expected"] == pytest.approx(2.0, abs=0.01)
     assert (found["fits"], found["limit_days"]) == (True, 14)
     assert found["text"] == "at 100 outcomes a day this takes 2 days; with an MDE of 2 it takes 2 days"
+
+
+def test_traffic_of_less_than_a_day_is_told_to_be_no_more(world: World) -> None:
+    """Killer: two minutes of a script are a million outcomes a day."""
+    measured(world, 400, 7200)
+    assert told(world)["text"].endswith(", if it goes on as in the 2 hours that were measured")
 
 
 def test_an_effect_too_small_does_not_fit_and_the_one_that_does_is_named(world: World) -> None:

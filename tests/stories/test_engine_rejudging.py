@@ -192,6 +192,16 @@ def test_what_was_in_no_test_is_said(world: World) -> None:
         again(world, "housing@nobody")
 
 
+def test_who_has_won_is_judged_by_its_own_test_and_not_by_the_next_one(world: World) -> None:
+    """Killer: the newest experiment that it has an arm in is the one in which it is the incumbent."""
+    concluded(world, 6)
+    world.clock.advance(1)
+    world.testing(KIM)
+    world.visit(["solo"])
+    world.settle()
+    assert again(world, SAM)["identical"]
+
+
 @pytest.mark.parametrize("metric", [None, Metric("rating")])
 def test_without_an_mde_nothing_was_judged_by_outcomes(world: World, metric: Metric | None) -> None:
     concluded(world, 6)

@@ -59,6 +59,9 @@ def test_a_branch_that_changed_nothing_but_its_log_has_not_begun(world: World) -
     world.git.write(SAM, {"housing/EXPERIMENT.md": LOG + "Tried again.\n", "notes.md": "words\n"})
     world.settle()
     assert world.troubles() == [f"{SAM} has changed nothing of housing yet but its log"]
+    world.git.remove(SAM)
+    world.settle()
+    assert world.troubles() == []  # who has deleted it need not hear of it any more
     world.push(SAM)
     world.settle()
     assert (world.phase(SAM), world.troubles()) == (Phase.TESTING, [])
