@@ -124,9 +124,7 @@ def check(session: Session, service: str) -> None:
 @naming("service")
 @click.option("--handle", default="", help="What the branch is called after; else you, as git knows you.")
 @click.option("--because", required=True, metavar="TEXT", help="The hypothesis: what should become better, and why.")
-@click.option(
-    "--metric", default="", metavar="NAME", help="What it is judged by, if the service file does not say."
-)
+@click.option("--metric", default="", metavar="NAME", help="What it is judged by, if the service file does not say.")
 @click.option("--no-push", is_flag=True, help="Keep the branch to yourself; `deploy` pushes it.")
 @dry_run
 @as_json
