@@ -258,8 +258,7 @@ def test_units_that_were_moved_by_a_ramp_invalidate_nothing(world: World) -> Non
 def test_what_was_bad_before_a_ramp_counts_after_it(world: World, how: str) -> None:
     """Killer: know the split of the table that is shown alone, and each bad request of an earlier one says nothing."""
     _, new = under_test(world, with_rollout("share = 20", CALM.replace("false", "true")))
-    units = [f"u{n}" for n in range(60)]
-    world.visit([unit for unit in units if world.router.arm("housing", 1, unit) == new][:3], fails=[new])
+    world.visit([u for u in map(str, range(60)) if world.router.arm("housing", 1, u) == new][:3], fails=[new])
     world.settle()
     before = world.controller.judge.measurements["housing", SAM][1].guards["failed requests"]
     assert 1 < before.evidence < 100
@@ -270,6 +269,18 @@ def test_what_was_bad_before_a_ramp_counts_after_it(world: World, how: str) -> N
     world.settle()
     after = world.controller.judge.measurements["housing", SAM][1]
     assert (after.guards["failed requests"], len(after.splits)) == (before, 2)
+
+
+def test_a_history_that_the_law_does_not_know_keeps_nobody_from_being_judged(world: World) -> None:
+    """What was recorded by another version may not be replayed: then only the split that is shown is known."""
+    under_test(world, with_rollout("share = 20"))
+    world.visit(["u1"])
+    world.settle()
+    world.ask("split", SAM, share=60)
+    world.ledger.entries.insert(1, world.ledger.entries[-1])
+    world.restart()
+    world.settle()
+    assert len(world.controller.judge.measurements["housing", SAM][1].splits) == 1
 
 
 def test_strays_are_held_against_all_units_and_not_only_the_matured(world: World) -> None:
