@@ -142,7 +142,7 @@ def history(session: Session, service: str, limit: int, before: int) -> None:
     for line in show.table(rows):
         show.out(line)
     if not rows:
-        show.say("nothing has happened yet")
+        show.say(f"nothing has happened yet{f' to {service}' if service else ''}")
 
 
 def history_cells(entry: Document, now: float) -> tuple[str, ...]:

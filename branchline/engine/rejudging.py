@@ -49,8 +49,8 @@ def recorded(ports: Ports, desk: Desk, reference: str) -> Recorded:
     name, commit = desk.meant(reference)
     found = tested(ports, states(ports, name), name, commit)
     if found is None:
-        raise NothingToDo("a canary is judged by its guardrails alone", what=f"{reference} was in no A/B test",
-                          hint="branchline history")  # fmt: skip
+        why = "a first revision is not judged, a canary by its guardrails alone"
+        raise NothingToDo(why, what=f"{reference} was in no A/B test", hint="branchline history")
     return found
 
 
