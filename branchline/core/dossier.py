@@ -20,8 +20,7 @@ from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
 from branchline.core.evidence import Stratum, Sums, judge
 from branchline.core.guardrail import Guard, Guardrail
-from branchline.core.ratio_check import mismatch_over
-from branchline.core.terms import Terms, decided, incomparable
+from branchline.core.terms import Terms, decided, incomparable, mismatches
 from branchline.core.verdict import Side, Verdict
 
 Document = Mapping[str, Any]
@@ -121,18 +120,14 @@ def passed(guard: Guard, place: int) -> Guard:
 
 def invalid_of(measured: Document) -> str:
     """Why the arms cannot be compared, '' when they can: of units and reports the split, and how many were astray."""
-    counts, ratio, reporting = measured["counts"], *mismatches(measured)
+    counts, ratio, reporting = measured["counts"], *mismatch_of(measured)
     return incomparable(ratio, reporting, **counts)
 
 
-def mismatches(measured: Document) -> tuple[float, float]:
+def mismatch_of(measured: Document) -> tuple[float, float]:
     """The evidence that the units, and that those who reported, do not follow the split."""
-    exposed, reported, splits = measured["exposed"], measured["reported"], measured["splits"]
-    known = [table for table in exposed if table in splits]
-    ratio = mismatch_over([(exposed[table], splits[table]) for table in known])
-    if not measured["dropping"]:
-        return ratio, 1.0
-    return ratio, mismatch_over([(reported.get(table, (0, 0)), splits[table]) for table in known])
+    counted = (measured[name] for name in ("exposed", "reported", "splits"))
+    return mismatches(*counted, dropping=measured["dropping"])
 
 
 def recomputed(measured: Document) -> tuple[Judgement | None, dict[str, Guard], Verdict]:
@@ -190,7 +185,7 @@ def _differences(document: Document, measured: Document) -> Iterator[str]:
     for name, guard in guards.items():
         said = measured["guards"][name]
         yield from unlike(f"guardrail {name}", said, guard_document(guard, said["requests"], said["bads"]))
-    for kind, said, evidence in zip(("ratio", "reporting"), measured["mismatch"], mismatches(measured), strict=True):
+    for kind, said, evidence in zip(("ratio", "reporting"), measured["mismatch"], mismatch_of(measured), strict=True):
         yield from unlike(f"evidence of unequal {kind}", said, evidence)
     yield from _unlike_series(measured)
     for table, row in measured["sums"].items():

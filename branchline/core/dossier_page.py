@@ -13,9 +13,11 @@ from html import escape
 from typing import Any
 
 from branchline.core import dossier
+from branchline.core.boundary import upper_quantile
 from branchline.core.dossier_picture import guard_picture, sequence
 from branchline.core.dossier_style import STYLE
-from branchline.core.dossier_words import EVENTS, Z95, lasted, number, per_cent, person, signed, wilson
+from branchline.core.dossier_words import EVENTS, lasted, number, per_cent, person, signed
+from branchline.core.planning import proportion
 from branchline.core.revision import digest
 
 Document = Mapping[str, Any]
@@ -351,7 +353,7 @@ def mean(n: int, total: float, squares: float) -> str:
     if n < 2:
         return "–"
     middle = total / n
-    wide = Z95 * math.sqrt(max(squares - total * middle, 0.0) / (n - 1) / n)
+    wide = upper_quantile(0.025) * math.sqrt(max(squares - total * middle, 0.0) / (n - 1) / n)
     return f"{number(middle)} {small(f'{number(middle - wide)} to {number(middle + wide)}; n {n:,}')}"
 
 
@@ -359,7 +361,7 @@ def part(hits: int, n: int) -> str:
     """A part with its interval and its count."""
     if not n:
         return "–"
-    low, high = wilson(hits, n)
+    low, high = proportion(hits, n)
     return f"{per_cent(hits / n)} {small(f'{per_cent(low)} to {per_cent(high)}; {hits:,} of {n:,}')}"
 
 

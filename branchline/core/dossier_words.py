@@ -10,10 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from branchline.core.planning import proportion
-
 Document = Mapping[str, Any]
-Z95 = 1.959963984540054
 EVENTS = {
     "Opened": "The branch was opened", "Pushed": "A commit was pushed", "Built": "Built", "BuildFailed": "Not built",
     "GatesPassed": "Every gate passed", "GatesFailed": "A gate said no", "Won": "The challenger won",
@@ -127,11 +124,6 @@ def signed(value: float) -> str:
 def per_cent(part: float) -> str:
     """A part as a per cent, with as many digits as it needs."""
     return f"{100 * part:.3g} %"
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a part that is looked at once (Wilson 1927); all there is for n = 0."""
-    return proportion(hits, n) if n else (0.0, 1.0)
 
 
 def person(actor: str) -> str:

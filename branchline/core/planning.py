@@ -104,7 +104,9 @@ def fewest_units(least: int, *, binary: bool, bounded: bool, mean: float | None)
 
 
 def proportion(hits: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a proportion after `of` tries, at least one (Wilson 1927)."""
+    """The interval of a proportion after `of` tries (Wilson 1927); all there is after none."""
+    if not of:
+        return 0.0, 1.0
     z = upper_quantile((1 - confidence) / 2)
     centre = (hits + z * z / 2) / (of + z * z)
     width = z / (of + z * z) * math.sqrt(hits * (of - hits) / of + z * z / 4)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from branchline.core.decision import Judgement, Plan
 from branchline.core.evidence import Stratum, judge
 from branchline.core.guardrail import Guard
+from branchline.core.ratio_check import mismatch_over
 from branchline.core.verdict import Verdict, decide, decide_canary, invalidity
 
 ENOUGH_UNITS = 100  # below, one stray unit would be more than one per cent
@@ -48,6 +50,23 @@ def decided(
 def asked(guards: Mapping[str, Guard]) -> int:
     """How many requests of a canary were counted, by the guardrail that counts most."""
     return max((guard.requests for guard in guards.values()), default=0)
+
+
+def mismatches(
+    exposed: Mapping[Any, Sequence[int]],
+    reported: Mapping[Any, Sequence[int]],
+    splits: Mapping[Any, Sequence[float]],
+    *,
+    dropping: bool,
+) -> tuple[float, float]:
+    """The evidence that the units, and that those who reported, do not follow the split, each by bucket table; of
+    reports only where units without one are dropped.
+    """
+    known = [table for table in exposed if table in splits]
+    ratio = mismatch_over([(exposed[table], splits[table]) for table in known])
+    if not dropping:
+        return ratio, 1.0
+    return ratio, mismatch_over([(reported.get(table, (0, 0)), splits[table]) for table in known])
 
 
 def incomparable(

@@ -27,7 +27,7 @@ from branchline.engine.judging import Measurement, plan_of, terms_of
 from branchline.engine.preparing import governed_spec, spec_at
 from branchline.engine.reading import moment
 from branchline.engine.recalling import about, gate_documents, hypothesis_of
-from branchline.engine.rejudging import Recorded, counted, news
+from branchline.engine.rejudging import Recorded, news
 from branchline.engine.replaying import History, splits_of, states
 from branchline.engine.telling import reason_of
 from branchline.ports import Entry, Ports, Seen, Tally
@@ -198,7 +198,7 @@ class Dossiers:
         plan = plan_of(spec, candidate.seated, candidate.extended) or Plan(mde=1.0)
         seen = Witness(test.control, candidate.revision, plan, spec.metric, spec.guardrails)
         seen.splits.update(test.splits)
-        counted(self.ports, test, seen)
+        seen.total(self.ports.observations.counts(test.service, test.experiment))
         terms = terms_of(test.spec.rollout, test.candidate)
         series, at, found = played(self.ports, test, seen, terms)
         strata = dossier.sums_document(seen.strata)
@@ -225,7 +225,7 @@ class Dossiers:
             },
             "answer": dossier.answer_document(*found),
         }
-        document["mismatch"] = list(dossier.mismatches(document))
+        document["mismatch"] = list(dossier.mismatch_of(document))
         return document
 
     def _segments(self, test: Recorded) -> Iterator[Document]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
-from branchline.core.decision import Judgement, Plan
+from branchline.core.decision import Judgement, Plan, error_rate
 from branchline.core.evidence import Stratum
 from branchline.core.guardrail import Guard, Guardrail
-from branchline.core.ratio_check import mismatch_over
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Guardrails, Metric, Rollout, Spec
-from branchline.core.terms import Terms, asked, decided, incomparable
+from branchline.core.terms import Terms, asked, decided, incomparable, mismatches
 from branchline.core.verdict import Cause, Side, Verdict
 from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
@@ -104,6 +103,13 @@ class Measurement:
             self._guard("bad outcomes", unit.arm, self._is_bad(value), self.share(unit.stratum))
         return True
 
+    def total(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Take in what is counted of the whole experiment, by arm: units in both, and who stepped in how often."""
+        self.crossed = counts.get("", {}).get("both", 0)
+        self.units = sum(each["units"] for arm, each in counts.items() if arm)
+        mine = counts.get(self.challenger, {})
+        self.requests, self.stepped_in = mine.get("requests", 0), mine.get("stepped_in", 0)
+
     def _is_bad(self, value: float) -> bool:
         above, below = self.limits.bad_outcome_above, self.limits.bad_outcome_below
         return (above is not None and value > above) or (below is not None and value < below)
@@ -125,10 +131,8 @@ class Measurement:
         What was counted of all units is held against all units, not against those that have matured: a restart, which
         sees the same totals earlier, must not find more.
         """
-        known = [table for table in self.exposed if table in self.splits]
         dropping = self.metric is not None and self.metric.missing == "drop"
-        reporting = mismatch_over([(self.reported.get(t, (0, 0)), self.splits[t]) for t in known]) if dropping else 1.0
-        ratio = mismatch_over([(self.exposed[t], self.splits[t]) for t in known])
+        ratio, reporting = mismatches(self.exposed, self.reported, self.splits, dropping=dropping)
         return incomparable(
             ratio, reporting, units=self.units, crossed=self.crossed, tables=len(self.tables), requests=self.requests,
             stepped_in=self.stepped_in,
@@ -194,11 +198,7 @@ class Judge:
     def _news(self, service: Service, spec: Spec, seen: Measurement, shown: Shown) -> Iterator[float]:
         """Take in what is new, in order, and yield the moment of each thing that may decide."""
         observations, experiment = self.ports.observations, shown.experiment
-        counts = observations.counts(service.name, experiment)
-        seen.crossed = counts.get("", {}).get("both", 0)
-        seen.units = sum(counted["units"] for arm, counted in counts.items() if arm)
-        seen.requests = counts.get(seen.challenger, {}).get("requests", 0)
-        seen.stepped_in = counts.get(seen.challenger, {}).get("stepped_in", 0)
+        seen.total(observations.counts(service.name, experiment))
         for tally in observations.requests(service.name, experiment, after=seen.tallied):
             seen.count(tally)
             if seen.breached:
@@ -249,8 +249,10 @@ def concluded(seen: Measurement, rollout: Rollout, candidate: Candidate, now: fl
 
 def terms_of(rollout: Rollout, candidate: Candidate) -> Terms:
     """How long a candidate is to be measured."""
-    declared = {each.name: getattr(rollout, each.name) for each in fields(Terms) if hasattr(rollout, each.name)}
-    return Terms(candidate.method is Method.AB_TEST, candidate.extended, **declared)
+    return Terms(
+        candidate.method is Method.AB_TEST, candidate.extended, rollout.min_seconds, rollout.max_seconds,
+        rollout.canary_seconds, rollout.canary_requests,
+    )  # fmt: skip
 
 
 def in_one_line(text: str) -> str:
@@ -281,7 +283,9 @@ def plan_of(spec: Spec, seated: int, extended: bool = False) -> Plan | None:
     metric = spec.metric
     if metric is None or metric.mde is None:
         return None
-    plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=0.05 / max(seated, 1))
+    plan = Plan(
+        direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=error_rate(challengers=max(seated, 1))
+    )
     return plan if extended else replace(plan, max_information=3 * plan.planned_information)
 
 

@@ -104,7 +104,7 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
         verdict = concluded(seen, test.spec.rollout, candidate, at)
         if verdict.is_final:
             return seen, verdict, at
-    counted(ports, test, seen)
+    seen.total(ports.observations.counts(test.service, test.experiment))
     return seen, concluded(seen, test.spec.rollout, candidate, test.until), test.until
 
 
@@ -126,15 +126,6 @@ def news(ports: Ports, test: Recorded, seen: Measurement, window: float) -> Iter
             seen.count(each)
             if seen.breached:
                 yield at
-
-
-def counted(ports: Ports, test: Recorded, seen: Measurement) -> None:
-    """Take in what is counted of a whole experiment: units in both arms, and requests that the incumbent answered."""
-    counts = ports.observations.counts(test.service, test.experiment)
-    seen.crossed = counts.get("", {}).get("both", 0)
-    seen.units = sum(each["units"] for arm, each in counts.items() if arm)
-    mine = counts.get(seen.challenger, {})
-    seen.requests, seen.stepped_in = mine.get("requests", 0), mine.get("stepped_in", 0)
 
 
 def rejudged(ports: Ports, desk: Desk, reference: str, given: Mapping[str, Any]) -> Document:

@@ -18,9 +18,10 @@ import pytest
 from branchline.core import dossier, dossier_page, dossier_words
 from branchline.core.decision import Plan
 from branchline.core.dossier_picture import sequence, ticks
-from branchline.core.dossier_words import brief, lasted, number, sentence, signed, wilson
+from branchline.core.dossier_words import brief, lasted, number, sentence, signed
 from branchline.core.evidence import Stratum, judge
 from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.planning import proportion
 from branchline.core.terms import Terms
 from branchline.core.verdict import Cause
 
@@ -70,7 +71,7 @@ def written(gain: float, units: int, effect: bool) -> str:
         "guards": {"failed requests": dossier.guard_document(guard, [20, guard.requests], bads)},
         "answer": {},
     }  # fmt: skip
-    document["mismatch"] = list(dossier.mismatches(document))
+    document["mismatch"] = list(dossier.mismatch_of(document))
     found, _, verdict = dossier.recomputed(document)
     document["answer"] = dossier.answer_document(found, verdict)
     return json.dumps(document)
@@ -197,7 +198,7 @@ def test_what_cannot_be_compared_is_found_from_the_counts() -> None:
     assert dossier.invalid_of({**measured(), "counts": {**counts, "tables": 2}}) == ""
     assert dossier.invalid_of({**measured(), "counts": {**counts, "units": 99}}) == ""
     assert "stepped in" in dossier.invalid_of({**measured(), "counts": {**counts, "crossed": 0, "stepped_in": 9}})
-    assert dossier.mismatches({**measured(), "dropping": False})[1] == 1.0
+    assert dossier.mismatch_of({**measured(), "dropping": False})[1] == 1.0
 
 
 def test_a_picture_is_thinned_to_what_a_screen_shows_and_keeps_both_ends() -> None:
@@ -260,9 +261,9 @@ def test_numbers_are_said_as_people_read_them() -> None:
 
 def test_a_part_has_wilsons_interval() -> None:
     """Golden: 3 of 100 is 1.03 to 8.45 %."""
-    low, high = wilson(3, 100)
+    low, high = proportion(3, 100)
     assert (round(low, 4), round(high, 4)) == (0.0103, 0.0845)
-    assert (wilson(0, 0), wilson(0, 9)[0], wilson(9, 9)[1]) == ((0.0, 1.0), 0.0, 1.0)
+    assert (proportion(0, 0), proportion(0, 9)[0], proportion(9, 9)[1]) == ((0.0, 1.0), 0.0, 1.0)
 
 
 # ── the page ───────────────────────────────────────────────────────────────────────────────────────────────────────
