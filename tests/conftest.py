@@ -13,12 +13,14 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests import prometheus
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +62,7 @@ GIT_CONFIG = """\
 """
 MORE_WORKERS = 4  # at most, than cores: each has a gateway and services of its own in memory
 HOME = pytest.StashKey[Path]()
+BEGUN = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Move this process, and all that it starts, into a home of its own."""
     home = Path(tempfile.mkdtemp(prefix="bl-", dir="/tmp"))
-    config.stash[HOME] = home
+    config.stash[HOME], config.stash[BEGUN] = home, time.time()
     gc.disable()  # until all is collected: hardly any of it goes, and it is looked through ever again
     for name in [name for name in os.environ if name in LEAKING or name.startswith(LEAKS)]:
         del os.environ[name]
@@ -93,6 +96,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the home."""
     shutil.rmtree(config.stash[HOME], ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what nobody would notice else: that files for Prometheus were read by our own reader only."""
+    if why := prometheus.missing(config.stash[BEGUN]):
+        terminalreporter.write_line(
+            f"without promtool and Prometheus, for this machine has neither them nor their package ({why}): "
+            "what they would have read was read by tests/exposition.py alone"
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

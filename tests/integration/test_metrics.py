@@ -1,6 +1,6 @@
 """This file scrapes a real daemon with a real gateway as a Prometheus does (3.28), and holds the files for it to that.
 
-The format is read by a strict reader of our own; where a machine has promtool and Prometheus, by those as well.
+The format is read by a strict reader of our own; where a machine can have promtool and Prometheus, by those as well.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import http.client
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from branchline.ports import Group, Stamp
 from branchline.server.exposition import FAMILIES, exposition
 from branchline.server.metrics import address, kept, listening, samples, scraped
 from branchline.settings import metrics_port
+from tests import prometheus
 from tests.exposition import Family, parsed, value
 from tests.gateways import Gateway
 from tests.places import Place
@@ -42,7 +42,7 @@ ONE = Stamp(1, 1)
 
 def checked(text: str) -> dict[str, Family]:
     """The families, once promtool found nothing wrong either."""
-    if program := shutil.which("promtool"):
+    if program := prometheus.program("promtool"):
         told = subprocess.run([program, "check", "metrics"], input=text, capture_output=True, text=True)
         assert told.returncode == 0, told.stderr + told.stdout
     return parsed(text)
@@ -151,8 +151,8 @@ def test_every_family_is_served_and_no_other(tmp_path: Path, runtime_dir: Path) 
 
 def test_a_real_prometheus_scrapes_it_and_takes_the_rules(tmp_path: Path, runtime_dir: Path) -> None:
     """Where a machine has one; elsewhere the strict reader has to do."""
-    program = shutil.which("prometheus")
-    if program is None:
+    program = prometheus.program("prometheus")
+    if not program:
         return
     with living(Place(tmp_path), runtime_dir) as (daemon, real):
         real.serve((real.backyard.add(A, "1.0.0"), 100))
@@ -161,6 +161,7 @@ def test_a_real_prometheus_scrapes_it_and_takes_the_rules(tmp_path: Path, runtim
             port = free.getsockname()[1]
             free.close()
             config = {
+                "global": {"evaluation_interval": "1s"},
                 "rule_files": [str(ALERTS)],
                 "scrape_configs": [
                     {
@@ -172,14 +173,16 @@ def test_a_real_prometheus_scrapes_it_and_takes_the_rules(tmp_path: Path, runtim
             (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
             argv = [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/series",
                     f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]  # fmt: skip
-            with subprocess.Popen(argv) as prometheus:
+            with subprocess.Popen(argv) as server:
                 try:
                     query = f"http://127.0.0.1:{port}/api/v1/query?query=sum(branchline_requests_total)"
                     assert wait_until(lambda: '"5"]' in told(query), most=0.5)
-                    taken = told(f"http://127.0.0.1:{port}/api/v1/rules")
-                    assert taken.count('"type":"alerting"') == ALERTS.read_text().count("- alert:")
+                    rules = f"http://127.0.0.1:{port}/api/v1/rules"
+                    wanted = ALERTS.read_text().count("- alert:")
+                    assert wait_until(lambda: told(rules).count('"health":"ok"') == wanted, most=0.5)
+                    assert told(rules).count('"type":"alerting"') == wanted
                 finally:
-                    prometheus.terminate()
+                    server.terminate()
 
 
 def told(url: str) -> str:

@@ -1,6 +1,6 @@
 """This file holds dashboard, alert rules and their page to what is really served (3.28): each name, label and command.
 
-Rules and dashboard are read here with what the standard library has; where a machine has promtool, by that as well.
+Rules and dashboard are read here with what the standard library has; where a machine can have promtool, by that too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from branchline.cli.main import COMMANDS
 from branchline.server.exposition import FAMILIES
+from tests import prometheus
 from tests.exposition import SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,8 +111,8 @@ def test_the_dashboard_can_be_drawn() -> None:
 
 def test_promtool_takes_the_rules_and_they_speak_up_in_time(tmp_path: Path) -> None:
     """Each of them on what it is for, and silent on what is well; without promtool the tests above have to do."""
-    program = shutil.which("promtool")
-    if program is None:
+    program = prometheus.program("promtool")
+    if not program:
         return
     told = subprocess.run([program, "check", "rules", str(ALERTS)], capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr
@@ -145,8 +146,8 @@ def test_the_page_shows_a_configuration_that_promtool_takes(tmp_path: Path) -> N
     assert block is not None
     assert "alerts.yml" in block[1]
     assert {name.strip("`") for name in re.findall(r"job_name: (\w+)", block[1])} == {"branchline"}  # as a rule has it
-    program = shutil.which("promtool")
-    if program is None:
+    program = prometheus.program("promtool")
+    if not program:
         return
     (tmp_path / "prometheus.yml").write_text(block[1])
     shutil.copy(ALERTS, tmp_path)
