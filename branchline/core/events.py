@@ -65,6 +65,7 @@ class GatesPassed(BranchEvent):
     """All gates passed; the share it declares is frozen now (0: an even one among the slots)."""
 
     share: int = 0
+    repeats: int = 0  # how often the same was let into a test before
 
 
 @dataclass(frozen=True, slots=True)

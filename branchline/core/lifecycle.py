@@ -193,8 +193,8 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
     match event:
         case Built():
             after = declared(service, after, event)
-        case GatesPassed(share=share):
-            after = replace(after, share=share or 100 // (service.slots + 1))
+        case GatesPassed(share=share, repeats=repeats):
+            after = replace(after, share=share or 100 // (service.slots + 1), repeats=repeats)
             if candidate.method is Method.BENCHMARK:
                 after = enter(after, P.MEASURED)
             elif not fits(replace(service, candidates=()), after, after.share):
@@ -345,7 +345,7 @@ def enter(candidate: Candidate, phase: Phase) -> Candidate:
 
 def judging(candidate: Candidate, tip: str) -> Candidate:
     """A new commit is a new candidate: nothing that was said of the old one counts; its age stays."""
-    fresh = replace(enter(candidate, P.BUILDING), seated=0, extended=False)
+    fresh = replace(enter(candidate, P.BUILDING), seated=0, repeats=0, extended=False)
     return replace(fresh, revision=tip, tip=tip, approved=False, segment=0)
 
 

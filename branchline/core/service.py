@@ -70,6 +70,7 @@ class Candidate:
     segment: int = 0  # grows whenever either side of the comparison changes
     approved: bool = False
     seated: int = 0  # the slots there were when it got one: into so many parts the error rate was divided
+    repeats: int = 0  # how often the same was let into a test before: each halves its part of the error rate
     extended: bool = False  # a person wants it measured for as long as it takes
     trouble: str = ""  # why git refused, while it concludes: "remote", "permission", "foreign", ...
 

@@ -195,7 +195,7 @@ class Dossiers:
     def _measured(self, test: Recorded) -> Document:
         """All that the verdict rests on."""
         candidate, spec = test.candidate, test.spec
-        plan = plan_of(spec, candidate.seated, candidate.extended) or Plan(mde=1.0)
+        plan = plan_of(spec, candidate) or Plan(mde=1.0)
         seen = Witness(test.control, candidate.revision, plan, spec.metric, spec.guardrails)
         seen.splits.update(test.splits)
         seen.total(self.ports.observations.counts(test.service, test.experiment))

@@ -17,6 +17,7 @@ from typing import Any
 
 from branchline.core.evidence import Answer, Plan, Stratum, Sums, judge
 from branchline.core.planning import DAY, Outlook, fewest_units, lasting, number, proportion, told, widest
+from branchline.core.service import Candidate
 from branchline.core.spec import Metric, Rollout, Spec
 from branchline.engine.judging import plan_of
 from branchline.engine.preparing import method_of
@@ -115,7 +116,7 @@ def planned(spec: Spec, mde: float | None) -> tuple[Metric, Plan]:
         raise NothingToDo(what=f"{spec.name} declares no metric: there is nothing to judge by",
                           hint=f"write [metric] in {spec.folder}/branchline.toml")  # fmt: skip
     wanted = replace(metric, mde=metric.mde if mde is None else mde)
-    plan = plan_of(replace(spec, metric=wanted), spec.rollout.slots)
+    plan = plan_of(replace(spec, metric=wanted), Candidate("", "", "", seated=spec.rollout.slots))
     if plan is None or not plan.effect:
         raise NothingToDo(what=f"metric {metric.name} has no mde: say which effect is worth a change",
                           hint=f"branchline plan-test {spec.name} --mde 0.05")  # fmt: skip

@@ -169,7 +169,7 @@ class Judge:
         trunk = self.observer.refs.get(policy_of(service, candidate.line), "")
         spec = governed_spec(self.ports, service.name, candidate.revision, trunk)
         control = replaced(service, candidate) or ""
-        plan = plan_of(spec, candidate.seated, candidate.extended)
+        plan = plan_of(spec, candidate)
         identity = (candidate.revision, candidate.segment, control, shown.experiment, plan)
         known = self.measurements.get((service.name, candidate.branch))
         if known is None or known[0] != identity:
@@ -275,18 +275,18 @@ def event_of(candidate: Candidate, verdict: Verdict) -> law.BranchEvent | None:
     return None
 
 
-def plan_of(spec: Spec, seated: int, extended: bool = False) -> Plan | None:
-    """The plan of the test: the declared metric, and its part of the error rate among the slots of when it was seated.
+def plan_of(spec: Spec, tried: Candidate) -> Plan | None:
+    """The plan of the test: the declared metric, and its part of the error rate among the slots of when it was seated,
+    halved for each time that the same was tried before.
 
-    0: it has not been seated, or before this was remembered; then the rate is undivided. Extended, it has no end.
+    Seated 0: it has not been, or before this was remembered; then the rate is undivided. Extended, it has no end.
     """
     metric = spec.metric
     if metric is None or metric.mde is None:
         return None
-    plan = Plan(
-        direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=error_rate(challengers=max(seated, 1))
-    )
-    return plan if extended else replace(plan, max_information=3 * plan.planned_information)
+    alpha = error_rate(challengers=max(tried.seated, 1), repeats=tried.repeats)
+    plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=alpha)
+    return plan if tried.extended else replace(plan, max_information=3 * plan.planned_information)
 
 
 def shares_now(shown: Shown) -> Mapping[str, float]:

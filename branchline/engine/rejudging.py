@@ -89,7 +89,7 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
     Raises UsageError for settings that mean nothing.
     """
     metric, candidate = test.spec.metric, test.candidate
-    had = plan_of(test.spec, candidate.seated, candidate.extended)
+    had = plan_of(test.spec, candidate)
     if metric is None or had is None:
         raise NothingToDo(what=f"{candidate.branch} declares no metric with an mde: nothing was judged by it")
     try:
@@ -133,7 +133,7 @@ def rejudged(ports: Ports, desk: Desk, reference: str, given: Mapping[str, Any])
     test = recorded(ports, desk, reference)
     settings = {name: value for name, value in given.items() if name in SETTINGS and value is not None}
     seen, verdict, at = again(ports, test, settings)
-    had = plan_of(test.spec, test.candidate.seated, test.candidate.extended)
+    had = plan_of(test.spec, test.candidate)
     versions = {each.commit: each.version for each in ports.catalog.revisions(test.service)}
     was = reason_of(test.ended)
     return {

@@ -20,16 +20,21 @@ PAGE = 1000  # entries of the history that are read at once
 History = Sequence[tuple[Entry, Service]]
 
 
+def entries_of(ports: Ports, name: str) -> list[Entry]:
+    """Every entry of a service's history, the oldest first."""
+    entries: list[Entry] = []
+    while page := ports.ledger.history(name, limit=PAGE, before=entries[-1].number if entries else 0):
+        entries += page
+    return entries[::-1]
+
+
 def states(ports: Ports, name: str) -> list[tuple[Entry, Service]]:
     """Every entry of a service's history, the oldest first, with the state that it left.
 
     Raises NothingToDo where the law of now does not lead through what was recorded by another one.
     """
-    entries: list[Entry] = []
-    while page := ports.ledger.history(name, limit=PAGE, before=entries[-1].number if entries else 0):
-        entries += page
     state, found = Service(name, default=ports.ledger.service(name).default), []
-    for entry in reversed(entries):
+    for entry in entries_of(ports, name):
         try:
             told = {key: value for key, value in entry.detail.items() if key != "left_behind"}
             state = move(state, event_from_json({"type": entry.event, **told}))

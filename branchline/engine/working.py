@@ -28,6 +28,7 @@ from branchline.engine.preparing import SERVICE_FILE, governed_spec, method_of, 
 from branchline.engine.profiling import spoiled
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
+from branchline.engine.repeating import repeats_of
 from branchline.errors import BadServiceFile, BranchlineError, IllegalMove, LedgerError, UnknownReference
 from branchline.ports import Ports
 
@@ -214,7 +215,11 @@ class Workshop:
             text = f"{ports.router.address(name)} will be major {candidate.line}; what serves now stays at "
             text += ", ".join(ports.router.address(name, f"v{line.major}") for line in service.lines)
             self.progress.note(name, candidate.branch, "..", "address", text)
-        self._record(service, candidate, law.GatesPassed(candidate.branch, share=spec.rollout.share))
+        repeats = repeats_of(ports, revision, spec.closure) if candidate.method is Method.AB_TEST else 0
+        if repeats:
+            text = f"the same was tried {names.counted(repeats, 'time')} before: its part of the error rate is "
+            self.progress.note(name, candidate.branch, "..", "repeated", text + f"1/{2**repeats}")
+        self._record(service, candidate, law.GatesPassed(candidate.branch, share=spec.rollout.share, repeats=repeats))
 
     def _benchmark(self, service: Service, candidate: Candidate) -> Revision | None:
         """The newest benchmark of its line: its numbers are the yardstick while nothing serves."""

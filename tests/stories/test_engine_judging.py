@@ -15,7 +15,7 @@ import pytest
 
 from branchline.core import lifecycle as law
 from branchline.core.evidence import Plan
-from branchline.core.service import Phase
+from branchline.core.service import Candidate, Phase
 from branchline.core.spec import Guardrails, Metric, Spec
 from branchline.core.verdict import Cause, Side, Verdict
 from branchline.core.waiting import replaced
@@ -408,13 +408,13 @@ def test_a_verdict_about_a_state_that_was_left_is_not_recorded(world: World) -> 
 
 def test_the_plan_shares_its_error_among_the_slots() -> None:
     spec = Spec("housing", "housing", metric=Metric("rating", mde=1.0))
-    one, two = plan_of(spec, 1), plan_of(spec, 2)
+    one, two = (plan_of(spec, Candidate(SAM, "new", "new", seated=slots)) for slots in (1, 2))
     assert isinstance(one, Plan)
     assert isinstance(two, Plan)
     assert (one.alpha, two.alpha) == (0.05, 0.025)
     assert one.max_information == 3 * one.planned_information
-    assert plan_of(Spec("housing", "housing"), 1) is None
-    assert plan_of(Spec("housing", "housing", metric=Metric("rating")), 1) is None
+    assert plan_of(Spec("housing", "housing"), Candidate(SAM, "new", "new")) is None
+    assert plan_of(Spec("housing", "housing", metric=Metric("rating")), Candidate(SAM, "new", "new")) is None
 
 
 def test_a_canary_without_a_metric_is_only_guarded(world: World) -> None:
