@@ -24,6 +24,7 @@ import branchline
 from branchline.app import Daemon, write_whole
 from branchline.errors import PortTaken
 from branchline.server.exposition import Sample, exposition, histogram
+from branchline.server.standing import of_tests
 
 HOST = "127.0.0.1"
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,6 +44,7 @@ def samples(daemon: Daemon, outcomes: Mapping[tuple[str, str], int] = NOTHING) -
     for service in sorted({*daemon.controller.services(), *(name for name, _ in list(outcomes))}):
         for word in WORDS:
             yield "branchline_outcomes_total", "", {"service": service, "word": word}, outcomes.get((service, word), 0)
+    yield from of_tests(daemon.controller)
     for name, passed in sorted(daemon.passed.items()):
         yield "branchline_pass_seconds", "_sum", {"pass": name}, passed.seconds
         yield "branchline_pass_seconds", "_count", {"pass": name}, passed.times

@@ -21,8 +21,8 @@ from tests.exposition import SUFFIXES
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "docs" / "observability" / "alerts.yml"
 DASHBOARD = ROOT / "docs" / "observability" / "dashboard.json"
-LABELS = {"service", "revision", "code_class", "le", "document", "pass", "job"}
-WANTED = {"DocumentRejected", "GatewayDown", "RevisionFails", "ExposuresBehind", "DiskFull"}
+LABELS = {"service", "revision", "code_class", "le", "document", "pass", "job", "word", "branch", "direction", "says"}
+WANTED = {"DocumentRejected", "GatewayDown", "RevisionFails", "ExposuresBehind", "DiskFull", "MetricWorse"}
 # What the rules say of a scrape: what was scraped every 15 s for five minutes, and which alerts are on then.
 SERIES = """\
 rule_files: [{rules}]
@@ -80,7 +80,9 @@ def test_every_name_is_one_that_is_served() -> None:
 def test_every_label_is_one_that_is_served() -> None:
     for where, text in expressions():
         matched = re.findall(r"[{,]\s*(\w+)\s*(?:=~|!~|!=|=)", text)
-        grouped = [label for group in re.findall(r"\bby \(([^)]*)\)", text) for label in re.split(r",\s*", group)]
+        grouped = [
+            label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", text) for label in re.split(r",\s*", group)
+        ]
         assert {*matched, *grouped} <= LABELS, where
 
 
@@ -120,6 +122,11 @@ def test_promtool_takes_the_rules_and_they_speak_up_in_time(tmp_path: Path) -> N
     well = [f"      - series: 'branchline_requests_total{named.format('2xx')}'\n        values: '0+100x40'"]
     failing = 'branchline_requests_total{service="s",revision="1.0.0",code_class="5xx"}'
     of = "{exp_labels: {severity: critical, service: s, revision: 1.0.0}}"
+    test = 'service="s",branch="b",revision="1.1.0",metric="m",direction="higher"'
+    difference = f"branchline_metric_difference{{{test}}}"
+    evidence = f"      - series: 'branchline_metric_evidence{{{{{test},says=\"worse\"}}}}'\n        values: '{{}}'"
+    worse = "{exp_labels: {severity: warning, service: s, branch: b, revision: 1.1.0, metric: m, direction: higher}}"
+    kept = "      - series: 'branchline_outcomes_total{{service=\"s\",word=\"kept\"}}'\n        values: '{}'"
     cases = [
         ("branchline_gateway_up", "1 1 0x40", "BranchlineGatewayDown", "{exp_labels: {severity: critical}}", []),
         ("branchline_gateway_up", "1x40", "BranchlineGatewayDown", "", []),
@@ -130,6 +137,13 @@ def test_promtool_takes_the_rules_and_they_speak_up_in_time(tmp_path: Path) -> N
         ("branchline_exposures_unread_seconds", "0.1x40", "BranchlineExposuresBehind", "", []),
         ('branchline_gateway_rejected_documents_total{document="rds"}', "0 0 0 0 1x40", "BranchlineDocumentRejected",
          "{exp_labels: {severity: critical, document: rds}}", []),
+        (difference, "-1x40", "BranchlineMetricWorse", worse, [evidence.format("0+1x40")]),
+        (difference, "-1x40", "BranchlineMetricWorse", "", [evidence.format("5x40")]),
+        (difference, "1x40", "BranchlineMetricWorse", "", [evidence.format("0+1x40")]),
+        ('branchline_outcomes_total{service="s",word="unknown"}', "0+9x40", "BranchlineOutcomesLost",
+         "{exp_labels: {severity: warning, service: s}}", [kept.format("0+1x40")]),
+        ('branchline_outcomes_total{service="s",word="unknown"}', "0+9x40", "BranchlineOutcomesLost", "",
+         [kept.format("0+11x40")]),
     ]  # fmt: skip
     for number, (series, values, alert, labels, more) in enumerate(cases):
         file = tmp_path / f"{number}.yml"
