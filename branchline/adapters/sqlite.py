@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -53,6 +54,7 @@ class SqliteFile:
         busy_seconds: float = 5.0,
     ) -> None:
         self.path = path
+        self.busy_seconds = busy_seconds
         self.wal = tuple(driver.sqlite_version_info) >= SAFE_WAL
         self._lock = threading.RLock()
         self._reserve = path.with_name(path.name + ".reserve")
@@ -72,6 +74,24 @@ class SqliteFile:
         """A write transaction: all of it or nothing, on the disk at its end; one at a time. DiskFull names `what`."""
         with self._lock, self._told(what), self._writer.begin():
             yield self._writer
+
+    def ready(self, seconds: float) -> None:
+        """Return once a write could begin; raises LedgerBusy when another holds the file for so many seconds."""
+        deadline = time.monotonic() + seconds
+        if not self._lock.acquire(timeout=seconds):
+            raise LedgerBusy(f"{self.path}: a write before it has not ended")
+        try:
+            with self._told("nothing"):
+                self._wait_for(max(0.0, deadline - time.monotonic()))
+                with self._writer.begin():
+                    pass
+        finally:
+            self._wait_for(self.busy_seconds)
+            self._lock.release()
+
+    def _wait_for(self, seconds: float) -> None:
+        connection: Any = self._writer.connection.driver_connection
+        connection.execute(f"pragma busy_timeout={round(seconds * 1000)}").close()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

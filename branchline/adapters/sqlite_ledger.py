@@ -64,6 +64,10 @@ class SqliteLedger:
         with self._file.reading() as connection:
             return connection.execute(EPOCH).scalar_one() or 0
 
+    def ready(self, seconds: float) -> None:
+        """Return once something could be recorded; raises LedgerBusy after so many seconds."""
+        self._file.ready(seconds)
+
     def services(self) -> tuple[str, ...]:
         """The names of all known services, sorted."""
         with self._file.reading() as connection:

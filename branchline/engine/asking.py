@@ -52,9 +52,16 @@ class Desk:
     observer: Observer
 
     def ask(
-        self, command: str, reference: str, args: Mapping[str, Any], *, actor: str, because: str, dry_run: bool
-    ) -> Asked:
-        """Record what a command means, or with `dry_run` only say it; raises IllegalMove when it cannot happen now."""
+        self, command: str, reference: str, args: Mapping[str, Any], *, actor: str, because: str, dry_run: bool,
+        within: float = 0.0,
+    ) -> Asked:  # fmt: skip
+        """Record what a command means, or with `dry_run` only say it; raises IllegalMove when it cannot happen now.
+
+        Who has another way asks for an answer `within` so many seconds: LedgerBusy where nothing can be recorded by
+        then, also of a plan. 0 waits as long as it takes.
+        """
+        if within:
+            self.ports.ledger.ready(within)
         if command not in MEANINGS:
             raise UsageError(f"there is no command {command!r}; known: {', '.join(sorted(MEANINGS))}")
         service, candidate = self.find(reference)

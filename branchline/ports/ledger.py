@@ -43,6 +43,9 @@ class Ledger(Protocol):
     def epoch(self) -> int:
         """The newest epoch; 0 before the first."""
 
+    def ready(self, seconds: float) -> None:
+        """Return once something could be recorded; raises LedgerBusy when that takes longer than so many seconds."""
+
     def services(self) -> tuple[str, ...]:
         """The names of all known services, sorted."""
 

@@ -211,11 +211,14 @@ def changes(app: FastAPI, controller: Controller) -> None:
     """Every request that changes something."""
 
     @app.post("/v1/ask")
-    def ask(body: Ask) -> Document:
-        """Do what a command asks for, or with `dry_run` only say what would be done."""
+    def ask(body: Ask, within: float = 0.0) -> Document:
+        """Do what a command asks for, or with `dry_run` only say what would be done; refused where another process
+        still holds the ledger after `within` seconds, if any are said.
+        """
         asked: Asked = controller.desk.ask(
-            body.command, body.reference, body.args, actor=body.actor, because=body.because, dry_run=body.dry_run
-        )
+            body.command, body.reference, body.args, actor=body.actor, because=body.because, dry_run=body.dry_run,
+            within=within,
+        )  # fmt: skip
         return {"schema": "branchline.plan/1", **asdict(asked)}
 
     @app.post("/v1/look")

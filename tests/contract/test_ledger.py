@@ -61,6 +61,13 @@ def test_an_unknown_service_is_said_to_be_unknown(ledger: Ledger) -> None:
     assert ledger.history("nobody") == ()
 
 
+def test_what_nobody_holds_is_ready_and_stays_so(ledger: Ledger) -> None:
+    ledger.ready(0.1)
+    record(ledger)
+    ledger.ready(0.1)
+    assert ledger.services() == ("housing",)
+
+
 def test_services_are_sorted(ledger: Ledger) -> None:
     for name in ("listings", "housing", "zoo"):
         record(ledger, name)

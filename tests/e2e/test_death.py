@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -169,4 +170,27 @@ def test_a_daemon_that_was_stopped_keeps_what_was_done_meanwhile(own: Shell) -> 
     (entry,) = [each for each in own.history("death") if each["event"] == "Aborted"]
     assert entry["because"] == "it hangs"
     assert own.pid == daemon
+    own.until_rest()
+
+
+@pytest.mark.slow
+def test_a_ledger_that_somebody_holds_is_not_waited_for(own: Shell) -> None:
+    """1.52, F53, I8: a shell left open in SQLite. Killer: wait for it as every other write does."""
+    branch = under_test(own)
+    with asking(own) as clients:
+        assert wait_until(lambda: len(clients.answered) == 2)
+        with closing(sqlite3.connect(own.state / "ledger.sqlite3", isolation_level=None)) as other:
+            other.execute("begin exclusive")
+            begun = time.monotonic()
+            told = own.type("rollback", "death", "--yes", "--because", "prices are wrong")
+            took = time.monotonic() - begun
+            back = clients.answered["death@1.1.0"]
+            other.execute("rollback")
+        assert "working from the gateway's own files" in told.err
+        assert took < 4, "5 s is what a write waits"
+        own.until_state(branch, "rolled back")
+        asked = sum(clients.met.values())
+        assert wait_until(lambda: sum(clients.met.values()) > asked + 50)
+        assert clients.answered["death@1.1.0"] <= back + CLIENTS
+    assert clients.met == {"200": sum(clients.met.values())}
     own.until_rest()

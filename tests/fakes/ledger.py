@@ -9,16 +9,20 @@ from typing import Any
 
 from branchline.core.records import from_json, to_json
 from branchline.core.service import Service
-from branchline.errors import DiskFull, Stale, UnknownService
+from branchline.errors import DiskFull, LedgerBusy, Stale, UnknownService
 from branchline.ports import Entry
 
 
 class FakeLedger:
-    """The Ledger port; `full` makes every write fail as a full disk does, `entries` is the audit."""
+    """The Ledger port; `full` makes every write fail as a full disk does, `busy` says who holds it.
+
+    `entries` is the audit.
+    """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.full = False
+        self.busy = ""
         self._states: dict[str, str] = {}
         self._epoch = 0
 
@@ -30,6 +34,11 @@ class FakeLedger:
     def epoch(self) -> int:
         """The newest epoch."""
         return self._epoch
+
+    def ready(self, seconds: float) -> None:
+        """Refuse while somebody holds it."""
+        if self.busy:
+            raise LedgerBusy(self.busy)
 
     def services(self) -> tuple[str, ...]:
         """The names of all known services, sorted."""

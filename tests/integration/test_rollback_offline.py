@@ -181,6 +181,19 @@ def test_a_daemon_that_cannot_record_has_it_done_from_the_files(place: Place, re
     assert {answer.revision for answer in real.units(20).values()} == {A}
 
 
+def test_a_daemon_whose_ledger_somebody_holds_has_it_done_from_the_files(place: Place, real: Gateway) -> None:
+    """1.52: BL708 is its answer, already to the plan. Killer: ask for a plan, which needs no write."""
+    place.world.released()
+    place.world.testing()
+    place.world.ledger.busy = "database is locked"
+    with place.answering():
+        told = place.type("rollback", "housing", "--yes")
+    assert told.exit_code == 0, told.stderr
+    assert "the daemon can record nothing (Another process holds the ledger); working from" in told.stderr
+    assert "drain and stop" not in told.stderr, "no plan of what the daemon would do"
+    assert {answer.revision for answer in real.units(20).values()} == {A}
+
+
 def test_a_daemon_that_answers_is_asked_as_ever(place: Place, real: Gateway) -> None:
     place.world.released()
     place.world.testing()

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -137,6 +138,46 @@ def test_another_writer_is_busy_and_worth_trying_again_F53(path: Path) -> None:
     assert told.value.transient
     record(ledger, 1)
     ledger.close()
+
+
+def test_who_has_no_time_is_told_at_once_that_another_holds_it(ledger: SqliteLedger, path: Path) -> None:
+    """1.52. Killer: wait as long for it as any other write does, which is 5 s."""
+    record(ledger, 1)
+    with plain(path) as other:
+        other.execute("begin exclusive")
+        begun = time.monotonic()
+        with pytest.raises(LedgerBusy) as told:
+            ledger.ready(0.1)
+        assert "locked" in told.value.cause
+        assert time.monotonic() - begun < 3
+        waiting = threading.Thread(target=record, args=(ledger, 2))
+        waiting.start()
+        other.execute("rollback")
+    waiting.join()
+    assert ledger.service("shop").generation == 2, "every other write waits as before"
+    ledger.ready(0.1)
+
+
+def test_who_has_no_time_waits_for_no_write_of_our_own_either(path: Path) -> None:
+    """1.52: that one may be what waits for another process."""
+    file = SqliteFile(path)
+    begun, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with file.writing():
+            begun.set()
+            over.wait(60)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    begun.wait(60)
+    with pytest.raises(LedgerBusy) as told:
+        file.ready(0.1)
+    assert "has not ended" in told.value.cause
+    over.set()
+    writing.join()
+    file.ready(0.1)
+    file.close()
 
 
 # ---- nothing is lost, nothing is torn

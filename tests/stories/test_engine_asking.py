@@ -13,7 +13,15 @@ from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.core.world import Absorb, Drop, Route
 from branchline.engine.asking import MEANINGS, described, did_you_mean
-from branchline.errors import BadName, IllegalMove, NothingToDo, UnknownReference, UnknownService, UsageError
+from branchline.errors import (
+    BadName,
+    IllegalMove,
+    LedgerBusy,
+    NothingToDo,
+    UnknownReference,
+    UnknownService,
+    UsageError,
+)
 from tests.world import ALEX, KIM, MODEL, SAM, World
 
 
@@ -299,6 +307,16 @@ def test_before_anything_nothing_is_known(world: World) -> None:
             world.controller.desk.revision(text)
         assert unreleased.value.cause == "nothing of housing has been released yet"
     assert did_you_mean("x", []) == "none is known yet"
+
+
+def test_who_has_another_way_waits_for_no_ledger_that_another_holds(world: World) -> None:
+    """1.52. Killer: ask for the plan, which needs no write, and wait with the event."""
+    in_traffic(world)
+    world.ledger.busy = "database is locked"
+    for dry_run in (True, False):
+        with pytest.raises(LedgerBusy):
+            world.controller.desk.ask("rollback", "housing", {}, actor="kim", because="", dry_run=dry_run, within=0.1)
+    assert world.plan("rollback", "housing")
 
 
 def test_every_step_has_words() -> None:
