@@ -1,7 +1,8 @@
 """This file reads `branchline.toml`: a service's file into `core.spec.Spec`, the project's into `core.spec.Project`.
 
-What may stand there is said in `servicefile_tables`; the JSON Schema for editors (`branchline.schema.json`, shipped
-beside this file) is printed from it. `data.lock`, which pins the data beside the service file, is JSON in one form.
+What may stand there is said in `servicefile_tables` and `servicefile_metrics`; the JSON Schema for editors
+(`branchline.schema.json`, shipped beside this file) is printed from it. `data.lock`, which pins the data beside the
+service file, is JSON in one form.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from branchline.adapters.servicefile_metrics import MetricTable
 from branchline.adapters.servicefile_problems import read, refused
 from branchline.adapters.servicefile_tables import (
     GATES,
     GateTable,
     LimitsTable,
-    MetricTable,
     PinTable,
     ProjectFile,
     ServiceFile,

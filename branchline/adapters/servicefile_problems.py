@@ -14,19 +14,16 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from branchline.adapters.servicefile_metrics import BadOutcomeTable, GuardrailsTable, MetricTable
 from branchline.adapters.servicefile_tables import (
-    BadOutcomeTable,
     CanaryTable,
     GateTable,
-    GuardrailsTable,
-    MetricTable,
     ProjectTable,
     RolloutTable,
     ServeTable,
     StepTable,
-    Table,
-    nearest,
 )
+from branchline.adapters.servicefile_values import Table, nearest
 from branchline.errors import BadServiceFile
 
 LARGEST = 128 * 1024  # bytes of a file that people write

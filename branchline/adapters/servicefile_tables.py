@@ -7,132 +7,36 @@ keys finds wrong is said as a sentence to the person who wrote the file.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from branchline.core import names
-from branchline.core.metrics import ERRORS
+from branchline.adapters.servicefile_metrics import BadOutcomeTable, GuardrailsTable, MetricTable
+from branchline.adapters.servicefile_values import (
+    Command,
+    Direction,
+    Duration,
+    Function,
+    GateName,
+    Inside,
+    Name,
+    Saver,
+    Scalar,
+    Size,
+    Table,
+    Variable,
+    address,
+    called,
+    only_one,
+    placed,
+    schedule,
+    trunk,
+)
 from branchline.core.spec import MOST_INSTANCES, UNIT, Requests, Rollout, Serving
 from branchline.core.waiting import SMALLEST
 
 SERVING, REQUESTS, ROLLOUT = Serving(), Requests(), Rollout()  # what holds when nothing is said
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZES = {"kB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(kB|MB|GB|TB)")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
-_CALL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest known word was meant; '' when none is near."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _seconds(value: object) -> object:
-    if isinstance(value, str):
-        found = _DURATION.fullmatch(value)
-        if not found:
-            raise ValueError(f'{value!r} is no duration; write it as "250ms", "1s", "15m", "2h" or "14d"')
-        return float(found[1]) * _UNITS[found[2]]
-    return value
-
-
-def _called(value: object) -> object:
-    return {"call": value} if isinstance(value, str) else value
-
-
-def _bytes(value: object) -> object:
-    if isinstance(value, str):
-        found = _SIZE.fullmatch(value)
-        if not found:
-            raise ValueError(f'{value!r} is no size; write it as "512MB", "2GB" or "1.5TB"')
-        return int(float(found[1]) * _SIZES[found[2]])
-    return value
-
-
-def _address(value: str) -> str:
-    return value if value.startswith(("http://", "https://")) else _inside(value)
-
-
-def _schedule(value: str) -> str:
-    if value and len(value.split()) not in (5, 6):
-        raise ValueError(f'{value!r} is no schedule; write it as cron does: "0 6 * * 1" is Mondays at six')
-    return value
-
-
-def _placed(value: object) -> object:
-    return {"path": value} if isinstance(value, str) else value
-
-
-def _function(value: str) -> str:
-    if not _CALL.fullmatch(value):
-        raise ValueError(f"{value!r} is no function; write it as module:function")
-    return value
-
-
-def _inside(value: str) -> str:
-    parts = PurePosixPath(value).parts
-    if not parts or value.startswith("/") or ".." in parts or "\0" in value:
-        raise ValueError(f"{value!r} leads out of the project; write a path below it")
-    return value
-
-
-def _trunk(value: str) -> str:
-    if value and (not _REF.fullmatch(value) or ".." in value or value.endswith((".", ".lock"))):
-        raise ValueError(f"{value!r} is no branch's name")
-    if names.branch(value):
-        raise ValueError(f"{value!r} is tried itself; the default branch shows what serves")
-    return value
-
-
-_DurationText = Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
-# The bound stands before the validator: behind it, it would not be the number's, and no keyword of a JSON Schema.
-Duration = Annotated[
-    float,
-    Field(ge=0),
-    BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(ge=0)] | _DurationText),
-]
-Window = Annotated[
-    float,
-    Field(gt=0),
-    BeforeValidator(_seconds, json_schema_input_type=Annotated[float, Field(gt=0)] | _DurationText),
-]
-Size = Annotated[
-    int,
-    Field(gt=0),
-    BeforeValidator(
-        _bytes,
-        json_schema_input_type=Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=f"^{_SIZE.pattern}$")],
-    ),
-]
-Function = Annotated[str, AfterValidator(_function)]
-Inside = Annotated[str, AfterValidator(_inside)]
-Command = Annotated[list[str], Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-GateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
-Scalar = str | int | float | bool
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Saver = Literal["json", "text", "bytes", "pickle", "joblib", "skops", "safetensors", "parquet", "folder", "figure"]
-Direction = Literal["higher", "lower"]
-
-
-class Table(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-def _only_one(table: Table, *keys: str) -> None:
-    given = [key for key in keys if getattr(table, key) is not None]
-    if len(given) != 1:
-        raise ValueError(f"exactly one of {', '.join(keys)} says what it is, not {' and '.join(given) or 'none'}")
 
 
 class LimitsTable(Table):
@@ -167,7 +71,7 @@ class ServeTable(Table):
 
     @model_validator(mode="after")
     def _one(self) -> ServeTable:
-        _only_one(self, "predict", "command")
+        only_one(self, "predict", "command")
         if self.command and self.load:
             raise ValueError("load goes with predict, not with a command")
         if self.command and self.prewarm:
@@ -205,7 +109,7 @@ class StepTable(Table):
 
     @model_validator(mode="after")
     def _one(self) -> StepTable:
-        _only_one(self, "call", "command")
+        only_one(self, "call", "command")
         if self.call and (self.inputs or self.output):
             raise ValueError("a function's parameters are its inputs and its result its output; leave both out")
         if self.command and not self.output:
@@ -220,11 +124,11 @@ class StepTable(Table):
 class SourceTable(Table):
     """Data that is not in git."""
 
-    path: Annotated[str, AfterValidator(_address)]
+    path: Annotated[str, AfterValidator(address)]
     key: list[str] = []
     store: bool = True
     watch: bool = False
-    every: Annotated[str, AfterValidator(_schedule)] = ""
+    every: Annotated[str, AfterValidator(schedule)] = ""
 
 
 # What says the kind of a gate, the kind, and which keys go with it.
@@ -255,7 +159,7 @@ class GateTable(Table):
 
     @model_validator(mode="after")
     def _one(self) -> GateTable:
-        _only_one(self, *GATES)
+        only_one(self, *GATES)
         key = self.key
         wrong = sorted(self.model_fields_set - {key} - GATES[key][1])
         if wrong:
@@ -280,43 +184,6 @@ class GateTable(Table):
         return next(key for key in GATES if getattr(self, key) is not None)
 
 
-class MetricTable(Table):
-    """What an A/B test is judged by."""
-
-    name: str
-    kind: Literal["value", "binary", "error"] = "value"
-    direction: Direction | None = None
-    mde: Annotated[float, Field(gt=0)] | None = None
-    bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    window: Window = 86400.0
-    missing: Literal["drop", "zero"] = "drop"
-
-    @model_validator(mode="after")
-    def _sound(self) -> MetricTable:
-        if self.kind == "error" and self.name not in ERRORS:
-            raise ValueError(f"{self.name!r} is no error; known are {', '.join(ERRORS)}{nearest(self.name, ERRORS)}")
-        if self.kind == "error" and self.direction == "higher":
-            raise ValueError("a larger error is never better: direction is lower")
-        if self.bounds and not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"bounds {self.bounds} are empty; write the lower one first")
-        return self
-
-
-class BadOutcomeTable(Table):
-    """When an outcome is a bad one."""
-
-    above: float | None = None
-    below: float | None = None
-
-
-class GuardrailsTable(Table):
-    """What can only stop."""
-
-    failed_requests: bool = True
-    bad_outcome: BadOutcomeTable = BadOutcomeTable()
-    tolerated_ratio: Annotated[float, Field(ge=1)] = 1.0
-
-
 class UnitTable(Table):
     """Where a request says for whom it is."""
 
@@ -327,7 +194,7 @@ class UnitTable(Table):
 
     @model_validator(mode="after")
     def _one(self) -> UnitTable:
-        _only_one(self, "header", "cookie", "path", "claim")
+        only_one(self, "header", "cookie", "path", "claim")
         return self
 
 
@@ -371,12 +238,12 @@ class ServiceFile(Table):
     benchmark: bool = False
     python: Annotated[str, Field(pattern=r"^3\.[0-9]+(\.[0-9]+)?$")] = ""
     serve: ServeTable
-    data: dict[Name, Annotated[SourceTable, BeforeValidator(_placed, json_schema_input_type=SourceTable | str)]] = {}
+    data: dict[Name, Annotated[SourceTable, BeforeValidator(placed, json_schema_input_type=SourceTable | str)]] = {}
     parameters: dict[Name, Scalar | list[Scalar]] = {}
-    steps: dict[Name, Annotated[StepTable, BeforeValidator(_called, json_schema_input_type=StepTable | str)]] = {}
+    steps: dict[Name, Annotated[StepTable, BeforeValidator(called, json_schema_input_type=StepTable | str)]] = {}
     metric: MetricTable | None = None
     shared: list[Inside] = []
-    gates: dict[GateName, Annotated[GateTable, BeforeValidator(_called, json_schema_input_type=GateTable | str)]] = {}
+    gates: dict[GateName, Annotated[GateTable, BeforeValidator(called, json_schema_input_type=GateTable | str)]] = {}
     guardrails: GuardrailsTable = GuardrailsTable()
     rollout: RolloutTable = RolloutTable()
 
@@ -417,7 +284,7 @@ class ProjectTable(Table):
     """What holds for all services."""
 
     name: Annotated[str, Field(min_length=1)]
-    default_branch: Annotated[str, AfterValidator(_trunk)] = ""
+    default_branch: Annotated[str, AfterValidator(trunk)] = ""
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = 0
     hosts: list[Annotated[str, Field(pattern=r"^[a-z0-9.:_-]+$")]] = []
 
