@@ -18,6 +18,7 @@ from branchline.core.lifecycle import (
     Candidate,
     Event,
     Opened,
+    Overrode,
     Phase,
     Pushed,
     Ramped,
@@ -29,7 +30,7 @@ from branchline.core.lifecycle import (
 from branchline.core.world import FOREIGN, World
 
 Branches = frozenset[tuple[str, str]]
-PLAIN = [kind for kind in lifecycle.RULES if kind not in (Pushed, Refused, Recorded, Ramped)]
+PLAIN = [kind for kind in lifecycle.RULES if kind not in (Pushed, Refused, Recorded, Ramped, Overrode)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ NOTHING = Around()
 
 
 def projected(service: Service) -> Service:
-    """The service without what no rule reads: generation, segments, seats, horizons, troubles, what the ended held."""
+    """The service without what no rule reads: generation, segments, seats, troubles, reasons, holds of the ended."""
     return replace(service, generation=0, scales=(), candidates=tuple(map(_projected, service.candidates)))
 
 
@@ -68,13 +69,15 @@ def projected(service: Service) -> Service:
 def _projected(each: Candidate) -> Candidate:
     if each.phase in ENDED and each.share:
         return Candidate(each.branch, each.revision, each.tip, line=each.line, phase=each.phase, share=0)
-    return replace(each, segment=0, trouble="", seated=0, extended=False)
+    return replace(each, segment=0, trouble="", seated=0, extended=False, overridden="")
 
 
 def events_of(scenario: Scenario, service: Service) -> Iterator[Event]:
     """Every event that the scenario knows and the law's table does not rule out."""
     for each in service.candidates:
         yield from (kind(each.branch) for kind in PLAIN if each.phase in lifecycle.RULES[kind])
+        if each.phase in lifecycle.RULES[Overrode]:
+            yield from (Overrode(each.branch, side, "because") for side in lifecycle.SIDES)
         tip = each.branch + "2"
         if each.branch in scenario.pushes and tip not in (each.tip, each.revision):
             yield from (Pushed(each.branch, tip), Pushed(each.branch, tip, synced=True))

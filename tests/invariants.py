@@ -24,6 +24,7 @@ from branchline.core.lifecycle import (
     GatesPassed,
     Method,
     Opened,
+    Overrode,
     Phase,
     Recorded,
     Service,
@@ -123,6 +124,8 @@ def check_event(before: Service, event: Event, after: Service) -> None:
         need(new <= max(old, after.slots), "more under test than slots")
     if isinstance(event, Breached):
         need(serving_lines(before) <= serving_lines(after), "a guardrail left nothing that serves")
+    if isinstance(event, Overrode):
+        need(before.on(event.branch).method is Method.AB_TEST, "a person's word for who is not judged for effect")
     if isinstance(event, Opened) and event.outdated:
         now = after.on(event.branch)
         own = None if now.base is None else after.on(now.base).holds  # a fix holds what its challenger holds
@@ -166,7 +169,7 @@ def check_entrance(before: Service, event: Event, after: Service, old: Candidate
         need(now.segment > old.segment, "a segment against two incumbents")
     seated = old.phase not in SERVING and now.phase in SERVING
     concludes = old.phase is not Phase.CONCLUDING and now.phase is Phase.CONCLUDING
-    won_now = isinstance(event, Won) and event.branch == now.branch
+    won_now = isinstance(event, Won | Overrode) and event.branch == now.branch
     if seated or concludes:
         need(not (before.frozen and after.frozen), "went on while frozen")
     if seated:
@@ -183,9 +186,11 @@ def check_entrance(before: Service, event: Event, after: Service, old: Candidate
 
 def leaves_traffic(before: Service, event: Event, after: Service) -> str:
     """The revision that an event takes out of traffic at once; "" when it is no such event."""
-    if not isinstance(event, Aborted | Withdrew | Breached):
+    if not isinstance(event, Aborted | Withdrew | Breached | Overrode):
         return ""
     old = before.on(event.branch)
+    if isinstance(event, Overrode) and event.side == "challenger":
+        return ""
     still = {each.revision for each in after.candidates if each.phase in SERVING}
     still |= {line.history[-1] for line in after.lines}  # the same commit may serve in another's name
     return old.revision if old.phase in SERVING and old.revision not in still else ""

@@ -77,7 +77,7 @@ KILLERS = (
     Killer(
         "a segment is against one incumbent",
         lifecycle,
-        "segment=each.segment + 1, phase=P.TESTING if void",
+        "segment=each.segment + 1,\n                phase=P.TESTING if void",
         "phase=P.TESTING if void",
         "two A/B tests at once",
         "a segment against two incumbents",
@@ -186,6 +186,22 @@ KILLERS = (
         "approved=candidate.approved",
         "an approval too early",
         "concluded without approval",
+    ),
+    Killer(
+        "a person's word waits for approval as a verdict does",
+        lifecycle,
+        "replace(decided(service, enter(candidate, to)), overridden=told)",
+        "replace(enter(candidate, to), overridden=told)",
+        "an approval too early",
+        "concluded without approval",
+    ),
+    Killer(
+        "a person's word ends no canary",
+        lifecycle,
+        "if candidate.method is not Method.AB_TEST:\n        raise",
+        "if False:\n        raise",
+        "a canary and a freeze",
+        "a person's word for who is not judged for effect",
     ),
     Killer(
         "an abort is legal until git has it",

@@ -191,7 +191,8 @@ def rows_of(client: Client, service: str) -> list[Document]:
     return [row for each in services if each["name"] == service for row in each["rows"]]
 
 
-ENDS = {"Lost": "declined", "Withdrew": "withdrawn", "Superseded": "superseded", "Aborted": "aborted"}
+ENDS = {"Lost": "declined", "Withdrew": "withdrawn", "Superseded": "superseded", "Aborted": "aborted",
+        "Overrode": "declined"}  # fmt: skip
 
 
 def row_of(client: Client, service: str, branch: str) -> Document | None:

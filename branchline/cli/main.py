@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "approve": ("ship", "Let a candidate go on that waits for a person."),
         "split": ("ship", "Change a challenger's share of the traffic."),
         "scale": ("ship", "Change how many processes a revision has in production, now."),
-        "conclude": ("ship", "Show the verdict and what follows from it; agree to it."),
+        "conclude": ("ship", "Show the verdict and what follows; agree to it or overrule it."),
         "extend": ("ship", "Give a test without a verdict more time."),
         "abort": ("ship", "Take a candidate out of traffic or evaluation, now."),
         "rollback": ("ship", "Give all traffic back to what served before."),

@@ -25,7 +25,7 @@ from branchline.errors import BranchlineError, NothingToDo, UnknownCode, Unknown
 Document = Mapping[str, Any]
 CODE = re.compile(r"BL\d{3}: ")
 DECIDED = {"BuildFailed": "no", "GatesFailed": "no", "Won": "ok", "Lost": "no", "Undecided": "??", "Breached": "no",
-           "Aborted": "no", "Withdrew": "no"}  # fmt: skip
+           "Aborted": "no", "Withdrew": "no", "Overrode": "??"}  # fmt: skip
 MARKS = {"ran": "ok", "reused": "=", "failed": "no", "stopped": "..", "pass": "ok", "fail": "no", "inconclusive": "??"}
 HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE", "")
 

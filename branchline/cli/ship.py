@@ -15,9 +15,10 @@ import click
 from branchline.cli import follow, show
 from branchline.cli.session import Session, as_json, dry_run, naming, pass_session
 from branchline.core import names
+from branchline.core.lifecycle import SIDES
 from branchline.core.spec import MOST_INSTANCES
 from branchline.core.waiting import SMALLEST
-from branchline.errors import NobodyToAsk, NothingToDo
+from branchline.errors import NobodyToAsk, NothingToDo, UsageError
 
 if TYPE_CHECKING:
     from branchline.cli.transport import Client
@@ -245,14 +246,28 @@ def thaw(session: Session, service: str, **options: Any) -> None:
 
 @click.command()
 @naming("reference")
+@click.option("--override", default="", metavar="REASON",
+              help="End the test yourself, before its verdict or against it; this is told for ever.")  # fmt: skip
+@click.option("--for", "side", type=click.Choice([*SIDES]), default=None,
+              help="For whom you end it; for nobody: as inconclusive, the branch stays.")  # fmt: skip
 @changing
 @pass_session
-def conclude(session: Session, reference: str, **options: Any) -> None:
-    """Show the verdict and what follows from it; agree to it.
+def conclude(session: Session, reference: str, override: str, side: str | None, **options: Any) -> None:
+    """Show the verdict and what follows; agree to it or overrule it.
 
-    Exit 5 while there is no verdict. What needs nobody's approval concludes by itself.
+    Exit 5 while there is no verdict. What needs nobody's approval concludes by itself. An override still waits for
+    whatever a verdict waits for, and promotes nothing that a guardrail has stopped.
     """
     client = session.client()
+    if override.strip() and side:
+        options["because"] = options["because"] or override
+        named = names.reference(reference)
+        branch = reference if named.kind == "branch" else meant(client, reference)["branch"]
+        change(session, "conclude", branch, {"override": override, "side": side}, **options)
+        return
+    if override or side:
+        hint = f'branchline conclude {reference} --override "why" --for challenger'
+        raise UsageError("an override needs both: a reason, and for whom", hint=hint)
     row = meant(client, reference)
     verdict = (row.get("measurement") or {}).get("verdict") or {}
     text = str(verdict.get("reason") or row.get("detail") or "")
@@ -342,7 +357,8 @@ def change(
     settled = shifted(client, done["service"])
     took = time.monotonic() - begun
     word = "done" if settled else "begun"
-    show.say(f"{word:<8} {done['service']}: {done['event']}  {took:.1f}s" + undo(command, done["service"]))
+    back = undo(command, done["service"]) if args.get("side", "challenger") == "challenger" else ""
+    show.say(f"{word:<8} {done['service']}: {done['event']}  {took:.1f}s{back}")
     follows = followed(session, [text for _, text in done["steps"]])
     if not settled or (follows and not shifted(client, done["service"], "git")):
         show.say(f"next     branchline status {done['service']}")

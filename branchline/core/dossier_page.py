@@ -23,7 +23,7 @@ from branchline.core.revision import digest
 Document = Mapping[str, Any]
 BADGES = {"Won": ("won", "good"), "Lost": ("incumbent stays", "calm"), "Undecided": ("undecided", "open"),
           "Breached": ("taken out", "bad"), "Aborted": ("taken out by hand", "open"),
-          "Withdrew": ("given up", "open")}  # fmt: skip
+          "Withdrew": ("given up", "open"), "Overrode": ("decided by a person", "open")}  # fmt: skip
 DONE = {"Won": "good", "GatesPassed": "good", "Recorded": "good", "Breached": "bad", "GatesFailed": "bad",
         "BuildFailed": "bad", "Refused": "bad", "Lost": "calm", "Undecided": "open"}  # fmt: skip
 HASHES = ("commit", "tree", "environment", "sdk", "trained")

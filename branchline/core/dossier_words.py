@@ -15,6 +15,7 @@ EVENTS = {
     "Opened": "The branch was opened", "Pushed": "A commit was pushed", "Built": "Built", "BuildFailed": "Not built",
     "GatesPassed": "Every gate passed", "GatesFailed": "A gate said no", "Won": "The challenger won",
     "Lost": "The incumbent stays", "Undecided": "Undecided", "Extended": "Given more time",
+    "Overrode": "A person decided in the verdict's place",
     "Breached": "A guardrail was breached", "Aborted": "Taken out by hand", "Withdrew": "Given up",
     "Approved": "Approved", "Kept": "Kept as it was judged", "Ramped": "Given another share",
     "Recorded": "Git shows it", "Refused": "Git refused", "RolledBack": "Rolled back",
@@ -32,6 +33,10 @@ def sentence(document: Document) -> str:
     verdict, measured = document["verdict"], document["measurement"]
     if verdict is None:
         return _unended(name, document, measured)
+    if verdict["event"] == "Overrode":
+        said = (measured and effect(measured, document)) or "nothing could be said yet"
+        who, why = person(verdict["actor"]), verdict["reason"].rstrip(".")
+        return f"{who} decided for {verdict['side']} in the verdict's place, of {name}: {why}. By then {said}."
     if verdict["event"] in ("Aborted", "Withdrew"):
         why = verdict["reason"].splitlines()[0] if verdict["reason"] else ""
         word = "taken out" if verdict["event"] == "Aborted" else "given up"

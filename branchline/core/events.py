@@ -97,6 +97,18 @@ class Undecided(BranchEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class Overrode(BranchEvent):
+    """A person ends the test in the verdict's place, before it or against it: for `side` (challenger, incumbent or
+    nobody), and answers for it by name and reason; `said` is what the evidence said by then.
+    """
+
+    side: str
+    reason: str
+    by: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Extended(BranchEvent):
     """A person wants to measure longer; the evidence is kept."""
 

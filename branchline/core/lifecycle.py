@@ -30,6 +30,7 @@ from branchline.core.events import (
     LineEvent,
     Lost,
     Opened,
+    Overrode,
     Pushed,
     Ramped,
     Recorded,
@@ -61,7 +62,7 @@ from branchline.errors import IllegalMove
 __all__ = [  # noqa: RUF022  in the order in which they are told
     "Service", "Candidate", "Line", "Phase", "Method", "PREPARING", "SERVING", "RESTING", "OPEN", "ENDED",
     "Event", "BranchEvent", "LineEvent", "Opened", "Pushed", "Built", "BuildFailed", "GatesPassed", "GatesFailed",
-    "Won", "Lost", "Undecided", "Extended", "Breached", "Aborted", "Withdrew", "Approved", "Kept", "Ramped",
+    "Won", "Lost", "Undecided", "Overrode", "Extended", "Breached", "Aborted", "Withdrew", "Approved", "Kept", "Ramped",
     "Recorded", "Refused", "RolledBack", "Cooled", "Retired", "Frozen", "Thawed", "Scaled", "Configured",
     "RULES", "move", "waits_for", "behind", "concluding", "is_first", "IllegalMove",
 ]  # fmt: skip
@@ -82,6 +83,7 @@ RULES: dict[type[BranchEvent], dict[Phase, Phase]] = {
     Won: {P.TESTING: P.WON, P.CANARY: P.WON},
     Lost: {P.TESTING: P.DECLINED},
     Undecided: {P.TESTING: P.INCONCLUSIVE, P.CANARY: P.INCONCLUSIVE},
+    Overrode: _each({P.TESTING, P.WON}),  # of an A/B test: to what the person says, see `SIDES`
     Extended: {P.INCONCLUSIVE: P.QUEUED},
     Breached: {**_each(SERVING, P.ROLLED_BACK), P.LIVE: P.RETIRED},  # live: only while the one before is warm
     Aborted: {**_each(PREPARING, P.FAILED), **_each(SERVING, P.ROLLED_BACK)},
@@ -93,6 +95,9 @@ RULES: dict[type[BranchEvent], dict[Phase, Phase]] = {
     Refused: {P.CONCLUDING: P.CONCLUDING},
     Recorded: {P.CONCLUDING: P.LIVE},  # a fix of a challenger: absorbed
 }
+
+
+SIDES = {"challenger": P.WON, "incumbent": P.DECLINED, "nobody": P.INCONCLUSIVE}  # for whom a person may decide
 
 
 def move(service: Service, event: Event) -> Service:
@@ -202,7 +207,9 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
         case GatesFailed() if candidate.phase is P.QUEUED and not candidate.stands_by:
             raise illegal(service, event, "its gates have passed, and it does not run in production")
         case Won():
-            after = replace(after, approved=candidate.approved and service.approval != "after")
+            after = decided(service, after)
+        case Overrode():
+            after = overridden(service, candidate, event)
         case Breached() if candidate.phase is P.CONCLUDING and is_first(service, candidate):
             after = candidate  # an alarm only: there is nothing to go back to, and sick is better than none
         case Breached() if candidate.phase is P.LIVE:
@@ -210,7 +217,7 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
                 raise illegal(service, event, "the one before is not warm: roll back instead")
             return uncrown(service, candidate.line)
         case Extended():
-            after = replace(after, extended=True)
+            after = replace(after, extended=True, overridden="")
         case Approved():
             if candidate.approved:
                 raise illegal(service, event, "it is approved already")
@@ -230,6 +237,22 @@ def of_candidate(service: Service, event: BranchEvent) -> Service:
         case Recorded(tip=tip):
             return crown(service, candidate) if candidate.base is None else absorb(service, candidate, tip)
     return service.with_candidate(after)
+
+
+def decided(service: Service, candidate: Candidate) -> Candidate:
+    """With a verdict, or a person's word in its place: approval is of that, not of what was there before."""
+    return replace(candidate, approved=candidate.approved and service.approval != "after")
+
+
+def overridden(service: Service, candidate: Candidate, event: Overrode) -> Candidate:
+    """As the person says; whatever a verdict would have to wait for, this waits for, too."""
+    to = SIDES.get(event.side)
+    if candidate.method is not Method.AB_TEST:
+        raise illegal(service, event, "only an A/B test is concluded by a person: abort it, or let it pass")
+    if to is None or to is candidate.phase or not event.reason.strip():
+        raise illegal(service, event, "it has won already" if to is candidate.phase else "say for whom, and why")
+    told = f"{event.by}: {event.reason}" if event.by else event.reason
+    return replace(decided(service, enter(candidate, to)), overridden=told)
 
 
 def declared(service: Service, candidate: Candidate, event: Built) -> Candidate:
@@ -297,7 +320,12 @@ def compare_anew(service: Service, major: int, void: bool) -> Service:
     """The incumbent changed: who is under test begins a new segment, and unless by a patch no verdict outlives it."""
     return service.with_candidate(
         *(
-            replace(each, segment=each.segment + 1, phase=P.TESTING if void else each.phase)
+            replace(
+                each,
+                segment=each.segment + 1,
+                phase=P.TESTING if void else each.phase,
+                overridden="" if void else each.overridden,
+            )
             for each in service.under_test(major)
         )
     )
@@ -345,7 +373,7 @@ def enter(candidate: Candidate, phase: Phase) -> Candidate:
 
 def judging(candidate: Candidate, tip: str) -> Candidate:
     """A new commit is a new candidate: nothing that was said of the old one counts; its age stays."""
-    fresh = replace(enter(candidate, P.BUILDING), seated=0, repeats=0, extended=False)
+    fresh = replace(enter(candidate, P.BUILDING), seated=0, repeats=0, extended=False, overridden="")
     return replace(fresh, revision=tip, tip=tip, approved=False, segment=0)
 
 

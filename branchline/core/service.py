@@ -72,6 +72,7 @@ class Candidate:
     seated: int = 0  # the slots there were when it got one: into so many parts the error rate was divided
     repeats: int = 0  # how often the same was let into a test before: each halves its part of the error rate
     extended: bool = False  # a person wants it measured for as long as it takes
+    overridden: str = ""  # who ended its test in the verdict's place, and why
     trouble: str = ""  # why git refused, while it concludes: "remote", "permission", "foreign", ...
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from branchline.core import lifecycle as law
@@ -17,12 +17,13 @@ from branchline.core import names
 from branchline.core.events import Event
 from branchline.core.revision import Revision
 from branchline.core.service import Candidate, Phase, Service
+from branchline.core.waiting import replaced
 from branchline.core.world import PRODUCTION, Absorb, Delete, Route, Start, Step, Stop, World, Write, desired, plan
 from branchline.engine.addressing import worn
 from branchline.engine.comparing import lacks
 from branchline.engine.observing import Observer
 from branchline.engine.recording import Recorder
-from branchline.errors import NothingToDo, UnknownReference, UnknownService, UsageError
+from branchline.errors import IllegalMove, NothingToDo, UnknownReference, UnknownService, UsageError
 from branchline.ports import Ports
 
 BESIDE = "a new set beside, which takes over when it is ready"
@@ -45,11 +46,12 @@ class Asked:
 
 @dataclass(slots=True)
 class Desk:
-    """Takes requests."""
+    """Takes requests; `weigh` brings the evidence on a branch up to now, and says in a line what it is."""
 
     ports: Ports
     recorder: Recorder
     observer: Observer
+    weigh: Callable[[str, str], str] = field(default=lambda service, branch: "")
 
     def ask(
         self, command: str, reference: str, args: Mapping[str, Any], *, actor: str, because: str, dry_run: bool,
@@ -65,13 +67,28 @@ class Desk:
         if command not in MEANINGS:
             raise UsageError(f"there is no command {command!r}; known: {', '.join(sorted(MEANINGS))}")
         service, candidate = self.find(reference)
-        event = MEANINGS[command](service, candidate, {**args, "because": because})
+        told = {**args, "because": because, "actor": actor}
+        if command == "conclude" and args.get("override"):  # nobody decides past a guardrail that is breached by now
+            told["said"] = self.weigh(service.name, _branch(service, candidate))
+            service, candidate = self.find(reference)
+        event = MEANINGS[command](service, candidate, told)
+        if isinstance(event, law.Overrode) and event.side == "challenger":
+            self._stands(service, event)
         before, after = self.recorder.preview(service.name, event)
         steps, kept = self.steps(before, after), isinstance(event, law.Kept) and candidate
         loses = lacks(self.ports, self.observer, before, kept) if kept else ()
         if not dry_run:
             after = self.recorder.record(service.name, event, actor=actor, because=because)
         return Asked(service.name, type(event).__name__, steps, not dry_run, after.generation, loses)
+
+    def _stands(self, service: Service, event: law.Overrode) -> None:
+        """Raise IllegalMove where what would be replaced does not run: nobody could go back to it."""
+        old = replaced(service, service.on(event.branch))
+        up = self.observer.production(service, self.observer.view(service.name)).world.running
+        if all((each.revision, each.perimeter) != (old, PRODUCTION) for each in up):
+            why = "what it would replace does not run: there is nothing to go back to"
+            hint = f"branchline status {service.name}"
+            raise IllegalMove(why, hint=hint, event=type(event).__name__, subject=event.branch)
 
     def find(self, reference: str) -> tuple[Service, Candidate | None]:
         """The service and, where one is meant, the candidate that a reference names; None for what is no branch any
@@ -243,6 +260,9 @@ def _scale(service: Service, candidate: Candidate | None, args: Mapping[str, Any
 
 def _conclude(service: Service, candidate: Candidate | None, args: Mapping[str, Any]) -> Event:
     branch = _branch(service, candidate)
+    if reason := str(args.get("override", "")):
+        side, said = str(args.get("side", "")), str(args.get("said", ""))
+        return law.Overrode(branch, side, reason, by=str(args["actor"]).partition(" <")[0], said=said)
     if service.on(branch).phase is not Phase.WON:
         raise NothingToDo("there is no verdict for it yet", what=f"{branch} cannot be concluded")
     return law.Approved(branch)

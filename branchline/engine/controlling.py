@@ -84,6 +84,7 @@ class Controller:
         self.troubles: dict[tuple[str, str], str] = {}
         self.changed = Bell()
         self._reading = threading.Lock()
+        self._judging = threading.Lock()
         self.progress = Progress()
         self.observer = Observer(ports)
         resources = (ports.router, ports.launcher, ports.writer)
@@ -98,7 +99,7 @@ class Controller:
         self.judge = Judge(*parts, self.progress)
         self.trials = Trials(*parts, self.reconciler, self.progress)
         self.trials.sweep()
-        self.desk = Desk(*parts)
+        self.desk = Desk(*parts, self.weigh)
         self.parity = Parity(*parts, self.troubles)
         self.reader = Reader(*parts, self.judge, self.desk, self.troubles, self.parity)
         self.memory = Memory(ports, self.desk, self.observer)
@@ -144,7 +145,18 @@ class Controller:
     def judge_all(self) -> bool:
         """Read what the gateway has logged, then look at everybody who is under test."""
         read = self.read_exposures()
-        return self._each("judging", self.judge.look) or read > 0
+        with self._judging:
+            return self._each("judging", self.judge.look) or read > 0
+
+    def weigh(self, name: str, branch: str) -> str:
+        """Look at what is known of a service by now, for a person who decides in the judge's place; in a line what the
+        evidence on a branch is.
+        """
+        self.read_exposures()
+        with self._judging:
+            self.judge.look(name)
+        measured = self.reader.measured(name, branch)
+        return str(measured["text"]) if measured else ""
 
     def read_exposures(self) -> int:
         """Take what the gateway has logged into the ledger, exactly once; says how many requests that were."""

@@ -35,9 +35,9 @@ from branchline.ports import Entry, Ports, Seen, Tally
 Document = dict[str, Any]
 COMMITS = 50
 JUDGED = tuple(dossier.SIDES)
-BY_HAND = ("Aborted", "Withdrew")
+BY_HAND = ("Aborted", "Withdrew", "Overrode")
 AGREED = ("Approved",)
-OVERRODE = ("Aborted", "Withdrew", "Kept", "Ramped", "Extended", "RolledBack")
+OVERRODE = ("Aborted", "Withdrew", "Overrode", "Kept", "Ramped", "Extended", "RolledBack")
 TERMS = ("min_seconds", "max_seconds", "canary_seconds", "canary_requests")
 UNDER_TEST = (Phase.TESTING, Phase.CANARY, Phase.WON)
 
@@ -333,6 +333,7 @@ def event_document(entry: Entry) -> Document:
         "actor": entry.actor,
         "reason": reason_of(entry),
         "share": entry.detail.get("share"),
+        "side": entry.detail.get("side"),
         "kind": kind,
     }
 
@@ -347,7 +348,7 @@ def cost_of(document: Document, verdict: Entry | None) -> Document:
     }
     measured = document["measurement"]
     if measured and verdict:
-        arm = measured["arms"][0 if verdict.event == "Won" else 1]
+        arm = measured["arms"][0 if verdict.event == "Won" or verdict.detail.get("side") == "challenger" else 1]
         answer = measured["answer"]
         sign = -1 if arm["role"] == "incumbent" else 1
         ends = [answer.get(name) for name in ("estimate", "low", "high")]

@@ -88,6 +88,7 @@ class Reader:
     ) -> Document:
         commit = line.incumbent or ""
         trunks = {revision: ref for ref, revision in desired(service).trunks}
+        owner = service.owner(commit)
         return {
             "branch": trunks.get(commit, service.default),
             "commit": commit,
@@ -96,7 +97,8 @@ class Reader:
             "share": shares.get(commit, 0),
             "state": "incumbent",
             "phase": Phase.LIVE.value,
-            "detail": "the one before is warm" if line.warm else "",
+            "detail": "; ".join(filter(None, ("the one before is warm" if line.warm else "", told_override(owner)))),
+            "override": owner.overridden if owner else "",
             "healthy": healthy(sight, commit, PRODUCTION),
             "address": self.ports.router.address(service.name, older(service, line)),
             "line": line.major,
@@ -141,7 +143,10 @@ class Reader:
             "phase": candidate.phase.value,
             "waits_for": waits,
             "behind": behind,
-            "detail": "; ".join(filter(None, (self._detail(service, candidate, waits, said), told(behind)))),
+            "detail": "; ".join(
+                filter(None, (self._detail(service, candidate, waits, said), told(behind), told_override(candidate)))
+            ),
+            "override": candidate.overridden,
             "healthy": healthy(sight, candidate.revision, perimeter),
             "address": self.ports.router.address(service.name, version) if perimeter and version else "",
             "line": candidate.line,
@@ -159,7 +164,7 @@ class Reader:
             return str(measured["text"]) if measured else "no traffic yet"
         if candidate.phase is Phase.MEASURED:
             return "; ".join(self._found(service.name, candidate.revision))
-        for entry in said:
+        for entry in said if not candidate.overridden else ():
             if entry.detail.get("branch") == candidate.branch:
                 if entry.event in ("Opened", "Pushed"):
                     return ""  # what was said before was said of another commit
@@ -183,6 +188,11 @@ class Reader:
         entries = self.ports.ledger.history(service, limit=limit, before=before)
         told = [asdict(entry) | {"at": moment(entry.at)} for entry in entries]
         return {"schema": "branchline.history/1", "entries": told}
+
+
+def told_override(candidate: Candidate | None) -> str:
+    """Who decided in the verdict's place, and why; '' for who has a verdict, or none yet."""
+    return f"override by {candidate.overridden}" if candidate and candidate.overridden else ""
 
 
 def moment(at: float) -> str:

@@ -31,7 +31,7 @@ COMMITS = 200  # commits of release notes
 TAIL = 20  # lines of what failed
 HYPOTHESIS = re.compile(r"^#+ *hypothesis *$(.*?)(?=^#|\Z)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
 BUILT = ("Built", "BuildFailed")
-VERDICTS = ("Won", "Lost", "Undecided", "Breached", "Aborted", "Withdrew")
+VERDICTS = ("Won", "Lost", "Undecided", "Overrode", "Breached", "Aborted", "Withdrew")
 
 
 @dataclass(slots=True)

@@ -12,7 +12,14 @@ from branchline.core.service import OPEN, Candidate, Phase, Service
 from branchline.core.world import Write
 from branchline.ports import Entry, Ports
 
-FORWARD = ("Won", "GatesPassed", "Approved", "Kept")  # none of them can happen to who is concluding: it stays the same
+FORWARD = (
+    "Won",
+    "Overrode",
+    "GatesPassed",
+    "Approved",
+    "Kept",
+)  # none of them can happen to who is concluding: it stays the same
+DECIDED = ("Won", "Overrode")
 BEGIN = ("Opened", "Pushed", "Extended")
 BACK = ("RolledBack", "Breached", "Aborted", "Withdrew", "Retired")
 
@@ -34,8 +41,8 @@ def conclusion_message(ports: Ports, service: Service, step: Write, revision: Re
         entry = _cause(entries, FORWARD, branch)
         title = f"Release {revision.name}"
         body = [f"Merges {branch} at {revision.short}, the judged commit."]
-        verdict = next((e for e in entries if e.event == "Won" and e.detail.get("branch") == branch), None)
-        body.append(reason_of(verdict) if verdict else "The first revision of the service.")
+        verdict = next((e for e in entries if e.event in DECIDED and e.detail.get("branch") == branch), None)
+        body.append(verdict_text(verdict) if verdict else "The first revision of the service.")
         for gate in ports.catalog.gates(service.name, revision.commit):
             body.append(f"gate {gate.gate}: {gate.result.value}  {gate.summary}")
     return entry, "\n".join([title, "", *body])
@@ -54,7 +61,7 @@ def _had_won(candidate: Candidate, entries: Sequence[Entry]) -> bool:
     """Whether the attempt that a person or a guardrail ended had its verdict already."""
     mine = [e.event for e in entries if e.detail.get("branch") == candidate.branch]
     begun = next((at for at, event in enumerate(mine) if event in BEGIN), len(mine))
-    return candidate.phase is Phase.ROLLED_BACK and "Won" in mine[:begun]
+    return candidate.phase is Phase.ROLLED_BACK and not set(DECIDED).isdisjoint(mine[:begun])
 
 
 def was_kept(ports: Ports, service: Service, candidate: Candidate) -> bool:
@@ -67,6 +74,16 @@ def was_kept(ports: Ports, service: Service, candidate: Candidate) -> bool:
         if entry.event in ("Opened", "Pushed"):
             return False
     return False
+
+
+def verdict_text(entry: Entry) -> str:
+    """A verdict as a merge commit has it; of a person's word in its place also whose that is, and what was known."""
+    if entry.event != "Overrode":
+        return reason_of(entry)
+    said = entry.detail.get("said") or "nothing was measured"
+    return (
+        f"OVERRIDE for the {entry.detail['side']} by {entry.actor}: {reason_of(entry)}\n  the evidence by then: {said}"
+    )
 
 
 def reason_of(entry: Entry) -> str:

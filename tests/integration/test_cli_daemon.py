@@ -226,6 +226,27 @@ def test_conclude_waits_for_evidence_and_then_for_a_person(place: Place) -> None
     assert world.events()[-1] in ("RolledBack", "Recorded")
 
 
+def test_a_person_may_decide_in_the_verdicts_place_by_name_and_reason(place: Place) -> None:
+    world = place.world
+    old = world.released()
+    commit = world.testing()
+    for words in (("--override", "why"), ("--for", "challenger"), ("--override", " ", "--for", "nobody")):
+        half = place.type("conclude", "housing", *words, "--yes")
+        assert (half.exit_code, "an override needs both" in half.stderr) == (2, True), half.stderr
+    planned = place.type("conclude", SAM, "--override", "a promise", "--for", "challenger", "--dry-run")
+    assert "make main show 1.1.0" in planned.stdout
+    assert world.shares() == {old: 50, commit: 50}
+    unsure = place.type("conclude", "housing", "--override", "a promise", "--for", "challenger", "--no-input")
+    assert "error[BL110]" in unsure.stderr, unsure.stderr
+    with place.living():
+        done = place.type("conclude", "housing", "--override", "a promise", "--for", "challenger", "--yes")
+        assert done.exit_code == 0, done.stderr
+        assert wait_until(lambda: world.service().line(1).incumbent == commit)
+    assert world.last("Overrode").because == "a promise"
+    assert "override by " in place.type("status").stdout
+    assert "Overrode" in place.type("history", "housing").stdout
+
+
 def test_what_brings_a_clone_after_a_change_is_said(place: Place) -> None:
     """A pull on the trunk, a fetch beside other work, the way home from a branch that goes, and else nothing."""
 

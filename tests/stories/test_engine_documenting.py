@@ -212,6 +212,22 @@ def test_a_person_overrides_and_it_is_told_for_ever(world: World) -> None:
     assert made["measurement"]["counts"]["tables"] == 2
 
 
+@pytest.mark.parametrize("side", ["challenger", "incumbent", "nobody"])
+def test_who_was_decided_by_a_person_and_not_by_the_data_says_so(world: World, side: str) -> None:
+    old, new = world.released(toml=with_rollout("share = 50")), world.testing()
+    world.play(60, {old: around(4), new: around(5)})
+    world.settle()
+    world.ask("conclude", SAM, override="a promise.", side=side)
+    world.settle()
+    made = told(world, "housing@1.1.0" if side == "challenger" else SAM)
+    assert [(e["event"], e["side"]) for e in made["timeline"] if e["kind"]] == [("Overrode", side)]
+    assert made["sentence"].startswith(f"kim decided for {side} in the verdict's place, of housing 1.1.0")
+    assert ": a promise. By then its rating is " in made["sentence"].replace("-sam.1", "")
+    assert made["cost"]["losing"]["role"] == ("incumbent" if side == "challenger" else "challenger")
+    assert not list(dossier.differences(made))
+    assert "overrides: 1." in dossier_page.page(made)
+
+
 def test_who_was_rolled_back_after_its_verdict_says_so(world: World) -> None:
     played(world, 6.0)
     made = told(world, "housing@1.1.0")
