@@ -27,7 +27,8 @@ CODE = re.compile(r"BL\d{3}: ")
 DECIDED = {"BuildFailed": "no", "GatesFailed": "no", "Won": "ok", "Lost": "no", "Undecided": "??", "Breached": "no",
            "Aborted": "no", "Withdrew": "no", "Overrode": "??"}  # fmt: skip
 MARKS = {"ran": "ok", "reused": "=", "failed": "no", "stopped": "..", "pass": "ok", "fail": "no", "inconclusive": "??"}
-HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "TRAFFIC", "STATE", "")
+HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "READY", "TRAFFIC", "STATE", "")
+READY = HEAD.index("READY")  # shown where a revision has more than one process: of one its state says it
 
 
 @click.command()
@@ -61,7 +62,10 @@ def status_lines(found: Document, width: int = 0) -> list[str]:
         for number, row in enumerate(service["rows"]):
             rows.append(cells(service["name"] if not number else "", row))
         if not service["rows"]:
-            rows.append((service["name"], "-", "-", "-", "-", "no revision yet", ""))
+            rows.append((service["name"], "-", "-", "-", "-", "-", "no revision yet", ""))
+    counts = (row["instances"] for each in found["services"] for row in each["rows"])
+    if not any(each and each["wanted"] > 1 for each in counts):
+        rows = [(*row[:READY], *row[READY + 1 :]) for row in rows]
     lines = fitting(rows, width) if found["services"] else ["no service is known yet; next: branchline init SERVICE"]
     if len(found["services"]) == 1:
         lines += live_lines(found["services"][0])
@@ -99,19 +103,23 @@ def cells(service: str, row: Document) -> tuple[str, ...]:
         state = click.style(f"{state}, not healthy", fg="red")
     elif row["phase"] in ("evaluation failed", "rolled back"):
         state = click.style(state, fg="red")
+    counts = row["instances"]
+    ready = f"{counts['ready']}/{counts['wanted']}" if counts else "-"
+    if counts and counts["ready"] < counts["wanted"]:
+        ready = click.style(ready, fg="yellow")
     revision = row["version"] or str(row["commit"])[:7] or "-"
     more = f"{':' if row['phase'] in REFUSED else ','} {detail}" if detail else ""
-    return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", traffic, state, more)
+    return (service, str(row["branch"]), revision, str(row["perimeter"]) or "-", ready, traffic, state, more)
 
 
 def fitting(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
     """The table; where it would be wider than the screen, what is said of a state stands below its row."""
-    whole = show.table([(*row[:5], row[5] + row[6]) for row in rows])
+    whole = show.table([(*row[:-2], row[-2] + row[-1]) for row in rows])
     if not width or max(len(click.unstyle(line)) for line in whole) <= width:
         return whole
     lines: list[str] = []
-    for row, line in zip(rows, show.table([row[:6] for row in rows]), strict=True):
-        below = row[6].lstrip(":, ") if row[6] else ""
+    for row, line in zip(rows, show.table([row[:-1] for row in rows]), strict=True):
+        below = row[-1].lstrip(":, ")
         lines += [line, *(click.style(f"  {each}", dim=True) for each in textwrap.wrap(below, width - 2))]
     return lines
 

@@ -54,12 +54,14 @@ def watched(look: Callable[[], Document], lines_of: Callable[[Document], list[st
 
 
 def live_lines(service: Document) -> list[str]:
-    """How each revision of a service that runs is asked and answers; nothing before anybody looked."""
+    """How each revision of a service that runs is asked and answers; nothing before anybody looked, and before the
+    second look that it is being measured.
+    """
     rows = [row for row in service["rows"] if row["perimeter"] and (row.get("rates") or row.get("processes"))]
     if not rows:
         return []
     seconds = max((row["rates"]["seconds"] for row in rows if row["rates"]), default=0)
-    over = f"LAST {seconds:.0f} s" if seconds else "NOW"
+    over = f"LAST {seconds:.0f} s" if seconds else "MEASURING"
     return ["", *columns([(over, *HEAD), *map(live_cells, rows)]), ""]
 
 

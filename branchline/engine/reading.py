@@ -14,6 +14,7 @@ from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.waiting import waits_for
 from branchline.core.world import PRODUCTION, desired, perimeter_of
+from branchline.engine.addressing import count_of, leaders
 from branchline.engine.asking import Desk
 from branchline.engine.comparing import behind_document, told
 from branchline.engine.gauging import Gauging
@@ -70,7 +71,9 @@ class Reader:
                 rows.append(self._row(service, candidate, shares, versions, sight, said))
         shown = {row["commit"] for row in rows}
         rows += [
-            self._leaving(commit, share, versions, sight) for commit, share in shares.items() if commit not in shown
+            self._leaving(service, commit, share, versions, sight)
+            for commit, share in shares.items()
+            if commit not in shown
         ]
         for row in rows:
             row |= self.gauging.document(name, row["version"])
@@ -99,12 +102,14 @@ class Reader:
             "phase": Phase.LIVE.value,
             "detail": "; ".join(filter(None, ("the one before is warm" if line.warm else "", told_override(owner)))),
             "override": owner.overridden if owner else "",
-            "healthy": healthy(sight, commit, PRODUCTION),
+            **standing(service, sight, commit, PRODUCTION),
             "address": self.ports.router.address(service.name, older(service, line)),
             "line": line.major,
         }
 
-    def _leaving(self, commit: str, share: int, versions: Mapping[str, str], sight: Sight) -> Document:
+    def _leaving(
+        self, service: Service, commit: str, share: int, versions: Mapping[str, str], sight: Sight
+    ) -> Document:
         """Who still has traffic although nothing recorded wants it: what replaces it is not up yet."""
         return {
             "branch": "",
@@ -115,7 +120,7 @@ class Reader:
             "state": "leaving",
             "phase": "",
             "detail": "serves until what follows it is up",
-            "healthy": healthy(sight, commit, PRODUCTION),
+            **standing(service, sight, commit, PRODUCTION),
             "address": "",
             "line": 0,
         }
@@ -147,7 +152,7 @@ class Reader:
                 filter(None, (self._detail(service, candidate, waits, said), told(behind), told_override(candidate)))
             ),
             "override": candidate.overridden,
-            "healthy": healthy(sight, candidate.revision, perimeter),
+            **standing(service, sight, candidate.revision, perimeter),
             "address": self.ports.router.address(service.name, version) if perimeter and version else "",
             "line": candidate.line,
             "tip": candidate.tip,
@@ -205,9 +210,22 @@ def older(service: Service, line: law.Line) -> str:
     return "" if line == service.lines[-1] else f"v{line.major}"
 
 
-def healthy(sight: Sight, revision: str, perimeter: str) -> bool:
-    """Whether a ready incarnation of a revision runs in a perimeter."""
-    return any(i.state == "ready" for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter))
+def standing(service: Service, sight: Sight, revision: str, perimeter: str) -> Document:
+    """How a revision stands in a perimeter: whether it is `healthy` (a ready incarnation of it runs), and how many of
+    the processes that it is to have are ready; `instances` is None where none was begun.
+
+    Wanted is what a person said, else what the newest incarnation was begun with.
+    """
+    mine = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter) and i.state != "stopped"]
+    serves = leaders(mine).get((revision, perimeter))
+    newest = max(mine, key=lambda i: i.since, default=None)
+    ready = len(serves.sockets) - serves.lost if serves else 0
+    return {
+        "healthy": serves is not None,
+        "instances": {"ready": ready, "wanted": count_of(service, revision, perimeter, len(newest.sockets))}
+        if newest
+        else None,
+    }
 
 
 def signed(number: float) -> str:

@@ -54,6 +54,16 @@ def test_status_shows_who_serves_and_how_every_branch_stands(place: Place) -> No
     assert [row["branch"] for row in found["services"][0]["rows"]] == ["main", SAM]
 
 
+def test_status_counts_the_processes_where_there_are_several(place: Place) -> None:
+    """1.20: 1/2, and a table without that column where every revision has one."""
+    world = place.world
+    world.released(toml=MODEL.replace('"serving:predict"', '"serving:predict", instances = 2'))
+    head, row = (line.split() for line in place.type("status").stdout.splitlines()[:2])
+    assert dict(zip(head, row, strict=False)) | {"READY": "2/2"} == dict(zip(head, row, strict=False))
+    world.launcher.lose(world.launcher.running()[-1].nonce)
+    assert place.type("status").stdout.splitlines()[1].split()[head.index("READY")] == "1/2"
+
+
 def test_status_of_nothing_says_what_to_type(place: Place) -> None:
     assert "branchline init" in place.type("status").stdout
 

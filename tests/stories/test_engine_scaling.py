@@ -49,6 +49,28 @@ def test_a_new_set_that_does_not_come_up_takes_nothing_from_the_old_one(world: W
     assert "1.0.0 did not stay up in production" in world.troubles()[0]
 
 
+def counted(world: World) -> dict[str, object]:
+    return {row["branch"]: row["instances"] for row in world.controller.reader.status()["services"][0]["rows"]}
+
+
+def test_status_says_how_many_of_the_wanted_are_ready(world: World) -> None:
+    """1.20, 3.25: those of who serves, of as many as a person wants; also while a new set comes, or does not."""
+    first = world.released(toml=TWO)
+    assert counted(world) == {"main": {"ready": 2, "wanted": 2}}
+    (serving,) = [i.nonce for i in world.launcher.running() if i.perimeter == "production"]
+    world.launcher.lose(serving)
+    assert counted(world) == {"main": {"ready": 1, "wanted": 2}}
+    world.launcher.recover(serving)
+    world.launcher.behave[first] = "dies"
+    scale(world, first, 4)
+    assert counted(world) == {"main": {"ready": 2, "wanted": 4}}
+    world.push(SAM)
+    world.controller.watch()
+    assert counted(world)[SAM] is None
+    world.launcher.end(serving)
+    assert counted(world)["main"] == {"ready": 0, "wanted": 4}
+
+
 def test_what_is_said_beforehand_is_what_is_done(world: World) -> None:
     """A new set where the number that runs is another one, whatever was asked for before. Killer: compare the words."""
     first = world.released(toml=TWO)

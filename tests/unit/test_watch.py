@@ -49,7 +49,7 @@ def test_what_is_not_known_is_a_dash() -> None:
     _, first, second = (words(each) for each in shown(row(processes=PROCESSES), row(rates=RATES, version="")))
     assert first == ["1.0.0", "50%", *"-----", "12", "3", "0"]
     assert second == ["aaaaaaa", "50%", "100", "4.9%", "2.3 ms", "42 ms", "1.3 s", *"---"]
-    assert words(shown(row(processes=PROCESSES))[0])[0] == "NOW"
+    assert words(shown(row(processes=PROCESSES))[0])[0] == "MEASURING"
 
 
 def test_nothing_is_shown_before_anybody_looked() -> None:
