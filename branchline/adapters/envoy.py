@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -31,6 +32,7 @@ from branchline.adapters.envoy_process import computes, end, peer, runs, ticks, 
 from branchline.errors import EnvoyMissing, EnvoyRejected, GatewayDown, PortTaken
 
 LONGEST_SOCKET = 107
+LARGEST_LOG = 2 << 30  # bytes, of some six million requests: none of its files grows beyond, whoever has to rotate it
 LEAVING_SECONDS = 900  # what a replaced process, or a replaced listener, has begun is cut then
 BOOT, STARTED = "BRANCHLINE_BOOT", "BRANCHLINE_STARTED"
 SHARED = Path("/dev/shm")  # where a process hands over to the next
@@ -70,6 +72,7 @@ class Envoy:
         leaving_seconds: int = LEAVING_SECONDS,
     ) -> None:
         self.folder = folder
+        self.largest_log = LARGEST_LOG
         self.admin = runtime / "envoy.sock"
         self._concurrency = concurrency
         self._start_seconds = start_seconds
@@ -167,6 +170,7 @@ class Envoy:
         ours = [{name: each[name] for name in ("pid", "ticks", "boot")} for each in before]
 
         def note(pid: int) -> None:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (self.largest_log, self.largest_log))
             written.update({"pid": pid, "ticks": ticks(pid), **started, "before": ours})
             self._put(written)
 
@@ -352,9 +356,9 @@ def _apart(argv: Sequence[str], environ: Mapping[str, str], log: Path, note: Cal
     """Start a process that nobody's end ends, once its id is noted, and return that.
 
     Envoy has itself ended with the thread that started it, unless hot restart is disabled (PR_SET_PDEATHSIG). So it
-    begins only when the shell that is its parent has gone.
+    begins only when the shell that is its parent has gone. A file that is as large as it may be is an error of writing.
     """
-    script = 'exec 4<&0; ( read -r go <&4 && exec "$@" 4<&- ) </dev/null >&2 & echo $!'
+    script = 'trap "" XFSZ; exec 4<&0; ( read -r go <&4 && exec "$@" 4<&- ) </dev/null >&2 & echo $!'
     with log.open("ab") as said:
         shell = subprocess.Popen(
             ["/bin/sh", "-c", script, "envoy", *argv],

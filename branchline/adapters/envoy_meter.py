@@ -6,7 +6,8 @@ order of their numbers, starts of Envoy in the order of their names, and no time
 when the next one is there, for then Envoy has let go of it. A line that was never finished is never read. Every start
 of Envoy writes its name into its lines: what it had counted, as far as somebody asked in time, minus its lines, is
 the loss. One that another took over from writes on for a while; it is settled when it is gone. What the one that runs
-was given to write, minus its lines, is what it dropped, once it says that it did.
+was given to write, minus its lines, is what it dropped, once it says that it did. A log has an end: where nobody
+rotates it, or reads what was rotated, Envoy drops what comes, and serves on.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class GatewayLog:
         return self._lost
 
     def dropped(self) -> int:
-        """Requests that the gateway which runs could not log (its disk is full), by the newest `sample` and `read`."""
+        """Requests that the gateway which runs could not log (for want of room), by the newest `sample` and `read`."""
         return self._dropped[1]
 
     def sample(self) -> int:
@@ -183,10 +184,12 @@ class GatewayLog:
             return False
         if active.stat().st_size < self._rotate_bytes:
             return False
-        aside(self._folder)
-        self._envoy.reopen()
         here = Position.read(position).file
         read = [path for path in rotated(self._folder) if number_of(path) < here.number]
+        if sum(path.stat().st_size for path in rotated(self._folder) if path not in read) > self._envoy.largest_log:
+            return False  # nobody reads
+        aside(self._folder)
+        self._envoy.reopen()
         for path in read[:-KEPT]:
             path.unlink()
         return True

@@ -177,7 +177,10 @@ class Controller:
         late = f"the gateway's log is read {behind.seconds:.0f} s late"
         told = (
             (lost, f"{lost} requests were served and not logged: the gateway was killed"),
-            (dropped, f"{dropped} requests were served and could not be logged: is the disk full?"),
+            (
+                dropped,
+                f"{dropped} requests were served and could not be logged: the disk is full, or nobody reads",
+            ),
             (behind.seconds > BEHIND, f"{late}: {behind.lines:,} lines wait"),
         )
         return [text for is_so, text in told if is_so]

@@ -28,7 +28,7 @@ FAMILIES = {
     "branchline_exposures_unread_bytes": ("gauge", "Bytes of the gateway's log that are not in the ledger yet."),
     "branchline_exposures_unread_seconds": ("gauge", "How long the oldest request waits to be read from the log."),
     "branchline_exposures_lost": ("gauge", "Requests that a killed gateway had served and not logged."),
-    "branchline_exposures_dropped": ("gauge", "Requests that the gateway could not log, for its disk is full."),
+    "branchline_exposures_dropped": ("gauge", "Requests that the gateway could not log: a full disk, or nobody reads."),
     "branchline_outcomes_total": ("counter", "Reported outcomes by what became of them."),
     "branchline_metric_units": ("gauge", "Matured units on which the metric of a test is judged, by arm."),
     "branchline_metric_sum": ("gauge", "Sum of their values."),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from branchline.adapters.envoy_files import rotated
 from branchline.adapters.envoy_meter import LARGEST_OWN, GatewayLog
 from branchline.ports import Served
 from tests.gateways import Gateway, gateway
@@ -168,6 +169,65 @@ def test_a_full_disk_under_the_log_is_counted_and_requests_go_on(real: Gateway) 
     real.units(1, start=20)
     assert wait_until(lambda: len(log.read("")[0]) == 14)
     assert (told(), log.loss()) == (0, 7)
+
+
+def test_a_log_that_nobody_rotates_has_an_end_and_what_comes_then_is_counted(real: Gateway) -> None:
+    """Issue 6, 7: disk use is bounded without the daemon, and each request is in the ledger once, or counted as lost.
+
+    Killer: let it grow until somebody is back.
+    """
+    real.writer.stop()
+    real.writer.envoy.largest_log = 50_000
+    real.writer.ensure()
+    real.settled()
+    active = real.folder / "access.log"
+    sent = 0
+
+    def full() -> bool:
+        nonlocal sent
+        assert {answer.status for answer in real.units(50, start=sent).values()} == {200}
+        sent += 50
+        return active.stat().st_size == 50_000 and sent > 300
+
+    assert wait_until(full)
+    log, kept = GatewayLog(real.writer.envoy, rotate_bytes=40_000), list[Served]()  # the daemon is back
+
+    def told() -> int:
+        log.sample()
+        log.read("")
+        return log.dropped()
+
+    whole = len(active.read_bytes().splitlines()) - 1  # the last is cut
+    assert wait_until(lambda: told() == sent - whole)
+    position = drain(log, "", whole, kept)
+    assert log.rotate(position)
+    real.units(20, start=sent)
+    position = drain(log, position, whole + 20, kept)
+    assert wait_until(lambda: log.sample() == sent + 20)
+    real.writer.stop()
+    real.writer.ensure()
+    real.units(1, start=sent + 20)
+    drain(log, position, whole + 21, kept)
+    assert log.loss() + len(kept) == sent + 21
+    assert len({served.unit for served in kept}) == len(kept)
+
+
+def test_logs_that_nobody_reads_are_not_rotated_for_ever(real: Gateway) -> None:
+    """The same while a daemon lives whose reader hangs: what is full stays, and Envoy drops. Killer: rotate anyway."""
+    real.writer.envoy.largest_log = 8_000
+    log, sent = GatewayLog(real.writer.envoy, rotate_bytes=1), 0
+    for _ in range(8):
+        real.units(10, start=sent)
+        sent += 10
+        assert wait_until(lambda: sum(len(path.read_bytes().splitlines()) for path in logs(real)) == sent)  # noqa: B023
+        log.rotate("")
+    assert 8_000 < sum(path.stat().st_size for path in logs(real)[:-1]) < 16_000
+    position = drain(log, "", sent, [])
+    assert log.rotate(position), "it is read, and goes on"
+
+
+def logs(real: Gateway) -> list[Path]:
+    return [*rotated(real.folder), *real.folder.glob("access.log")]
 
 
 def test_old_logs_are_deleted_only_when_read(real: Gateway) -> None:
