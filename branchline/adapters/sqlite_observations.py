@@ -1,21 +1,22 @@
 """This file keeps exposures and outcomes: the Observations port on SQLite.
 
 Rules: requests and the reader's position are one transaction, so each line of the gateway's log is kept exactly once. A
-unit's first request in an experiment fixes its arm and stratum; seen in another arm later, it is marked `both` and
-leaves the conclusion. A request without a unit is a unit of its own. An outcome counts only for a recorded exposure of
-its service, while its experiment runs and within the metric's window (I17), once (I16); a batch is one transaction.
-Counts are running ones.
+unit's first request in an experiment fixes its arm and stratum; seen in another arm before its window has closed, it
+leaves the conclusion; later, what was known of it stays. A request without a unit is a unit of its own. An outcome
+counts only for a recorded exposure of its service, while its experiment runs and within the metric's window (I17), once
+(I16); a batch is one transaction. Counts are running ones.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Executable, Table, and_, bindparam, func, select, update
+from sqlalchemy import BindParameter, Executable, Table, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection, Row
 
@@ -26,12 +27,14 @@ from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
 from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
 
+CHANGES = ("prediction", "struck", "both", "crossed")  # of an exposure, as further requests of its unit come
 CHUNK = 1000  # of values in one statement
 READER = "gateway"
 KEPT = Receipt("kept")
 STRANGER = Receipt("unknown", "no request of it was in the test")
 
 Count = tuple[str, str, str, str]  # service, experiment, arm, what
+Handed = dict[str, dict[str, tuple[float, int]]]  # by service and experiment: until when units were handed, the last
 
 _SERVICE: BindParameter[str] = bindparam("of_service")
 _EXPERIMENT: BindParameter[str] = bindparam("of_experiment")
@@ -53,7 +56,12 @@ EXPOSURES = select(exposure).where(
 CHANGE_EXPOSURE = (
     update(exposure)
     .where(exposure.c.number == bindparam("of_number"))
-    .values(prediction=bindparam("prediction"), struck=bindparam("struck"), both=bindparam("both"))
+    .values(
+        prediction=bindparam("prediction"),
+        struck=bindparam("struck"),
+        both=bindparam("both"),
+        crossed=bindparam("crossed"),
+    )
 )
 # What a report is joined with: the last experiment its unit was exposed in, or the request it names.
 BY_UNIT = select(exposure).where(exposure.c.service == _SERVICE, exposure.c.unit.in_(_SOME)).order_by(exposure.c.number)
@@ -82,8 +90,8 @@ _VALUE = select(func.avg(outcome.c.value)).where(
 )  # fmt: skip
 MATURED = (
     select(exposure, _VALUE.scalar_subquery().label("value"))
-    .where(exposure.c.service == _SERVICE, exposure.c.experiment == _EXPERIMENT, exposure.c.both.is_(False))
-    .where(exposure.c.number > _AFTER)
+    .where(exposure.c.service == _SERVICE, exposure.c.experiment == _EXPERIMENT, exposure.c.number > _AFTER)
+    .where(or_(exposure.c.crossed.is_(None), exposure.c.crossed > exposure.c.at + bindparam("window")))
     .where(exposure.c.number < func.coalesce(_OPEN.scalar_subquery(), 2**62))
     .order_by(exposure.c.number)
 )
@@ -181,8 +189,10 @@ class SqliteObservations:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
-        self._matching = threading.Lock()  # no unit is handed to the judge between an outcome's time and its commit
-        self._handed: dict[str, dict[str, tuple[float, int]]] = {}
+        self._matching = (
+            threading.Lock()
+        )  # no unit is handed to the judge between a line's, an outcome's time and commit
+        self._handed: Handed = {}
 
     def position(self) -> str:
         """Where the reader of the gateway's log stands ('' at the very start)."""
@@ -192,15 +202,15 @@ class SqliteObservations:
     def take(self, served: Iterable[Served], position: str) -> int:
         """Keep requests and the reader's new position in one transaction (exactly once); return how many were kept."""
         lines = list(served)
-        with self._file.writing("the requests") as connection:
+        with self._matching, self._file.writing("the requests") as connection:
             units, counts = _units(connection, lines), Counter[Count]()
-            rows = [_taken(line, units[_of(line)], counts) for line in lines]
+            rows = [_taken(line, units[_of(line)], counts, self._handed) for line in lines]
             new = [unit.row for unit in units.values() if not unit.number]
             _add(connection, exposure, new)
             _add(connection, request, rows)
             changed = [unit for unit in units.values() if unit.number and unit.changed]
             _all(connection, CHANGE_EXPOSURE, [
-                {"of_number": unit.number, **{name: unit.row[name] for name in ("prediction", "struck", "both")}}
+                {"of_number": unit.number, **{name: unit.row[name] for name in CHANGES}}
                 for unit in changed
             ])  # fmt: skip
             _count(connection, counts)
@@ -296,11 +306,12 @@ def _units(connection: Connection, lines: Sequence[Served]) -> dict[tuple[str, s
             units[key] = _Unit({
                 "service": key[0], "experiment": key[1], "unit": key[2], "arm": line.assigned, "table": line.table,
                 "at": line.at, "prediction": None, "struck": False, "both": False,
+                "crossed": None,
             })  # fmt: skip
     return units
 
 
-def _taken(line: Served, unit: _Unit, counts: Counter[Count]) -> dict[str, Any]:
+def _taken(line: Served, unit: _Unit, counts: Counter[Count], handed: Handed) -> dict[str, Any]:
     """The row of a request; marks its unit and counts it."""
     arm = (line.service, line.experiment, line.assigned)
     known = unit.row
@@ -313,7 +324,9 @@ def _taken(line: Served, unit: _Unit, counts: Counter[Count]) -> dict[str, Any]:
     before = (known["struck"], known["both"], known["prediction"])
     known["struck"] = known["struck"] or line.bad
     if line.assigned != known["arm"] and not known["both"]:
-        known["both"] = True
+        until, last = handed.get(line.service, {}).get(line.experiment, (0.0, 0))
+        known["both"] = True  # read after the judge was handed the unit, it is known since then
+        known["crossed"] = max(line.at, math.nextafter(until, math.inf)) if 0 < unit.number <= last else line.at
         counts[line.service, line.experiment, "", "both"] += 1
     if known["prediction"] is None and line.assigned == known["arm"]:
         known["prediction"] = line.prediction  # a first answer that failed has none: the first that there is

@@ -114,8 +114,14 @@ def second(op: Operations) -> None:
     _append_only(op, "measure")
 
 
+def third(op: Operations) -> None:
+    """Since when a unit was in both arms; of those before it is not known, and they stay out of the conclusion."""
+    op.add_column("exposure", Column("crossed", Float))
+    op.execute("update exposure set crossed = at where both")
+
+
 Revision = tuple[str, Callable[["Operations"], None]]
-REVISIONS: tuple[Revision, ...] = (("0001", first), ("0002", second))
+REVISIONS: tuple[Revision, ...] = (("0001", first), ("0002", second), ("0003", third))
 
 
 def found(connection: Connection) -> str:

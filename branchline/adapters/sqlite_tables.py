@@ -90,11 +90,13 @@ request = Table(
     Index("request_id", "service", "request"), Index("request_counted", "service", "experiment", "number"),
     sqlite_autoincrement=True,
 )  # fmt: skip
-# `struck`: its first bad request was counted; `both`: it was seen in more than one arm.
+# `struck`: its first bad request was counted; `both`: it was seen in more than one arm, and `crossed` since when, or
+# since when that could be known.
 exposure = Table(
     "exposure", metadata, _number(), _text("service"), _text("experiment"), _text("unit"), _text("arm"),
     _whole("table"), _real("at"), Column("prediction", Float), Column("struck", Boolean, nullable=False),
-    Column("both", Boolean, nullable=False), UniqueConstraint("service", "experiment", "unit"),
+    Column("both", Boolean, nullable=False), Column("crossed", Float),
+    UniqueConstraint("service", "experiment", "unit"),
     Index("exposure_unit", "service", "unit", "number"), Index("exposure_order", "service", "experiment", "number"),
     sqlite_autoincrement=True,
 )  # fmt: skip

@@ -177,7 +177,11 @@ def decision(
     if log_against >= bar:
         answer, reason = Answer.HARMFUL, "the challenger is worse"
     elif log_for >= bar:
-        answer, reason = Answer.PROMOTE, "the challenger is no worse" if plan.margin else "the challenger is better"
+        small = "" if plan.margin or ratio > math.log(plan.beta) else f", but an effect of {effect:g} is ruled out"
+        answer, reason = (
+            Answer.PROMOTE,
+            "the challenger is no worse" if plan.margin else f"the challenger is better{small}",
+        )
     elif ratio <= math.log(plan.beta):
         answer, reason = Answer.FUTILE, f"an effect of {effect:g} is ruled out"
     elif ended or (plan.max_information is not None and information >= plan.max_information):

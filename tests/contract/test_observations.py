@@ -100,6 +100,30 @@ def test_a_unit_seen_in_both_arms_leaves_the_conclusion(observations: Observatio
     assert counts["new"]["units"] == 0
 
 
+def test_a_unit_that_changed_arms_after_its_window_stays_in_what_was_known(observations: Observations) -> None:
+    """Killer: the judge keeps what it has counted, so who begins anew from the ledger must find it, too."""
+    observations.take([line(at=100), line("u2", at=100)], "p")
+    report(observations, said("u1"))
+    live = values(observations, until=111)
+    observations.take([line(arm="new", at=110.5), line("u2", arm="new", at=110)], "q")
+    assert (live, values(observations)) == ({"u1": 1, "u2": None}, {"u1": 1, "u2": None})
+    assert observations.counts("shop", "e1")[""]["both"] == 2
+
+
+def test_who_changed_arms_before_its_window_closed_is_out_whenever_one_looks(observations: Observations) -> None:
+    observations.take([line(at=100), line("u2", at=100), line("u3", at=100)], "p")
+    observations.take([line(arm="new", at=110), line("u2", arm="new", at=110.5), line(at=120)], "q")
+    assert values(observations, until=110) == values(observations) == {"u2": None, "u3": None}
+
+
+def test_a_change_of_arms_that_is_read_too_late_changes_nothing_that_was_counted(observations: Observations) -> None:
+    """Killer: a line of the log from before the window's end, read after the judge has looked."""
+    observations.take([line(at=100), line("u2", at=105)], "p")
+    assert values(observations, until=110) == {"u1": None}
+    observations.take([line(arm="new", at=104), line("u2", arm="new", at=106)], "q")
+    assert values(observations) == {"u1": None}
+
+
 def test_experiments_and_services_are_kept_apart_I17(observations: Observations) -> None:
     observations.take([line(), line(experiment="e2", arm="new", at=101), line(service="housing", at=102)], "p")
     assert values(observations) == {"u1": None}

@@ -21,7 +21,7 @@ class InTest:
     order: int
     first: Served
     prediction: float | None
-    both: bool = False
+    crossed: float | None = None  # when it was first seen in another arm, or when that could be known
     struck: bool = False
     outcomes: list[tuple[float, float]] = field(default_factory=list)  # at, value
     late: int = 0
@@ -59,7 +59,8 @@ class FakeObservations:
                 tally = Tally(len(self.lines), line.assigned, line.table, line.bad, line.at)
                 self._tallies.append((line, tally))
             known.struck |= line.bad
-            known.both |= line.assigned != known.first.assigned
+            if known.crossed is None and line.assigned != known.first.assigned:
+                known.crossed = max(line.at, math.nextafter(known.handed, math.inf))
             if known.prediction is None and line.assigned == known.first.assigned:
                 known.prediction = line.prediction
         self._position = position
@@ -132,7 +133,7 @@ class FakeObservations:
             if each.first.at + window > until:
                 break
             values = [value for at, value in each.outcomes if at <= each.first.at + window]
-            if not each.both:
+            if each.crossed is None or each.crossed > each.first.at + window:
                 each.handed = max(each.handed, until)
                 value = fmean(values) if values else None
                 seen.append(Seen(each.order, unit, each.first.assigned, each.first.table, value, each.first.at))
@@ -178,7 +179,7 @@ class FakeObservations:
             arm["units"] += 1
             arm["outcomes"] += bool(each.outcomes)
             arm["late"] += each.late
-            whole["both"] += each.both
+            whole["both"] += each.crossed is not None
         words = {word: self._words[service, experiment, word] for word in ("refused", "conflict")}
         whole.update(words | {"unknown": self._words[service, "", "unknown"]})
         full = {arm: {kind: counted[kind] for kind in kinds} for arm, counted in found.items()}

@@ -56,6 +56,42 @@ def test_with_its_own_settings_the_recorded_verdict_is_found_again_1_37(world: W
     again(world, SAM)  # by its branch, which is gone
 
 
+@pytest.mark.parametrize("mde", [5.0, 50.0])
+def test_with_an_mde_above_all_that_was_found_better_is_said_with_what_is_ruled_out(world: World, mde: float) -> None:
+    concluded(world, 6.0)
+    found = again(world, SAM, mde=mde)
+    said = f"challenger: the challenger is better, but an effect of {mde:g} is ruled out"
+    assert (found["verdict"]["side"], found["verdict"]["text"].splitlines()[0]) == ("challenger", said)
+    assert found["measurement"]["low"] > 0
+
+
+@pytest.mark.parametrize("later", [0.0, 5.0])
+def test_who_changed_arms_is_in_a_rebuilt_measurement_as_in_the_live_one(world: World, later: float) -> None:
+    """Killer: a restart forgot the units that a ramp had moved after their outcome was known, and counted others."""
+    old, new = world.released(toml=CALM.replace("rollout = {", "rollout = { share = 20,")), world.testing()
+    arms = world.play(150, {old: around(4), new: around(4.4)})
+    open_ = world.visit([f"v{n}" for n in range(60)])
+    world.settle()
+    world.ask("split", SAM, share=60)
+    world.settle()
+    world.clock.advance(later)
+    again_ = world.visit([*arms, *open_])
+    assert sum(again_[unit] != arm for unit, arm in {**arms, **open_}.items()) > 20
+    world.report({unit: 4.0 + n % 3 for n, unit in enumerate(open_)})
+    world.clock.advance(10)
+    world.settle()
+    live = world.controller.judge.measurements["housing", SAM][1]
+    moved = sum(again_[unit] != arm for unit, arm in open_.items())
+    assert sum(sum(each) for each in live.exposed.values()) == len(arms) + len(open_) - moved
+    world.restart()
+    world.settle()
+    rebuilt = world.controller.judge.measurements["housing", SAM][1]
+    assert rebuilt is not live
+    names = ("strata", "exposed", "reported", "guards", "judgement", "verdict", "seen", "tables", "crossed", "units")
+    for name in names:
+        assert getattr(rebuilt, name) == getattr(live, name), name
+
+
 def test_with_other_settings_it_may_be_another_and_says_that_it_proves_nothing(world: World) -> None:
     concluded(world, 4.4)
     assert again(world, SAM)["verdict"]["cause"] == "futile"
