@@ -42,6 +42,8 @@ def conclude_all(world: RealGit, services: int) -> None:
         world.writer.tell(service, STAMP)
         world.writer.hold(service, judged, "1.0.0")
         world.writer.conclude(change)
+        files = {"1.0.0.json": f"{number}\n".encode(), "index.json": b"[]\n"}
+        world.writer.deposit(service, files, f"Dossier of {service}", change.at, STAMP)
         world.writer.delete(service, branch, judged, STAMP)
 
 
@@ -67,7 +69,7 @@ def kill_often(folder: Path, *, remote: bool, kills: int, seed: int, services: i
 
 
 def check_each_was_concluded_once(world: RealGit, services: int) -> None:
-    """One merge each, the trunk shows it, branch gone, archived, tagged; every object is whole."""
+    """One merge each, the trunk shows it, branch gone, archived, tagged, its dossier kept; every object is whole."""
     told = world.git(
         "log",
         "--first-parent",
@@ -84,6 +86,9 @@ def check_each_was_concluded_once(world: RealGit, services: int) -> None:
         judged = world.git("rev-parse", f"refs/judged/{service}", at=world.truth)
         assert world.repository.shows("main", service, [service], [judged]) == judged
         assert kept[f"refs/tags/{service}@v1.0.0"] == judged
+        dossiers = f"refs/branchline/dossiers/{service}"
+        assert kept[dossiers] == world.git("rev-parse", dossiers, at=world.repository.path)
+        assert world.git("log", "--format=%s", dossiers, at=world.truth) == f"Dossier of {service}"
         assert kept[f"refs/branchline/archive/{experiment(service, 'alex')}/{judged}"] == judged
     for place in (world.truth, world.repository.path):
         assert world.git("fsck", "--strict", "--no-dangling", at=place) == ""

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from branchline.adapters.git import commit_id, ref_name, tree_path
 from branchline.adapters.git_clone import Clone
 from branchline.adapters.git_graft import Conflict, commit, drafted, grafted_merge, merge
-from branchline.adapters.git_mirror import KEPT, Mirror, Trailer
+from branchline.adapters.git_mirror import DOSSIERS, KEPT, SEEN_DOSSIERS, Mirror, Trailer
 from branchline.core import names
-from branchline.errors import BadName, Fenced, ForeignCommit, MergeConflict, PushRefused, RefMoved
+from branchline.errors import BadName, Fenced, ForeignCommit, MergeConflict, PushRefused, RefMoved, RemoteUnreachable
 from branchline.ports import Change, Stamp
 
 ARCHIVE = "refs/branchline/archive"
@@ -87,6 +87,31 @@ class Conclusion:
         self._mirror.borrow(base)
         tree = drafted(self._git, base, {tree_path(path): content for path, content in files.items()})
         return commit(self._git, tree, [base], message, who=person_of(actor), at=at)
+
+    def deposit(self, service: str, files: Mapping[str, bytes], message: str, at: float, stamp: Stamp) -> str:
+        """Keep files on the service's ref of dossiers: here for certain, then in the truth."""
+        ref, seen = (f"{top}/{names.checked('service', service)}" for top in (DOSSIERS, SEEN_DOSSIERS))
+        with self._mirror.lock:
+            self._check(service, stamp)
+            unreached: RemoteUnreachable | None = None
+            try:
+                self._mirror.fetch()
+            except RemoteUnreachable as error:
+                unreached = error
+            mine, there = self._mirror.at(ref), self._mirror.at(seen)
+            base = mine if mine and (not there or self._contains(mine, there)) else there
+            tree = drafted(self._git, base, {tree_path(path): content for path, content in files.items()})
+            new = base
+            if not base or tree != self._git.line("rev-parse", "--verify", f"{base}^{{tree}}"):
+                new = commit(self._git, tree, [base] if base else [], message, who=person_of(""), at=at)
+            self._mirror.set(ref, new)
+            if unreached is not None:
+                raise unreached
+            if there != new:
+                self._check(service, stamp)
+                self._mirror.push(ref, new, there)
+                self._mirror.set(seen, new)
+            return new
 
     def begin(self, service: str, branch: str, commit: str, stamp: Stamp) -> bool:
         """Create an experiment branch, unless it is there or was."""
@@ -269,9 +294,10 @@ def _version(text: str) -> str:
 
 
 def _text(change: Change) -> str:
+    dossier = f"Branchline-Dossier: {change.dossier}\n" if change.dossier else ""
     return (
         f"{change.message.strip()}\n\nBranchline-Event: {change.service}/{change.event}\n"
-        f"Branchline-Revision: {change.revision}\nBranchline-Version: {change.version}\n"
+        f"Branchline-Revision: {change.revision}\nBranchline-Version: {change.version}\n{dossier}"
     )
 
 

@@ -65,10 +65,10 @@ def commit(
 
 
 def drafted(git: Git, base: str, files: Mapping[str, bytes]) -> str:
-    """The tree of a commit with these files in the place of its own."""
+    """The tree of a commit ('' is the empty one) with these files in the place of its own."""
     with tempfile.TemporaryDirectory(prefix="draft-", dir=git.folder) as folder:
         index = {"GIT_INDEX_FILE": f"{folder}/index"}
-        git.out("read-tree", f"{base}^{{tree}}", env=index)
+        git.out("read-tree", *([f"{base}^{{tree}}"] if base else ["--empty"]), env=index)
         for path, content in files.items():
             blob = git.line("hash-object", "-w", "--stdin", "--no-filters", stdin=content)
             row = f"100644 {blob}\t{path}".encode("utf-8", "surrogateescape") + b"\0"

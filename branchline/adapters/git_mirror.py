@@ -60,7 +60,9 @@ _OPTIONS = (
     "push.recurseSubmodules=no",
     "submodule.recurse=false",
 )
-KEPT, SEEN = "refs/branchline/revisions", "refs/truth/revisions"  # what we keep, and what of it the truth has
+# What we keep, and what of it the truth has.
+KEPT, SEEN = "refs/branchline/revisions", "refs/truth/revisions"
+DOSSIERS, SEEN_DOSSIERS = "refs/branchline/dossiers", "refs/truth/dossiers"
 _TRAILER = "Branchline-Event"
 
 
@@ -115,7 +117,8 @@ class Mirror:
     def fetch(self) -> Mapping[str, str]:
         """Bring branches and tags up to date; returns every branch with its tip."""
         with self.lock:
-            every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", f"+{KEPT}/*:{SEEN}/*")
+            ours = (f"+{KEPT}/*:{SEEN}/*", f"+{DOSSIERS}/*:{SEEN_DOSSIERS}/*")
+            every = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", *ours)
             self._heads = None  # while it is under way nobody knows
             self._fetch("--prune", "--end-of-options", self.truth().fetch, *every)
             self._heads = self.heads()
@@ -204,11 +207,13 @@ class Mirror:
         return same[0] if same else "?" + shown
 
     def marks(self) -> Marks:
-        """Tags as they were fetched; keep-refs as the truth has them, and as we hold them."""
+        """Tags as they were fetched; keep-refs and dossiers as the truth has them, and as we hold them."""
         form = "--format=%(refname) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
-        rows = [row.split(" ") for row in self.git.line("for-each-ref", form, "refs/tags/", KEPT, SEEN).splitlines()]
-        truth = {name.replace(SEEN, KEPT): at for name, at in rows if not name.startswith(KEPT)}
-        return Marks(self.remote, str(self.path), truth, {name: at for name, at in rows if name.startswith(KEPT)})
+        told = self.git.line("for-each-ref", form, "refs/tags/", KEPT, SEEN, DOSSIERS, SEEN_DOSSIERS)
+        rows = [row.split(" ") for row in told.splitlines()]
+        mirror = {name: at for name, at in rows if name.startswith("refs/branchline/")}
+        truth = {name.replace("refs/truth/", "refs/branchline/"): at for name, at in rows if name not in mirror}
+        return Marks(self.remote, str(self.path), truth, mirror)
 
     def recorded(self, ref: str) -> Mapping[str, int]:
         """The newest trailer of each service on the first-parent line of a branch."""

@@ -21,21 +21,28 @@ DIFFERS = 1
 
 
 @click.command(options_metavar="[OPTIONS]")
-@naming("reference", metavar="REFERENCE")
+@naming("reference", metavar="[REFERENCE]", required=False, default="")
 @click.argument("file", metavar="| verify FILE", required=False, default=None,
                 type=click.Path(dir_okay=False, path_type=Path))  # fmt: skip
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write it as a page that needs nothing else.")  # fmt: skip
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+              help="Write every one that is kept into a folder, with a page that lists them.")  # fmt: skip
 @as_json
 @pass_session
-def dossier(session: Session, reference: str, file: Path | None, html: Path | None) -> int:
+def dossier(session: Session, reference: str, file: Path | None, html: Path | None, out: Path | None) -> int:
     """Tell all that is recorded of an experiment.
 
     Why it was tried, what was declared, what was measured, who agreed, what followed. `verify FILE` recomputes the
-    verdict from a document or page that somebody has: no daemon and no repository is asked.
+    verdict from a document or page that somebody has: no daemon and no repository is asked. Without a REFERENCE every
+    concluded experiment is listed, the newest first; git keeps the same at refs/branchline/dossiers/SERVICE.
     """
     from branchline.core import dossier as documents
 
+    if not reference or out:
+        if html or reference:
+            raise UsageError("a page is of one, a folder of all", hint="branchline dossier --out FOLDER")
+        return listing(session, out)
     if file is not None:
         if reference != "verify" or html:
             hint = "branchline dossier SERVICE@VERSION --html FILE, or: branchline dossier verify FILE"
@@ -45,10 +52,7 @@ def dossier(session: Session, reference: str, file: Path | None, html: Path | No
     if html:
         from branchline.core.dossier_page import page
 
-        try:
-            html.write_text(page(found), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{html} cannot be written: {error.strerror}", hint="name another file") from error
+        write(html, page(found))
         show.say(f"written  {html}")
     if session.json:
         click.echo(documents.text(found), nl=False)
@@ -56,6 +60,42 @@ def dossier(session: Session, reference: str, file: Path | None, html: Path | No
         for line in brief(found):
             show.out(line)
     return 0
+
+
+def listing(session: Session, out: Path | None) -> int:
+    """Every concluded experiment; with `out` each as page and document in a folder of its service, and the list."""
+    from branchline.core import dossier_index as index
+    from branchline.core.dossier import text
+    from branchline.core.dossier_page import page
+
+    found = session.client().get("/v1/dossiers")
+    if out:
+        for row in found["dossiers"]:
+            whole = session.client().get("/v1/dossier", SECONDS, reference=f"{row['service']}@{row['version']}")
+            write(out / row["service"] / f"{row['version']}.html", page(whole), inside=True)
+            write(out / row["service"] / f"{row['version']}.json", text(whole), inside=True)
+        write(out / index.LIST, index.page(found, folder=True), inside=True)
+        show.say(f"written  {out / index.LIST}")
+    if session.json:
+        show.document(found)
+        return 0
+    for row in found["dossiers"]:
+        show.out(f"{row['at'][:10]}  {row['sentence']}")
+        if words := index.found_words(row):
+            show.out(f"            {words}")
+    if not found["dossiers"]:
+        show.out("nothing has been concluded yet")
+    return 0
+
+
+def write(file: Path, text: str, *, inside: bool = False) -> None:
+    """Write a file, `inside` of a folder that may have to be made; raises UsageError where that cannot be."""
+    try:
+        if inside:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}", hint="name another file") from error
 
 
 def brief(found: Document) -> list[str]:

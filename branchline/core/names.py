@@ -35,6 +35,11 @@ class Branch:
         return "--".join([self.kind, self.service, self.handle, *([self.on.rsplit("--", 1)[1]] if self.on else [])])
 
 
+def dossiers(service: str) -> str:
+    """The ref that keeps the dossiers of a service."""
+    return f"refs/branchline/dossiers/{service}"
+
+
 def is_word(text: str) -> bool:
     """Whether the text can name a service or a handle: `[a-z0-9]+(-[a-z0-9]+)*`, at most 40 characters."""
     return len(text) <= LONGEST and _WORD.fullmatch(text) is not None

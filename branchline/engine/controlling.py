@@ -19,7 +19,9 @@ from branchline.core.codes import understood
 from branchline.core.world import desired
 from branchline.engine.arriving import Arrivals
 from branchline.engine.asking import Desk
+from branchline.engine.documenting import Dossiers
 from branchline.engine.judging import Judge
+from branchline.engine.keeping import Keeping
 from branchline.engine.observing import Observer
 from branchline.engine.parity import Parity, later
 from branchline.engine.preparing import spec_at
@@ -103,6 +105,8 @@ class Controller:
         self.parity = Parity(*parts, self.troubles)
         self.reader = Reader(*parts, self.judge, self.desk, self.troubles, self.parity)
         self.memory = Memory(ports, self.desk, self.observer)
+        self.dossiers = Dossiers(ports, self.desk)
+        self.keeping = Keeping(ports, self.recorder, self.dossiers, self.troubles)
         self.tracing = Tracing(ports, self.desk)
         self.sweeper = Sweeper(ports, self.observer, self.busy)
 
@@ -120,6 +124,7 @@ class Controller:
             Pass("data", self.arrivals.look, 0.2, 2.0),
             Pass("judge", self.judge_all, 0.05, 0.2),
             Pass("cool", lambda: self._each("cool", self.cool), 0.5, 1.0),
+            Pass("dossier", lambda: self._each("dossier", self.keeping.look), 0.2, 2.0),
         )
 
     def services(self) -> tuple[str, ...]:

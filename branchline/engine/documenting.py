@@ -26,7 +26,7 @@ from branchline.engine.asking import Desk
 from branchline.engine.judging import Measurement, plan_of, terms_of
 from branchline.engine.preparing import governed_spec, spec_at
 from branchline.engine.reading import moment
-from branchline.engine.recalling import about, gate_documents, hypothesis_of
+from branchline.engine.recalling import about, attributed, gate_documents, hypothesis_of
 from branchline.engine.rejudging import Recorded, news
 from branchline.engine.replaying import History, splits_of, states
 from branchline.engine.telling import reason_of
@@ -83,7 +83,25 @@ class Dossiers:
         Raises NothingToDo where the history cannot be followed any more.
         """
         revision = self.desk.revision(reference)
-        history = states(self.ports, revision.service)
+        return self.of(revision, states(self.ports, revision.service))
+
+    def ended(self, history: History) -> Iterator[tuple[str, int]]:
+        """Every commit whose experiment is concluded, with the number of the last entry that was about it; who is under
+        test again is not over.
+        """
+        before = {entry.number: state for (_, state), (entry, _) in pairwise(history)}
+        now = [each for _, state in history[-1:] for each in state.candidates]
+        busy = {each.revision for each in now if each.phase in PREPARING | SERVING}
+        mine: dict[str, list[Entry]] = {}
+        for commit, entry in attributed(entry for entry, _ in history):
+            mine.setdefault(commit, []).append(entry)
+        last = dict(rolled_back(history))
+        for commit, entries in mine.items():
+            if commit and commit not in busy and verdict_of(entries, before):
+                yield commit, max(entries[-1].number, last[commit].number if commit in last else 0)
+
+    def of(self, revision: Revision, history: History) -> Document:
+        """The dossier of a revision, by the history of its service."""
         told = [entry for entry, _ in history]
         mine = list(about(told, revision.commit))
         before = self._before(history, {entry.number for entry in mine})
@@ -94,7 +112,7 @@ class Dossiers:
         control = None if control == revision.commit else control
         test = self._test(history, revision, candidate, control, verdict)
         measured = self._measured(test) if test else None
-        taken_back = list(rolled_back(history, revision.commit))
+        taken_back = [entry for commit, entry in rolled_back(history) if commit == revision.commit]
         document = {
             "schema": dossier.SCHEMA,
             **self._subject(revision, control, history[-1][1], candidate),
@@ -266,11 +284,11 @@ def candidate_of(state: Service, revision: Revision) -> Candidate | None:
     return state.owner(revision.commit)
 
 
-def rolled_back(history: History, commit: str) -> Iterator[Entry]:
-    """The entries that took it back after it had become the incumbent."""
+def rolled_back(history: History) -> Iterator[tuple[str, Entry]]:
+    """Every incumbent that was taken back, with the entry that did it."""
     for (_, before), (entry, _) in pairwise(history):
-        if entry.event == "RolledBack" and before.line(int(entry.detail.get("line", 1))).incumbent == commit:
-            yield entry
+        if entry.event == "RolledBack":
+            yield before.line(int(entry.detail.get("line", 1))).incumbent or "", entry
 
 
 def played(

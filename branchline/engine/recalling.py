@@ -200,7 +200,12 @@ def hypothesis_of(ports: Ports, service: str, commit: str, before: str) -> str:
 
 
 def about(entries: Iterable[Entry], commit: str) -> Iterator[Entry]:
-    """The events, oldest first, that were about one commit of a branch.
+    """The events, oldest first, that were about one commit of a branch."""
+    return (entry for whom, entry in attributed(entries) if whom == commit)
+
+
+def attributed(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
+    """The events, oldest first, each with the commit that it was about, '' for none.
 
     A push names the next commit; what follows is about the one before until that next one is built, for a challenger
     goes on while its branch does.
@@ -213,8 +218,7 @@ def about(entries: Iterable[Entry], commit: str) -> Iterator[Entry]:
             tips[branch] = tip
         if entry.event == "Opened" or entry.event in BUILT:
             judged[branch] = tips.get(branch, "")
-        if commit == (tip if entry.event in ("Opened", "Pushed") else judged.get(branch, "")):
-            yield entry
+        yield (tip if entry.event in ("Opened", "Pushed") else judged.get(branch, "")), entry
 
 
 def step_document(run: StepRun, whole: bool = False) -> Document:

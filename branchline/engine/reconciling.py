@@ -375,7 +375,7 @@ class Reconciler:
 
     def _change(self, service: Service, step: Write, stamp: Stamp) -> Change:
         revision = self.ports.catalog.revision(service.name, step.revision)
-        entry, message = conclusion_message(self.ports, service, step, revision)
+        entry, message, dossier = conclusion_message(self.ports, service, step, revision)
         self.ports.writer.hold(service.name, revision.commit, revision.version)
         kept = taker(service, step.revision)
         return Change(
@@ -390,6 +390,7 @@ class Reconciler:
             at=entry.at,
             stamp=stamp,
             event=entry.generation,
+            dossier=dossier,
             keep=kept is not None
             and kept.holds == service.line(kept.line).incumbent
             and was_kept(self.ports, service, kept),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from branchline.core import names
 from branchline.core.revision import Revision
 from branchline.core.service import OPEN, Candidate, Phase, Service
 from branchline.core.world import Write
@@ -24,9 +25,11 @@ BEGIN = ("Opened", "Pushed", "Extended")
 BACK = ("RolledBack", "Breached", "Aborted", "Withdrew", "Retired")
 
 
-def conclusion_message(ports: Ports, service: Service, step: Write, revision: Revision) -> tuple[Entry, str]:
-    """The recorded entry that made the trunk want this revision, and the commit text for it."""
-    entries = ports.ledger.history(service.name, limit=200)
+def conclusion_message(ports: Ports, service: Service, step: Write, revision: Revision) -> tuple[Entry, str, str]:
+    """The recorded entry that made the trunk want this revision, the commit text for it, and where the dossier of the
+    verdict is kept.
+    """
+    entries, dossier = ports.ledger.history(service.name, limit=200), ""
     taker = next((c for c in service.candidates if (c.revision, c.phase) == (step.revision, Phase.CONCLUDING)), None)
     if taker is None and is_by_hand(service, step, entries):
         entry = _cause(entries, ("Recorded", "Restored"), "")
@@ -43,9 +46,12 @@ def conclusion_message(ports: Ports, service: Service, step: Write, revision: Re
         body = [f"Merges {branch} at {revision.short}, the judged commit."]
         verdict = next((e for e in entries if e.event in DECIDED and e.detail.get("branch") == branch), None)
         body.append(verdict_text(verdict) if verdict else "The first revision of the service.")
+        if verdict:
+            dossier = f"{names.dossiers(service.name)}:{revision.version}.html"
+            body.append(f"dossier: branchline dossier {revision.name}")
         for gate in ports.catalog.gates(service.name, revision.commit):
             body.append(f"gate {gate.gate}: {gate.result.value}  {gate.summary}")
-    return entry, "\n".join([title, "", *body])
+    return entry, "\n".join([title, "", *body]), dossier
 
 
 def is_by_hand(service: Service, step: Write, entries: Sequence[Entry]) -> bool:

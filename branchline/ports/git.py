@@ -17,7 +17,8 @@ class Change:
 
     `seen` is the revision the trunk showed when it was planned (None: nothing Branchline knows). `keep` allows the
     judged tree to replace what changed inside the closure meanwhile. `message` is the whole commit text without
-    trailers; `at` and `actor` come from the recorded event, so that every retry makes the same commit id.
+    trailers; `at` and `actor` come from the recorded event, so that every retry makes the same commit id. `dossier` is
+    where the evidence of its verdict is kept, '' where there was none.
     """
 
     service: str
@@ -32,6 +33,7 @@ class Change:
     stamp: Stamp
     event: int = 0
     keep: bool = False
+    dossier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Repository(Protocol):
         """
 
     def marks(self) -> Marks:
-        """Every tag and keep-ref; asks nothing of the network."""
+        """Every tag, keep-ref and ref of dossiers; asks nothing of the network."""
 
     def recorded(self, ref: str) -> Mapping[str, int]:
         """Service -> the generation of its newest conclusion on a branch, as of the last fetch."""
@@ -140,6 +142,13 @@ class Writer(Protocol):
 
     def absorb(self, service: str, branch: str, tip: str, revision: str, stamp: Stamp) -> str:
         """Merge a fix into an experiment branch; returns the new tip."""
+
+    def deposit(self, service: str, files: Mapping[str, bytes], message: str, at: float, stamp: Stamp) -> str:
+        """Keep these files on the service's ref of dossiers, beside the others there: in our mirror for certain, then
+        in the truth. Returns the commit; files that are there already, or none, make no new one.
+
+        Raises RemoteUnreachable or PushRefused when only the mirror has it, RefMoved, Fenced; again is fine.
+        """
 
     def drop(self, service: str, ref: str, stamp: Stamp) -> None:
         """Archive and delete an older major's trunk."""

@@ -18,7 +18,6 @@ from branchline.core import codes
 from branchline.engine.arriving import made_of
 from branchline.engine.asking import Asked
 from branchline.engine.controlling import Controller
-from branchline.engine.documenting import Dossiers
 from branchline.engine.tracking import Tracker
 from branchline.engine.trying import Wanted
 from branchline.errors import BranchlineError
@@ -108,7 +107,7 @@ def api(controller: Controller, metrics: str = "") -> FastAPI:
     app.add_exception_handler(Exception, unexpected)
     reads(app, controller, metrics)
     tracking(app, Tracker(controller.ports, controller.desk))
-    dossiers(app, Dossiers(controller.ports, controller.desk))
+    dossiers(app, controller)
     changes(app, controller)
     arrivals(app, controller)
     reproduction(app, controller)
@@ -198,13 +197,18 @@ def tracking(app: FastAPI, tracker: Tracker) -> None:
         return tracker.lay(body.reference, body.step)
 
 
-def dossiers(app: FastAPI, found: Dossiers) -> None:
+def dossiers(app: FastAPI, controller: Controller) -> None:
     """What is told of a whole experiment."""
 
     @app.get("/v1/dossier")
     def dossier(reference: str) -> Document:
         """All that is recorded of an experiment, in one document that suffices to recompute its verdict."""
-        return found.dossier(reference)
+        return controller.dossiers.dossier(reference)
+
+    @app.get("/v1/dossiers")
+    def listed(service: str = "") -> Document:
+        """Every concluded experiment whose dossier git keeps, the newest first; of one service or all."""
+        return controller.keeping.listed(service)
 
 
 def changes(app: FastAPI, controller: Controller) -> None:

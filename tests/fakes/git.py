@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from branchline.adapters.git import commit_id, ref_name, tree_path
@@ -26,17 +25,7 @@ from branchline.errors import (
     UnknownReference,
 )
 from branchline.ports import Change, Checkout, Marks, Stamp
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A tree of texts, where it comes from, and what was said."""
-
-    files: Mapping[str, str]
-    parents: tuple[str, ...]
-    message: str
-    author: str
-    at: int
+from tests.fakes.texts import OURS, Commit, text_of, within
 
 
 class FakeGit:
@@ -52,6 +41,7 @@ class FakeGit:
         self.checked_out = ""  # a branch that a work tree with changes has checked out
         self.remote = "origin"
         self.marked: dict[str, str] = {}  # tags and keep-refs that somebody has moved in the truth ('': deleted)
+        self.shelves: dict[str, str] = {}  # refs of dossiers as the truth has them
         self.unheld: set[str] = set()  # keep-refs that our own mirror has lost
         self.laid: list[Checkout] = []  # work trees that `checkout` laid out
         self.writes: list[str] = []  # every ref that was written in the truth, oldest first
@@ -71,7 +61,7 @@ class FakeGit:
         """Itself: it is both ports."""
         return self
 
-    # ------------------------------------------------------------------------------------------------ people
+    # ---- people
 
     def write(self, branch: str, files: Mapping[str, str | None], *, start: str = "", message: str = "Work") -> str:
         """Commit texts (None deletes) on a branch, which begins at `start` (a branch or commit) or at the trunk."""
@@ -199,7 +189,8 @@ class FakeGit:
     def marks(self) -> Marks:
         """Tags and keep-refs: as the truth had them when it was looked at, and as we hold them."""
         ours = {ref: commit for ref, commit in self.refs.items() if "/archive/" not in ref}
-        truth = {ref: commit for ref, commit in {**ours, **self.marked}.items() if commit}
+        shared = {ref: commit for ref, commit in ours.items() if "/dossiers/" not in ref}
+        truth = {ref: commit for ref, commit in {**shared, **self.shelves, **self.marked}.items() if commit}
         return Marks(self.remote, "mirror.git", truth, {ref: ours[ref] for ref in ours.keys() - self.unheld})
 
     def recorded(self, ref: str) -> Mapping[str, int]:
@@ -216,7 +207,7 @@ class FakeGit:
     def altered(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
         """Texts of the closure that the folder holds otherwise."""
         return tuple(
-            sorted(path for path, text in self._inside(commit, closure).items() if _text(folder / path) != text)
+            sorted(path for path, text in self._inside(commit, closure).items() if text_of(folder / path) != text)
         )
 
     def mend(self, commit: str, folder: Path, closure: Sequence[str]) -> tuple[str, ...]:
@@ -269,6 +260,24 @@ class FakeGit:
         texts = {**self._commit(base).files, **{tree_path(path): text.decode() for path, text in files.items()}}
         return self._keep(texts, (base,), message, actor, int(at))
 
+    def deposit(self, service: str, files: Mapping[str, bytes], message: str, at: float, stamp: Stamp) -> str:
+        """Keep texts on the ref of dossiers: here, then in the truth."""
+        ref = f"refs/branchline/dossiers/{names.checked('service', service)}"
+        self._check(service, stamp)
+        mine, there = self.refs.get(ref, ""), self.shelves.get(ref, "")
+        base = mine if mine and (not there or there in self._line(mine)) else there
+        old = self.commits[base].files if base else {}
+        texts = {**old, **{tree_path(path): text.decode() for path, text in files.items()}}
+        same, parents = bool(base) and texts == old, (base,) if base else ()
+        new = self.refs[ref] = base if same else self._keep(texts, parents, message, OURS, int(at))
+        self.fetch()
+        if new != there and self.refusing:
+            raise PushRefused(ref=ref)
+        self.shelves[ref] = new
+        if new != there and self.answer_lost:
+            raise RemoteUnreachable(remote="origin")
+        return new
+
     def begin(self, service: str, branch: str, commit: str, stamp: Stamp) -> bool:
         """Create a branch that never was."""
         self._named(service, branch)
@@ -292,7 +301,7 @@ class FakeGit:
         if self.base(revision, tip) != tip:
             texts = self._merged(tip, revision, self.base(tip, revision), (), branch)
             at = max(self.commits[tip].at, self.commits[revision].at)
-            new = self._keep(texts, (tip, revision), f"Absorb {revision[:12]}", "branchline <branchline@localhost>", at)
+            new = self._keep(texts, (tip, revision), f"Absorb {revision[:12]}", OURS, at)
         self._push(branch, new, tip)
         return new
 
@@ -334,6 +343,7 @@ class FakeGit:
             f"{change.message.strip()}\n\nBranchline-Event: {change.service}/{change.event}\n"
             f"Branchline-Revision: {change.revision}\nBranchline-Version: {change.version}\n"
         )
+        text += f"Branchline-Dossier: {change.dossier}\n" if change.dossier else ""
         if change.ref == self.checked_out:
             raise TrunkCheckedOut(ref=change.ref)
         new = self._keep(texts, parents, text, change.actor, int(change.at))
@@ -343,10 +353,10 @@ class FakeGit:
     def _merged(self, ours: str, theirs: str, base: str, closure: Sequence[str], branch: str) -> dict[str, str]:
         a, b = self.commits[ours].files, self.commits[theirs].files
         o = self.commits[base].files if base else {}
-        texts = {path: text for path, text in b.items() if closure and _within(path, closure)}
+        texts = {path: text for path, text in b.items() if closure and within(path, closure)}
         clashes = []
         for path in sorted(set(a) | set(b)):
-            if closure and _within(path, closure):
+            if closure and within(path, closure):
                 continue
             one, other, then = a.get(path), b.get(path), o.get(path)
             if one != other and then not in {one, other}:
@@ -383,13 +393,13 @@ class FakeGit:
             raise BadName(what="branch", name=branch)
 
     def _commit(self, oid: str) -> Commit:
-        if commit_id(oid) not in self.commits:
-            raise UnknownReference(reference=oid[:12])
-        return self.commits[oid]
+        if commit_id(oid) in self.commits:
+            return self.commits[oid]
+        raise UnknownReference(reference=oid[:12])
 
     def _inside(self, commit: str, closure: Sequence[str]) -> dict[str, str]:
         paths = [tree_path(path) for path in closure]
-        return {path: text for path, text in self._commit(commit).files.items() if _within(path, paths)}
+        return {path: text for path, text in self._commit(commit).files.items() if within(path, paths)}
 
     def _tops(self, commit: str, closure: Sequence[str]) -> set[str]:
         return {path for path in closure if commit and self.tree(commit, [path])}
@@ -422,11 +432,3 @@ class FakeGit:
         oid = hashlib.sha1(repr((sorted(files.items()), parents, message, author, at)).encode()).hexdigest()
         self.commits.setdefault(oid, commit)
         return oid
-
-
-def _text(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
-
-
-def _within(path: str, closure: Sequence[str]) -> bool:
-    return any(top == "" or path == top or path.startswith(top + "/") for top in closure)

@@ -93,3 +93,23 @@ def test_what_is_no_dossier_and_what_has_no_numbers(place: Place, tmp_path: Path
     assert place.type("dossier", "verify", str(tmp_path / "none")).exit_code == 2
     unknown = place.type("dossier", "housing@9.9.9")
     assert (unknown.exit_code, unknown.stdout) == (2, "")
+
+
+def test_all_that_is_concluded_is_listed_and_written_out(place: Place, tmp_path: Path) -> None:
+    assert place.type("dossier").stdout == "nothing has been concluded yet\n"
+    concluded(place)
+    first, second = place.type("dossier").stdout.splitlines()
+    assert "  housing 1.1.0 is better than housing 1.0.0 and replaces it: its rating is 1.87 higher" in first
+    assert second.strip().startswith("rating +1.87 (+")
+    assert "; n " in second
+    (row,) = place.read("dossier")["dossiers"]
+    assert (row["branch"], row["event"]) == (SAM, "Won")
+    folder = tmp_path / "all"
+    assert place.type("dossier", "--out", str(folder)).stderr == f"written  {folder / 'index.html'}\n"
+    names = sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
+    assert names == ["housing/1.1.0.html", "housing/1.1.0.json", "index.html"]
+    assert '<a href="housing/1.1.0.html">' in (folder / "index.html").read_text()
+    assert alone(folder, "housing/1.1.0.html").returncode == 0
+    for words in (["--html", "x.html"], [SAM, "--out", str(folder)]):
+        assert place.type("dossier", *words).exit_code == 2
+    assert place.type("dossier", "--out", str(folder / "index.html" / "in")).exit_code == 2

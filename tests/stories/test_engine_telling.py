@@ -37,7 +37,7 @@ def test_the_merge_says_what_was_judged_and_by_what(world: World) -> None:
 def message(world: World) -> tuple[int, str]:
     commit = world.on(SAM).revision
     step = Write(1, "main", commit, world.service().line(1).incumbent)
-    entry, text = conclusion_message(world.ports, world.service(), step, world.catalog.revision("housing", commit))
+    entry, text, _ = conclusion_message(world.ports, world.service(), step, world.catalog.revision("housing", commit))
     return entry.number, text
 
 
@@ -119,5 +119,5 @@ def test_without_any_cause_the_newest_entry_stands(world: World) -> None:
     first = world.released()
     world.ledger.entries = [e for e in world.ledger.entries if e.event not in ("GatesPassed", "Won")]
     step = Write(1, "main", first, None)
-    entry, _ = conclusion_message(world.ports, world.service(), step, world.catalog.revision("housing", first))
+    entry, _, _ = conclusion_message(world.ports, world.service(), step, world.catalog.revision("housing", first))
     assert entry == world.ledger.entries[-1]
