@@ -179,7 +179,10 @@ def _unit(table: UnitTable) -> Unit:
 def _metric(metric: MetricTable) -> Metric:
     bounds = (metric.bounds[0], metric.bounds[1]) if metric.bounds else None
     direction = metric.direction or ("lower" if metric.kind == "error" else "higher")
-    return Metric(metric.name, metric.kind, direction, metric.mde, bounds, metric.window, metric.missing)
+    return Metric(
+        metric.name, metric.kind, direction, metric.mde, bounds, metric.window, metric.missing, metric.margin,
+        metric.cap,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

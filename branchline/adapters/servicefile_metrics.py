@@ -23,6 +23,8 @@ class MetricTable(Table):
     bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     window: Window = 86400.0
     missing: Literal["drop", "zero"] = "drop"
+    margin: Annotated[float, Field(gt=0)] | None = None
+    cap: float | None = None
 
     @model_validator(mode="after")
     def _sound(self) -> MetricTable:
@@ -32,7 +34,21 @@ class MetricTable(Table):
             raise ValueError("a larger error is never better: direction is lower")
         if self.bounds and not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"bounds {self.bounds} are empty; write the lower one first")
+        if self.mde and self.margin:
+            raise ValueError("mde asks for better, margin for no worse: declare one of them")
+        self._far()
+        if self.cap is not None and (self.bounds or self.kind == "binary"):
+            raise ValueError("its values have bounds already, so nothing is left to cap: leave cap out")
         return self
+
+    def _far(self) -> None:
+        """Refuse an effect that no two arms can have."""
+        if not self.bounds and self.kind != "binary":
+            return
+        low, high = self.bounds or (0.0, 1.0)
+        for key, effect in (("mde", self.mde), ("margin", self.margin)):
+            if effect is not None and effect >= high - low:
+                raise ValueError(f"{key} {effect:g} is too large: all values lie between {low:g} and {high:g}")
 
 
 class BadOutcomeTable(Table):

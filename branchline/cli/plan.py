@@ -15,11 +15,10 @@ from branchline.errors import DaemonDown, UsageError
 Document = Mapping[str, Any]
 AT_MOST = 10.0  # seconds that `check` waits for what is foretold
 ABOVE_0, RATE = click.FloatRange(0, min_open=True), click.FloatRange(0, 1, min_open=True, max_open=True)
-ROWS = (
-    ("expected", "if it is as much better as the MDE says"),
-    ("without_effect", "if it is no better"),
-    ("at_most", "then it ends as inconclusive"),
-)
+OF_EFFECT = {
+    "mde": ("an MDE", "by", "if it is as much better as the MDE says", "if it is no better"),
+    "margin": ("a margin", "or no worse by", "if it is as good", "if it is as much worse as the margin says"),
+}
 
 
 @click.command("plan-test")
@@ -77,8 +76,9 @@ def expected(session: Session, services: Iterable[str]) -> Iterator[tuple[str, D
 def plan_lines(found: Document) -> Iterator[str]:
     """A plan for people: what is asked, what is known, and how long it takes."""
     metric, seen = found["metric"], found["recorded"]
+    asked, by, expected, without = OF_EFFECT[found["asks"]]
     yield (
-        f"plan      {found['service']}: {metric['name']}, {metric['direction']} by {found['mde']:.4g}; "
+        f"plan      {found['service']}: {metric['name']}, {metric['direction']} {by} {found['mde']:.4g}; "
         f"alpha {found['alpha']:.3g}, power {found['power']:.2g}, share {found['share']:.0%}"
     )
     if found["method"] != "A/B test":
@@ -94,15 +94,19 @@ def plan_lines(found: Document) -> Iterator[str]:
         yield f"assumed   deviation {found['sigma']:.3g}, the largest that the bounds allow: the truth takes less"
     if found["per_day_from"] == "said":
         yield f"assumed   {number(found['per_day'])} outcomes a day, as you say"
+    if found["cap"] is not None:
+        yield f"cut       values above {found['cap']:.4g} count as that"
     days = found["days"]
+    told = {"expected": expected, "without_effect": without, "at_most": "then it ends as inconclusive"}
     rows = [
-        (f"{found['outcomes'][name]:,} outcomes", lasting(days[name]) if days else "", words) for name, words in ROWS
+        (f"{found['outcomes'][name]:,} outcomes", lasting(days[name]) if days else "", words)
+        for name, words in told.items()
     ]
     yield from ("          " + line for line in show.table(rows))
     if found["per_day"]:
         fits = found["mde_that_fits"]
         within = lasting(found["limit_days"])
-        yield f"fits      into {within}: an MDE of {fits:.4g}" if fits else f"fits      into {within}: none"
+        yield f"fits      into {within}: {asked} of {fits:.4g}" if fits else f"fits      into {within}: none"
     if found["fits"] is False:
         yield click.style("too long", fg="yellow") + f"  {found['text']}"
     else:

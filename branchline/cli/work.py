@@ -220,6 +220,7 @@ def metric_of(session: Session, folder: str) -> str:
         said: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")).get("metric", {})
         direction = said.get("direction", "lower" if said.get("kind") == "error" else "higher")
         worth = f"; an effect of {said['mde']} is worth a change" if "mde" in said else ""
+        worth = f"; no worse by {said['margin']} will do" if "margin" in said else worth
         return f"`{said['name']}`, {direction} is better{worth}."
     except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError):
         return ""

@@ -70,6 +70,23 @@ class Plan:
         return self.mde or self.margin
 
     @property
+    def harmful(self) -> str:
+        """What it means when the challenger is found to be worse."""
+        return f"the challenger is worse by more than {self.margin:g}" if self.margin else "the challenger is worse"
+
+    @property
+    def promoted(self) -> str:
+        """What it means when the challenger is promoted."""
+        return f"the challenger is no worse by more than {self.margin:g}" if self.margin else "the challenger is better"
+
+    @property
+    def futile(self) -> str:
+        """What it means when the effect is ruled out."""
+        if self.margin and not self.mde:
+            return "that the challenger is as good is ruled out"
+        return f"an effect of {self.effect:g} is ruled out"
+
+    @property
     def planned_information(self) -> float:
         """The information a test with one look at its end would need; infinite without a declared effect."""
         return fixed_information(self.effect, self.alpha, self.beta) if self.effect else math.inf
@@ -175,15 +192,12 @@ def decision(
     log_for, log_against = log_evidence(z, information, effect), log_evidence(-z, information, effect)
     ratio, bar = log_ratio(z, information, effect), math.log(2 / plan.alpha)
     if log_against >= bar:
-        answer, reason = Answer.HARMFUL, "the challenger is worse"
+        answer, reason = Answer.HARMFUL, plan.harmful
     elif log_for >= bar:
         small = "" if plan.margin or ratio > math.log(plan.beta) else f", but an effect of {effect:g} is ruled out"
-        answer, reason = (
-            Answer.PROMOTE,
-            "the challenger is no worse" if plan.margin else f"the challenger is better{small}",
-        )
+        answer, reason = Answer.PROMOTE, f"{plan.promoted}{small}"
     elif ratio <= math.log(plan.beta):
-        answer, reason = Answer.FUTILE, f"an effect of {effect:g} is ruled out"
+        answer, reason = Answer.FUTILE, plan.futile
     elif ended or (plan.max_information is not None and information >= plan.max_information):
         answer, reason = Answer.INCONCLUSIVE, ended or "all the information that was planned for is used"
     else:

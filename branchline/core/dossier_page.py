@@ -165,7 +165,12 @@ def declared(document: Document) -> Iterator[tuple[str, str]]:
         yield "without an outcome", "counts as 0" if metric["missing"] == "zero" else "left out"
     if measured and measured["terms"]["effect"]:
         plan = measured["plan"]
-        yield "worth having from", number(plan["mde"] or plan["margin"])
+        yield (
+            ("let pass, if worse by no more than" if plan["margin"] else "worth having from"),
+            number(plan["margin"] or plan["mde"]),
+        )
+        if plan["cap"] is not None:
+            yield "values are cut at", number(plan["cap"])
         yield "α, for either wrong claim", number(plan["alpha"])
         yield "β, for missing that effect", number(plan["beta"])
         yield "longest test", lasted(said["rollout"]["max_seconds"])

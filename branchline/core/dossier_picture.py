@@ -63,7 +63,8 @@ def sequence(measured: Document, what: str, width: float, height: float, name: s
         [points[round(at * (len(points) - 1) / (MOST - 1))] for at in range(MOST)] if len(points) > MOST else points
     )
     moments, timed = along(points)
-    wanted = (measured["plan"]["mde"] or measured["plan"]["margin"]) * (1 if better_up(measured) else -1)
+    wanted = (measured["plan"]["mde"] - measured["plan"]["margin"]) * (1 if better_up(measured) else -1)
+    asked = "let pass" if measured["plan"]["margin"] else "asked for"
     frame = Frame(width, height, (moments[0], moments[-1]), span(points, wanted))
     early = sum(not each["judged"] for each in points)
     middle = [(x, p["estimate"]) for x, p in zip(moments, points, strict=True)]
@@ -76,7 +77,13 @@ def sequence(measured: Document, what: str, width: float, height: float, name: s
         f'<polyline class="middle" points="{path(frame, middle)}"/>',
         "</g>",
         *level(frame, 0.0, "no difference", "zero", below=wanted > 0),
-        *level(frame, wanted, f"asked for: {signed(wanted)}", "wanted", below=wanted < 0),
+        *level(
+            frame,
+            wanted,
+            f"{asked}: {signed(wanted)}",
+            "wanted",
+            below=wanted < 0,
+        ),
         *beneath(frame, moments, points, timed),
         *ending(frame, measured, moments[-1], last),
     ]

@@ -72,13 +72,19 @@ def _decided(name: str, event: str, measured: Document, document: Document) -> s
         return f"{name} replaces {old}: being twice as bad is ruled out, with {harm or 'no harm seen'}."
     if cause == "unproven":
         return f"{name} replaces {old}: no harm was seen in the time given, with {harm or 'no requests to speak of'}."
+    margin = measured["plan"]["margin"]
+    if event == "Won" and margin:
+        return f"{name} is no worse than {old} by more than {number(margin)} and replaces it: {said}."
     if event == "Won":
         return f"{name} is better than {old} and replaces it: {said}."
     if event == "Undecided":
         return f"Nobody won, so {old} stays: {measured['answer']['reason']}; {said or 'nothing can be said'}."
     if cause == "harmful":
-        return f"{name} is worse than {old}, which stays: {said}."
-    least = number(measured["plan"]["mde"] or measured["plan"]["margin"])
+        much = f" by more than {number(margin)}" if margin else ""
+        return f"{name} is worse than {old}{much}, which stays: {said}."
+    if margin:
+        return f"{name} is not as good as {old}, which stays: {said}."
+    least = number(measured["plan"]["mde"])
     return f"{name} is not better than {old} by the {least} that was asked for, so {old} stays: {said}."
 
 

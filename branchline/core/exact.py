@@ -105,11 +105,11 @@ class Exact:
     def _told(self) -> tuple[Answer, str]:
         bar, most = 2 / self.plan.alpha, self.plan.max_information
         if self.e_against >= bar:
-            return Answer.HARMFUL, "the challenger is worse"
+            return Answer.HARMFUL, self.plan.harmful
         if self.e_for >= bar:
-            return Answer.PROMOTE, "the challenger is no worse" if self.plan.margin else "the challenger is better"
+            return Answer.PROMOTE, self.plan.promoted
         if self.log_futile >= -math.log(self.plan.beta):
-            return Answer.FUTILE, f"an effect of {self.plan.effect:g} is ruled out"
+            return Answer.FUTILE, self.plan.futile
         if most is not None and self.information >= most:
             return Answer.INCONCLUSIVE, "all the information that was planned for is used"
         return Answer.CONTINUE, "undecided so far"

@@ -114,18 +114,20 @@ def planned(metric: Metric | None, sigma: float | None) -> GateResult:
     """The built-in gate `test-plan`: an A/B test needs a metric with a smallest worthwhile effect."""
     if metric is None:
         return GateResult("test-plan", Result.FAIL, "no metric is declared: there is nothing to judge by")
-    if metric.mde is None or metric.mde <= 0:
-        return GateResult(
-            "test-plan", Result.FAIL, f"metric {metric.name} has no mde: say which effect is worth a change"
+    effect = metric.mde or metric.margin or 0.0
+    if effect <= 0:
+        text = (
+            f"metric {metric.name} has no mde: say which effect is worth a change, or by margin how much worse may be"
         )
+        return GateResult("test-plan", Result.FAIL, text)
     if metric.window <= 0:
         return GateResult("test-plan", Result.FAIL, f"metric {metric.name} has no window in which an outcome counts")
     if sigma is not None:
-        units = 4 * (3.24 / metric.mde) ** 2 * sigma**2
-        return GateResult(
-            "test-plan", Result.PASS, f"about {units:.0f} units for an effect of {metric.mde:g}", (("units", units),)
-        )
-    return GateResult("test-plan", Result.PASS, f"{metric.name}, effect {metric.mde:g}, window {metric.window:g} s")
+        units = 4 * (3.24 / effect) ** 2 * sigma**2
+        text = f"about {units:.0f} units for {'a margin' if metric.margin else 'an effect'} of {effect:g}"
+        return GateResult("test-plan", Result.PASS, text, (("units", units),))
+    asked = "margin" if metric.margin else "effect"
+    return GateResult("test-plan", Result.PASS, f"{metric.name}, {asked} {effect:g}, window {metric.window:g} s")
 
 
 def logged(text: str | None) -> GateResult:

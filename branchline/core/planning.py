@@ -26,7 +26,8 @@ class Outlook:
     """A test that is planned: its smallest worthwhile effect, its errors, and what its outcomes will be like.
 
     `sigma` is the standard deviation of a unit's value, `per_day` how many outcomes both arms get together, `share` the
-    challenger's part of them, `window` the seconds until a unit enters, `fewest` how many units an arm needs at least.
+    challenger's part of them, `window` the seconds until a unit enters, `fewest` how many units an arm needs at least;
+    `asks` is what the effect is called.
     All but `window` are above 0, share below 1.
     """
 
@@ -38,6 +39,7 @@ class Outlook:
     share: float = 0.5
     window: float = 0.0
     fewest: int = 100
+    asks: str = "an MDE"
 
     @property
     def fixed(self) -> int:
@@ -135,6 +137,7 @@ def told(outlook: Outlook, days: float) -> str:
     text = f"at {number(outlook.per_day)} outcomes a day this takes {lasting(takes)}"
     other = 2 * outlook.effect if takes <= days else outlook.fitting(days)
     if other is None:
-        return f"{text}; no MDE fits into {lasting(days)}, for fewer than {outlook.least:,} outcomes are never judged"
+        none = f"no {outlook.asks.split()[1]} fits into {lasting(days)}"
+        return f"{text}; {none}, for fewer than {outlook.least:,} outcomes are never judged"
     less = replace(outlook, effect=other)
-    return f"{text}; with an MDE of {other:.4g} it takes {lasting(less.days(less.expected))}"
+    return f"{text}; with {outlook.asks} of {other:.4g} it takes {lasting(less.days(less.expected))}"

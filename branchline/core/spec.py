@@ -147,8 +147,8 @@ class Metric:
     """The primary metric: `kind` is value, binary or error (then outcomes carry the truth, and `name` says which
     error).
 
-    `mde` is the smallest worthwhile effect in the metric's unit; `window` the seconds in which a unit's outcome
-    counts.
+    `mde` is the smallest worthwhile effect in the metric's unit; in its place `margin` says how much worse is let pass.
+    `window` are the seconds in which a unit's outcome counts, `cap` is where values are cut that have no bounds.
     """
 
     name: str
@@ -158,6 +158,8 @@ class Metric:
     bounds: tuple[float, float] | None = None
     window: float = 86400.0
     missing: str = "drop"
+    margin: float | None = None
+    cap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,9 @@ def evidence(judgement: Judgement, guards: Mapping[str, Guard]) -> tuple[str, ..
         line = f"challenger - incumbent {judgement.estimate:+.4g}"
         if judgement.low is not None and judgement.high is not None:
             line += f", {100 - 100 * judgement.plan.alpha:.3g}% sequence [{judgement.low:+.4g}, {judgement.high:+.4g}]"
-        lines.append(f"{line}; wanted {judgement.plan.direction} by {judgement.plan.effect:.4g}")
+        plan = judgement.plan
+        asked = f"or no worse by {plan.margin:.4g}" if plan.margin else f"by {plan.effect:.4g}"
+        lines.append(f"{line}; wanted {plan.direction} {asked}")
         if judgement.answer in (Answer.PROMOTE, Answer.HARMFUL):
             lines.append("an estimate at an early stop is exaggerated")
     bar = 2 / judgement.plan.alpha

@@ -29,6 +29,7 @@ from branchline.engine.reading import moment
 from branchline.engine.recalling import about, attributed, gate_documents, hypothesis_of
 from branchline.engine.rejudging import Recorded, news
 from branchline.engine.replaying import History, splits_of, states
+from branchline.engine.surveying import capped
 from branchline.engine.telling import reason_of
 from branchline.ports import Entry, Ports, Seen, Tally
 
@@ -213,7 +214,8 @@ class Dossiers:
     def _measured(self, test: Recorded) -> Document:
         """All that the verdict rests on."""
         candidate, spec = test.candidate, test.spec
-        plan = plan_of(spec, candidate) or Plan(mde=1.0)
+        declared = plan_of(spec, candidate)
+        plan = capped(self.ports, test.service, test.experiment, test.control, spec.metric, declared) or Plan(mde=1.0)
         seen = Witness(test.control, candidate.revision, plan, spec.metric, spec.guardrails)
         seen.splits.update(test.splits)
         seen.total(self.ports.observations.counts(test.service, test.experiment))

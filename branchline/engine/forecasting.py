@@ -7,97 +7,26 @@ A/A test gives the outcomes of one revision to two arms by lot, again and again,
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from branchline.core.evidence import Answer, Plan, Stratum, Sums, judge
+from branchline.core.evidence import Answer, Plan, Stratum, Sums, history_cap, judge
 from branchline.core.planning import DAY, Outlook, fewest_units, lasting, number, proportion, told, widest
 from branchline.core.service import Candidate
 from branchline.core.spec import Metric, Rollout, Spec
 from branchline.engine.judging import plan_of
 from branchline.engine.preparing import method_of
-from branchline.errors import NothingToDo, UnknownReference
-from branchline.ports import Exposed, Ports
+from branchline.engine.surveying import FEW, History, history_of, may_cap
+from branchline.errors import NothingToDo
+from branchline.ports import Ports
 
 Document = dict[str, Any]
-MOST_UNITS = 20_000  # the newest, and what is left of the test they are in
-FEW = 30  # outcomes, of which fewer tell neither how many come nor how far they spread
-SHORTEST = 60.0  # seconds of traffic, below which nothing is said of a day
 CONFIDENCE = 0.95
 LOOKS = 200  # at each re-split, at most
 MOST_SPLIT = 10_000  # outcomes that are split again and again
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What earlier tests saw: outcomes, the seconds they took, how many were of how many units, and their values by
-    arm in the order of exposure.
-    """
-
-    tests: int
-    units: int
-    seconds: float
-    values: Mapping[str, tuple[float, ...]]
-
-    @property
-    def sums(self) -> Sums:
-        """All values together."""
-        return Sums.of(value for values in self.values.values() for value in values)
-
-    @property
-    def sigma(self) -> float:
-        """The standard deviation inside an arm; 0 where nothing can be said."""
-        arms = [Sums.of(values) for values in self.values.values() if len(values) > 1]
-        spare = sum(arm.n - 1 for arm in arms)
-        return math.sqrt(sum(arm.spread for arm in arms) / spare) if spare else 0.0
-
-    @property
-    def per_day(self) -> float:
-        """Outcomes in a day; 0 where nothing can be said."""
-        return self.sums.n / self.seconds * DAY if self.seconds >= SHORTEST and self.sums.n >= FEW else 0.0
-
-
-def history_of(ports: Ports, service: str, metric: Metric) -> History:
-    """What the newest tests of a service saw that were judged by this metric."""
-    found: dict[str, list[float]] = {}
-    chosen = list(newest(ports, service, metric))
-    units, missing = 0, 0.0 if metric.missing == "zero" else None
-    for experiment, _ in reversed(chosen):
-        for unit in ports.observations.matured(
-            service, experiment, after=0, until=ports.clock.now(), window=metric.window
-        ):
-            value = missing if unit.value is None else unit.value
-            units += 1
-            if value is not None:
-                found.setdefault(unit.arm, []).append(value)
-    seconds = sum(max(row.ended for row in rows) - min(row.began for row in rows) for _, rows in chosen)
-    return History(len(chosen), units, seconds, {arm: tuple(values) for arm, values in found.items()})
-
-
-def newest(ports: Ports, service: str, metric: Metric) -> Iterator[tuple[str, list[Exposed]]]:
-    """The newest experiments that were judged by a metric, and what each exposed, until there are enough units."""
-    found: dict[str, list[Exposed]] = {}
-    for row in ports.observations.exposed(service):
-        found.setdefault(row.experiment, []).append(row)
-    units = 0
-    for experiment, rows in reversed(found.items()):
-        if units < MOST_UNITS and all(judged_by(ports, service, row.arm, metric) for row in rows):
-            units += sum(row.units for row in rows)
-            yield experiment, rows
-
-
-def judged_by(ports: Ports, service: str, commit: str, metric: Metric) -> bool:
-    """Whether a revision declares a metric of this name and kind: another's values say nothing."""
-    try:
-        declared = json.loads(ports.catalog.revision(service, commit).spec).get("metric") or {}
-    except (UnknownReference, ValueError):
-        return False
-    return (declared.get("name"), declared.get("kind")) == (metric.name, metric.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +44,9 @@ def planned(spec: Spec, mde: float | None) -> tuple[Metric, Plan]:
     if metric is None:
         raise NothingToDo(what=f"{spec.name} declares no metric: there is nothing to judge by",
                           hint=f"write [metric] in {spec.folder}/branchline.toml")  # fmt: skip
-    wanted = replace(metric, mde=metric.mde if mde is None else mde)
+    wanted = metric
+    if mde is not None:
+        wanted = replace(metric, margin=mde) if metric.margin else replace(metric, mde=mde)
     plan = plan_of(replace(spec, metric=wanted), Candidate("", "", "", seated=spec.rollout.slots))
     if plan is None or not plan.effect:
         raise NothingToDo(what=f"metric {metric.name} has no mde: say which effect is worth a change",
@@ -123,10 +54,25 @@ def planned(spec: Spec, mde: float | None) -> tuple[Metric, Plan]:
     return metric, plan
 
 
+def incumbent_of(ports: Ports, service: str) -> str:
+    """The commit that serves a service; '' where none does."""
+    known = ports.ledger.service(service) if service in ports.ledger.services() else None
+    return str(known.lines[-1].incumbent) if known and known.lines else ""
+
+
+def with_cap(ports: Ports, service: str, metric: Metric, plan: Plan, seen: History) -> Plan:
+    """The plan, with the cap that a test would have that began now."""
+    if plan.cap is not None or not may_cap(metric):
+        return plan
+    return replace(plan, cap=history_cap(seen.values.get(incumbent_of(ports, service), ())))
+
+
 def forecast(ports: Ports, spec: Spec, wish: Wish) -> Document:
     """How long a test of a service would take, as its file declares it; raises NothingToDo where that is unknown."""
     metric, plan = planned(spec, wish.mde)
     seen = history_of(ports, spec.name, metric)
+    plan = with_cap(ports, spec.name, metric, plan, seen)
+    seen = seen.cut(plan.cap)
     sums = seen.sums
     known = sums.n >= FEW and seen.sigma > 0
     sigma = seen.sigma if known else widest(metric.bounds, metric.kind)
@@ -137,12 +83,13 @@ def forecast(ports: Ports, spec: Spec, wish: Wish) -> Document:
             what=f"how much the values of {metric.name} spread is not known",
         )  # fmt: skip
     binary = metric.kind == "binary" or (known and sums.squares == sums.total)
-    fewest = fewest_units(plan.min_units, binary=binary, bounded=metric.bounds is not None,
+    fewest = fewest_units(plan.min_units, binary=binary, bounded=metric.bounds is not None or plan.cap is not None,
                           mean=sums.mean if known else None)  # fmt: skip
     both, share = parts_of(spec.rollout)
     per_day = (seen.per_day if wish.per_day is None else wish.per_day) * both
     limit = wish.days or spec.rollout.max_seconds / DAY
-    outlook = Outlook(plan.effect, sigma, per_day or 1.0, plan.alpha, plan.beta, share, metric.window, fewest)
+    outlook = Outlook(plan.effect, sigma, per_day or 1.0, plan.alpha, plan.beta, share, metric.window, fewest,
+                      "a margin" if plan.margin else "an MDE")  # fmt: skip
     counts = {name: getattr(outlook, name) for name in ("fixed", "expected", "without_effect", "at_most")}
     takes = {name: outlook.days(outcomes) for name, outcomes in counts.items()} if per_day else {}
     text = told(outlook, limit) if per_day else unknown(outlook)
@@ -154,6 +101,8 @@ def forecast(ports: Ports, spec: Spec, wish: Wish) -> Document:
         "method": method_of(spec).value,
         "metric": {"name": metric.name, "kind": metric.kind, "direction": metric.direction, "window": metric.window},
         "mde": plan.effect,
+        "asks": "margin" if plan.margin else "mde",
+        "cap": plan.cap,
         "alpha": plan.alpha,
         "power": 1 - plan.beta,
         "share": share,
@@ -206,9 +155,10 @@ def split_again(ports: Ports, spec: Spec, mde: float | None, splits: int, seed: 
     Raises NothingToDo where too few are recorded to be judged at all.
     """
     metric, plan = planned(spec, mde)
-    service = ports.ledger.service(spec.name) if spec.name in ports.ledger.services() else None
-    incumbent = str(service.lines[-1].incumbent) if service and service.lines else ""
-    values = history_of(ports, spec.name, metric).values.get(incumbent, ())[-MOST_SPLIT:]
+    incumbent = incumbent_of(ports, spec.name)
+    seen = history_of(ports, spec.name, metric)
+    plan = with_cap(ports, spec.name, metric, plan, seen)
+    values = seen.cut(plan.cap).values.get(incumbent, ())[-MOST_SPLIT:]
     if len(values) < 2 * plan.min_units:
         cause = f"{len(values)} outcomes of the incumbent are recorded, {2 * plan.min_units} are the fewest to judge"
         raise NothingToDo(cause, what=f"an A/A test of {spec.name} has too little to split",

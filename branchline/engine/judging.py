@@ -25,6 +25,7 @@ from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
 from branchline.engine.replaying import splits_of, states
+from branchline.engine.surveying import capped
 from branchline.errors import IllegalMove, NothingToDo
 from branchline.ports import Ports, Seen, Shown, Tally
 
@@ -95,12 +96,14 @@ class Measurement:
             return False
         r0, r1 = self.reported.get(unit.stratum, (0, 0))
         self.reported[unit.stratum] = (r0 + (not mine), r1 + mine)
+        if "bad outcomes" in self.guards:
+            self._guard("bad outcomes", unit.arm, self._is_bad(value), self.share(unit.stratum))
+        if self.plan and self.plan.cap is not None:
+            value = min(value, self.plan.cap)
         old = self.strata.get(unit.stratum, Stratum())
         self.strata[unit.stratum] = (
             replace(old, challenger=old.challenger.add(value)) if mine else replace(old, control=old.control.add(value))
         )
-        if "bad outcomes" in self.guards:
-            self._guard("bad outcomes", unit.arm, self._is_bad(value), self.share(unit.stratum))
         return True
 
     def total(self, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -205,6 +208,8 @@ class Judge:
                 yield tally.at
         window, until = spec.metric.window if spec.metric else 0.0, self.ports.clock.now()
         for unit in observations.matured(service.name, experiment, after=seen.seen, until=until, window=window):
+            if not seen.seen:
+                seen.plan = capped(self.ports, service.name, experiment, seen.control, spec.metric, seen.plan)
             if seen.see(unit):
                 yield unit.at + window
 
@@ -282,10 +287,12 @@ def plan_of(spec: Spec, tried: Candidate) -> Plan | None:
     Seated 0: it has not been, or before this was remembered; then the rate is undivided. Extended, it has no end.
     """
     metric = spec.metric
-    if metric is None or metric.mde is None:
+    if metric is None or not (metric.mde or metric.margin):
         return None
     alpha = error_rate(challengers=max(tried.seated, 1), repeats=tried.repeats)
-    plan = Plan(direction=metric.direction, mde=metric.mde, bounds=metric.bounds, alpha=alpha)
+    plan = Plan(
+        metric.direction, metric.mde or 0.0, metric.margin or 0.0, alpha, bounds=metric.bounds, cap=metric.cap,
+    )  # fmt: skip
     return plan if tried.extended else replace(plan, max_information=3 * plan.planned_information)
 
 

@@ -251,6 +251,9 @@ def measurement_document(seen: Measurement) -> Document:
         text = f"{judged.units} outcomes"
         if judged.low is not None and judged.high is not None:  # no number without its interval
             text += f", {signed(judged.estimate)} [{signed(judged.low)}, {signed(judged.high)}]"
+        if judged.plan.cap is not None:
+            document["cap"] = judged.plan.cap
+            text += f", values cut at {judged.plan.cap:.4g}"
         if judged.reason:
             text += f", {judged.reason}"
     elif seen.far or seen.guards:

@@ -22,6 +22,7 @@ from branchline.engine.judging import Measurement, concluded, plan_of
 from branchline.engine.preparing import governed_spec
 from branchline.engine.reading import measurement_document, moment
 from branchline.engine.replaying import splits_of, states
+from branchline.engine.surveying import capped
 from branchline.errors import NothingToDo, UsageError
 from branchline.ports import Entry, Ports, Seen, Tally
 
@@ -91,14 +92,17 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
     metric, candidate = test.spec.metric, test.candidate
     had = plan_of(test.spec, candidate)
     if metric is None or had is None:
-        raise NothingToDo(what=f"{candidate.branch} declares no metric with an mde: nothing was judged by it")
+        raise NothingToDo(
+            what=f"{candidate.branch} declares no metric with an mde or a margin: nothing was judged by it"
+        )
     try:
         plan = replace(had, **settings)
     except ValueError as error:
         raise UsageError(str(error), hint=f"branchline rejudge {candidate.branch}") from error
     if had.max_information is not None:
         plan = replace(plan, max_information=plan.planned_information * had.max_information / had.planned_information)
-    seen = Measurement(test.control, candidate.revision, plan, metric, test.spec.guardrails)
+    cut = capped(ports, test.service, test.experiment, test.control, metric, plan)
+    seen = Measurement(test.control, candidate.revision, cut, metric, test.spec.guardrails)
     seen.splits.update(test.splits)
     for at in news(ports, test, seen, metric.window):
         verdict = concluded(seen, test.spec.rollout, candidate, at)

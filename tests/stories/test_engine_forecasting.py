@@ -15,7 +15,8 @@ from branchline.adapters.servicefile import read_service
 from branchline.core.revision import GateResult, Result
 from branchline.core.spec import Metric, Spec
 from branchline.engine.checking import in_time
-from branchline.engine.forecasting import Wish, forecast, history_of, planned, split_again
+from branchline.engine.forecasting import Wish, forecast, planned, split_again
+from branchline.engine.surveying import history_of
 from branchline.errors import NothingToDo
 from tests.world import MODEL, SAM, World
 

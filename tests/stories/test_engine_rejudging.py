@@ -242,7 +242,7 @@ def test_who_has_won_is_judged_by_its_own_test_and_not_by_the_next_one(world: Wo
 def test_without_an_mde_nothing_was_judged_by_outcomes(world: World, metric: Metric | None) -> None:
     concluded(world, 6)
     test = recorded(world.ports, world.controller.desk, SAM)
-    with pytest.raises(NothingToDo, match="no metric with an mde"):
+    with pytest.raises(NothingToDo, match="no metric with an mde or a margin"):
         judged_again(world.ports, replace(test, spec=replace(test.spec, metric=metric)), {})
 
 

@@ -138,7 +138,7 @@ def test_units_left_follow_the_milestones() -> None:
 def test_no_worse_by_a_margin_is_promoted() -> None:
     data = [Stratum(binary(20_000, 2000), binary(20_000, 2000))]
     seen = judge(data, Plan(margin=0.02))
-    assert (seen.answer, seen.reason) == (Answer.PROMOTE, "the challenger is no worse")
+    assert (seen.answer, seen.reason) == (Answer.PROMOTE, "the challenger is no worse by more than 0.02")
     assert seen.low is not None
     assert -0.02 < seen.low < 0
     assert judge(data, Plan(mde=0.02)).answer is Answer.FUTILE

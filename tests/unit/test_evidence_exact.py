@@ -76,7 +76,7 @@ def test_lower_may_be_the_better_direction() -> None:
 
 def test_no_worse_by_a_margin_is_promoted() -> None:
     exact = after(Exact(Plan(margin=0.2)), *[(20, 10, 20, 10)] * 20)
-    assert (exact.answer, exact.reason) == (Answer.PROMOTE, "the challenger is no worse")
+    assert (exact.answer, exact.reason) == (Answer.PROMOTE, "the challenger is no worse by more than 0.2")
 
 
 def test_rates_at_the_end_of_the_scale_are_bet_on_within_it() -> None:

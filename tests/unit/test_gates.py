@@ -101,7 +101,14 @@ def test_tests_that_ran_nothing_fail_1_52(counts: dict[str, int], exit_code: int
     ("metric", "sigma", "result", "summary"),
     [
         (None, None, "fail", "no metric is declared: there is nothing to judge by"),
-        (Metric("stars"), None, "fail", "metric stars has no mde: say which effect is worth a change"),
+        (
+            Metric("stars"),
+            None,
+            "fail",
+            "metric stars has no mde: say which effect is worth a change, or by margin how much worse may be",
+        ),
+        (Metric("stars", margin=0.5, window=60), None, "pass", "stars, margin 0.5, window 60 s"),
+        (Metric("stars", margin=1.0, window=60), 2.0, "pass", "about 168 units for a margin of 1"),
         (Metric("stars", mde=1.0, window=0), None, "fail", "metric stars has no window in which an outcome counts"),
         (Metric("stars", mde=1.0, window=60), None, "pass", "stars, effect 1, window 60 s"),
         (Metric("stars", mde=1.0, window=60), 2.0, "pass", "about 168 units for an effect of 1"),

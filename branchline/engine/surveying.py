@@ -1,0 +1,119 @@
+"""This file surveys what earlier tests saw of a metric: how many outcomes came, how far they spread, where to cut them.
+
+Only experiments count whose revisions declare the same metric. Where values have neither bounds nor a declared cap, the
+cap of a test is the 99.9th percentile of what the incumbent's were like before its first unit: what is recorded of then
+never changes, so it is the same whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from branchline.core.evidence import Plan, Sums, history_cap
+from branchline.core.planning import DAY
+from branchline.core.spec import Metric
+from branchline.errors import UnknownReference
+from branchline.ports import Exposed, Ports
+
+MOST_UNITS = 20_000  # the newest, and what is left of the test they are in
+FEW = 30  # outcomes, of which fewer tell neither how many come nor how far they spread
+SHORTEST = 60.0  # seconds of traffic, below which nothing is said of a day
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What earlier tests saw: outcomes, the seconds they took, how many were of how many units, and their values by
+    arm in the order of exposure.
+    """
+
+    tests: int
+    units: int
+    seconds: float
+    values: Mapping[str, tuple[float, ...]]
+
+    @property
+    def sums(self) -> Sums:
+        """All values together."""
+        return Sums.of(value for values in self.values.values() for value in values)
+
+    @property
+    def sigma(self) -> float:
+        """The standard deviation inside an arm; 0 where nothing can be said."""
+        arms = [Sums.of(values) for values in self.values.values() if len(values) > 1]
+        spare = sum(arm.n - 1 for arm in arms)
+        return math.sqrt(sum(arm.spread for arm in arms) / spare) if spare else 0.0
+
+    def cut(self, cap: float | None) -> History:
+        """The same with all values cut at a cap; itself without one."""
+        if cap is None:
+            return self
+        return replace(self, values={arm: tuple(min(v, cap) for v in values) for arm, values in self.values.items()})
+
+    @property
+    def per_day(self) -> float:
+        """Outcomes in a day; 0 where nothing can be said."""
+        return self.sums.n / self.seconds * DAY if self.seconds >= SHORTEST and self.sums.n >= FEW else 0.0
+
+
+def history_of(ports: Ports, service: str, metric: Metric, before: str = "") -> History:
+    """What the newest tests of a service saw that were judged by this metric; with `before`, of those that were before
+    that experiment, as far as it was known when that one's first unit came.
+    """
+    found: dict[str, list[float]] = {}
+    rows = ports.observations.exposed(service)
+    until = min((row.began for row in rows if row.experiment == before), default=ports.clock.now())
+    chosen = list(
+        newest(ports, service, metric, [row for row in rows if row.experiment != before and row.began < until])
+    )
+    units, missing = 0, 0.0 if metric.missing == "zero" else None
+    for experiment, _ in reversed(chosen):
+        for unit in ports.observations.matured(service, experiment, after=0, until=until, window=metric.window):
+            value = missing if unit.value is None else unit.value
+            units += 1
+            if value is not None:
+                found.setdefault(unit.arm, []).append(value)
+    seconds = sum(max(row.ended for row in rows) - min(row.began for row in rows) for _, rows in chosen)
+    return History(len(chosen), units, seconds, {arm: tuple(values) for arm, values in found.items()})
+
+
+def newest(ports: Ports, service: str, metric: Metric, every: Iterable[Exposed]) -> Iterator[tuple[str, list[Exposed]]]:
+    """The newest of the experiments that were judged by a metric, and what each exposed, until there are enough
+    units.
+    """
+    found: dict[str, list[Exposed]] = {}
+    for row in every:
+        found.setdefault(row.experiment, []).append(row)
+    units = 0
+    for experiment, rows in reversed(found.items()):
+        if units < MOST_UNITS and all(judged_by(ports, service, row.arm, metric) for row in rows):
+            units += sum(row.units for row in rows)
+            yield experiment, rows
+
+
+def judged_by(ports: Ports, service: str, commit: str, metric: Metric) -> bool:
+    """Whether a revision declares a metric of this name and kind: another's values say nothing."""
+    try:
+        declared = json.loads(ports.catalog.revision(service, commit).spec).get("metric") or {}
+    except (UnknownReference, ValueError):
+        return False
+    return (declared.get("name"), declared.get("kind")) == (metric.name, metric.kind)
+
+
+def capped(
+    ports: Ports, service: str, experiment: str, control: str, metric: Metric | None, plan: Plan | None
+) -> Plan | None:
+    """The plan of a test, with the cap that what was known of its incumbent before its first unit gives.
+
+    It stays as it is where values have bounds or a cap, or where too few were known.
+    """
+    if plan is None or metric is None or plan.cap is not None or not may_cap(metric):
+        return plan
+    return replace(plan, cap=history_cap(history_of(ports, service, metric, experiment).values.get(control, ())))
+
+
+def may_cap(metric: Metric) -> bool:
+    """Whether there is anything to cut: a mean whose values have no bounds."""
+    return metric.bounds is None and metric.kind in ("value", "error")
