@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from branchline.adapters.envoy import binary
 from branchline.adapters.envoy_meter import GatewayLog
 from branchline.adapters.envoy_router import RouteWriter
+from branchline.app import Daemon
 from branchline.ports import Served, Stamp
+from branchline.settings import Settings
 from tests.upstreams import Backyard, Upstream, loop_in_thread
 from tests.waiting import wait_until
 
@@ -122,3 +124,20 @@ def gateway(folder: Path, runtime: Path) -> Iterator[Gateway]:
         finally:
             made.writer.stop()
             made.backyard.close()
+
+
+@contextlib.contextmanager
+def living(settings: Settings, runtime: Path) -> Iterator[tuple[Daemon, Gateway]]:
+    """A daemon in this process, and a client and upstreams for its gateway."""
+    daemon = Daemon(settings)
+    try:
+        with loop_in_thread() as loop:
+            made = Gateway(daemon.gateway.envoy.folder, runtime, Backyard(runtime, loop))
+            made.writer = daemon.gateway
+            daemon.start()
+            try:
+                yield daemon, made
+            finally:
+                made.backyard.close()
+    finally:
+        daemon.stop(everything=True)

@@ -212,20 +212,21 @@ def older(service: Service, line: law.Line) -> str:
 
 def standing(service: Service, sight: Sight, revision: str, perimeter: str) -> Document:
     """How a revision stands in a perimeter: whether it is `healthy` (a ready incarnation of it runs), and how many of
-    the processes that it is to have are ready; `instances` is None where none was begun.
+    the processes that it is to have are ready, and by what its limits are kept (`level`; '' when it has none).
 
-    Wanted is what a person said, else what the newest incarnation was begun with.
+    Wanted is what a person said, else what the newest incarnation was begun with; None where none was begun.
     """
     mine = [i for i in sight.instances if (i.revision, i.perimeter) == (revision, perimeter) and i.state != "stopped"]
     serves = leaders(mine).get((revision, perimeter))
     newest = max(mine, key=lambda i: i.since, default=None)
-    ready = len(serves.sockets) - serves.lost if serves else 0
-    return {
-        "healthy": serves is not None,
-        "instances": {"ready": ready, "wanted": count_of(service, revision, perimeter, len(newest.sockets))}
-        if newest
-        else None,
+    if newest is None:
+        return {"healthy": False, "instances": None}
+    counts = {
+        "ready": len(serves.sockets) - serves.lost if serves else 0,
+        "wanted": count_of(service, revision, perimeter, len(newest.sockets)),
+        "level": (serves or newest).level,
     }
+    return {"healthy": serves is not None, "instances": counts}
 
 
 def signed(number: float) -> str:

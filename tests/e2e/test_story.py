@@ -321,7 +321,7 @@ def check_the_dead(story: Story) -> None:
 
 
 def check_the_breach(story: Story) -> None:
-    """Seed 3: every gate passes, some pages fail, the guardrail rolls the canary back; the branch stays unmerged."""
+    """Seed 3, F68: every gate passes, some pages fail, the guardrail rolls it back; the branch stays."""
     judged = story.judged(MAX)
     assert story.gates(MAX) == {"unit": "pass", "acceptance": "pass"}
     assert story.of(MAX)[-2:] == ["GatesPassed", "Breached"]

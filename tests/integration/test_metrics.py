@@ -30,7 +30,7 @@ from branchline.server.metrics import address, kept, listening, samples, scraped
 from branchline.settings import metrics_port
 from tests import prometheus
 from tests.exposition import Family, parsed, value
-from tests.gateways import Gateway
+from tests.gateways import Gateway, living
 from tests.places import Place
 from tests.upstreams import Backyard, loop_in_thread
 from tests.waiting import wait_until
@@ -62,25 +62,8 @@ def ask(url: str, **headers: str) -> tuple[int, str, str]:
         connection.close()
 
 
-@contextmanager
-def living(place: Place, runtime: Path) -> Iterator[tuple[Daemon, Gateway]]:
-    """A daemon in this process, and a client and upstreams for its gateway."""
-    daemon = Daemon(place.settings)
-    try:
-        with loop_in_thread() as loop:
-            made = Gateway(daemon.gateway.envoy.folder, runtime, Backyard(runtime, loop))
-            made.writer = daemon.gateway
-            daemon.start()
-            try:
-                yield daemon, made
-            finally:
-                made.backyard.close()
-    finally:
-        daemon.stop(everything=True)
-
-
 def test_what_was_sent_is_what_is_scraped(tmp_path: Path, runtime_dir: Path) -> None:
-    with living(Place(tmp_path), runtime_dir) as (daemon, real):
+    with living(Place(tmp_path).settings, runtime_dir) as (daemon, real):
         first = real.backyard.add(A, "1.0.0")
         second = real.backyard.add(B, "1.1.0", pins=("1.1.0",), delay=0.15)
         real.serve((first, 100), (second, 0))
@@ -126,7 +109,7 @@ PRINTS = "import signal; print('WARNING: x\\nTraceback (most recent call last):'
 
 def test_every_family_is_served_and_no_other(tmp_path: Path, runtime_dir: Path) -> None:
     """What dashboard and rules are about; and 3.20, from the log and the threads of a real process."""
-    with living(Place(tmp_path), runtime_dir) as (daemon, real):
+    with living(Place(tmp_path).settings, runtime_dir) as (daemon, real):
         real.serve((real.backyard.add(A, "1.0.0"), 100))
         real.units(1)
         group = Group("housing", A, "1.0.0", "staging", (sys.executable, "-c", PRINTS), tmp_path, {}, "/")
@@ -156,7 +139,7 @@ def test_a_real_prometheus_scrapes_it_and_takes_the_rules(tmp_path: Path, runtim
     program = prometheus.program("prometheus")
     if not program:
         return
-    with living(Place(tmp_path), runtime_dir) as (daemon, real):
+    with living(Place(tmp_path).settings, runtime_dir) as (daemon, real):
         real.serve((real.backyard.add(A, "1.0.0"), 100))
         real.units(5)
         with scraping(daemon) as url, socket.create_server(("127.0.0.1", 0)) as free:

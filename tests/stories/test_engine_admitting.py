@@ -53,6 +53,12 @@ def test_a_challenger_that_does_not_fit_is_refused_before_anything_of_it_starts_
     assert world.shares() == {first: 100}
 
 
+def test_status_says_how_the_limits_of_a_revision_are_kept_1_21(world: World) -> None:
+    world.released(toml=asking(files=64))
+    (row,) = world.controller.reader.status()["services"][0]["rows"]
+    assert row["instances"] == {"ready": 1, "wanted": 1, "level": "limits"}
+
+
 def test_one_that_fits_in_staging_and_no_more_in_production_is_rolled_back_after_three_1_21(world: World) -> None:
     """Killer: it is not tried for ever, and not at once again."""
     first = world.released(toml=asking(cores=2))
