@@ -27,6 +27,7 @@ from branchline.adapters.git_conclusion import Conclusion
 from branchline.adapters.git_mirror import Mirror
 from branchline.adapters.git_worktree import WorkTree
 from branchline.adapters.lookout import FolderLookout
+from branchline.adapters.outcome_queries import SqlQueries
 from branchline.adapters.processes import ProcessLauncher
 from branchline.adapters.processes_counts import ProcessVitals
 from branchline.adapters.runner import ProcessRunner
@@ -180,6 +181,7 @@ def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Por
         ledger=SqliteLedger(file),
         catalog=SqliteCatalog(file),
         observations=SqliteObservations(file),
+        queries=SqlQueries(settings.top),
         repository=mirror,
         writer=Conclusion(mirror),
         environments=UvEnvironments(state),

@@ -36,6 +36,7 @@ from tests.fakes.ledger import FakeLedger
 from tests.fakes.lookout import FakeLookout
 from tests.fakes.meter import FakeMeter
 from tests.fakes.observations import FakeObservations
+from tests.fakes.queries import FakeQueries
 from tests.fakes.router import FakeRouter
 from tests.fakes.runner import FakeRunner
 from tests.fakes.sources import FakeSources
@@ -207,17 +208,17 @@ class World:
         self.environments, self.runner, self.lookout = FakeEnvironments(state / "envs"), FakeRunner(), FakeLookout()
         self.workers = FakeWorkers(self.runner.calls, self.runner.endless, self.runner.ended)
         self.workers.met = said
-        self.gauges, self.vitals = FakeGauges(), FakeVitals()
+        self.gauges, self.vitals, self.queries = FakeGauges(), FakeVitals(), FakeQueries()
         self.git, self.router, self.launcher = NotedGit(self._note), NotedRouter(self._note), NotedLauncher(self._note)
         self.ledger = NotedLedger(lambda entry: self.interrupt(entry))
         for call in ("steps:train", "steps:clean", "gates:unit", "gates:data"):
             self.runner.calls[call] = self._said
         self.ports = Ports(
-            ledger=self.ledger, catalog=self.catalog, observations=self.observations, repository=self.git,
-            writer=self.git, environments=self.environments, artifacts=self.artifacts, sources=self.sources,
-            lookout=self.lookout, runner=self.runner, workers=self.workers, launcher=self.launcher, router=self.router,
-            meter=self.meter, gauges=self.gauges, vitals=self.vitals, clock=self.clock,
-            read_spec=lru_cache(read_service), read_lock=read_lock, relock=relock, due=due, state=state,
+            ledger=self.ledger, catalog=self.catalog, observations=self.observations, queries=self.queries, due=due,
+            repository=self.git, writer=self.git, environments=self.environments, artifacts=self.artifacts, state=state,
+            sources=self.sources, lookout=self.lookout, runner=self.runner, workers=self.workers, router=self.router,
+            launcher=self.launcher, meter=self.meter, gauges=self.gauges, vitals=self.vitals, clock=self.clock,
+            read_spec=lru_cache(read_service), read_lock=read_lock, relock=relock,
         )  # fmt: skip
         self._commands = dict(self.runner.commands)
         self._story: Story | None = (str(state),)
@@ -244,13 +245,12 @@ class World:
         """Begin a new controller over the same fakes: what was only in memory is gone."""
         self.controller = Controller(self.ports, "main")
         self.controller.workshop.pool = Inline()
-        self.controller.reconciler.spawn = lambda act: act()
+        self.controller.reconciler.spawn = self.controller.gathering.spawn = lambda act: act()
         return self.controller
 
     def round(self) -> bool:
         """Run every pass once; says whether any did something."""
-        done = [each.act() for each in self.controller.passes()]
-        return any(done)
+        return sum(each.act() for each in self.controller.passes()) > 0
 
     def settle(self) -> World:
         """Run all passes until none of them does anything."""

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from branchline.adapters.servicefile_metrics import MetricTable
 from branchline.adapters.servicefile_problems import read, refused
+from branchline.adapters.servicefile_queries import SqlTable
 from branchline.adapters.servicefile_tables import (
     GATES,
     GateTable,
@@ -28,6 +29,7 @@ from branchline.adapters.servicefile_tables import (
     UnitTable,
 )
 from branchline.core import names
+from branchline.core.outcome_query import SqlQuery
 from branchline.core.profile import MOST_COLUMNS
 from branchline.core.spec import (
     Gate,
@@ -181,8 +183,12 @@ def _metric(metric: MetricTable) -> Metric:
     direction = metric.direction or ("lower" if metric.kind == "error" else "higher")
     return Metric(
         metric.name, metric.kind, direction, metric.mde, bounds, metric.window, metric.missing, metric.margin,
-        metric.cap,
+        metric.cap, _sql(metric.sql) if metric.sql else None,
     )  # fmt: skip
+
+
+def _sql(table: SqlTable) -> SqlQuery:
+    return SqlQuery(table.query, table.url or "", table.variable or "", table.every, table.overlap)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from branchline.adapters.servicefile_queries import SqlTable
 from branchline.adapters.servicefile_values import Direction, Table, Window, nearest
 from branchline.core.metrics import ERRORS
 
@@ -25,6 +26,7 @@ class MetricTable(Table):
     missing: Literal["drop", "zero"] = "drop"
     margin: Annotated[float, Field(gt=0)] | None = None
     cap: float | None = None
+    sql: SqlTable | None = None
 
     @model_validator(mode="after")
     def _sound(self) -> MetricTable:

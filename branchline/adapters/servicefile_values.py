@@ -54,7 +54,7 @@ def _bytes(value: object) -> object:
 
 def address(value: str) -> str:
     """An HTTP(S) address, or a path below the project."""
-    return value if value.startswith(("http://", "https://")) else _inside(value)
+    return value if value.startswith(("http://", "https://")) else inside(value)
 
 
 def schedule(value: str) -> str:
@@ -75,7 +75,8 @@ def _function(value: str) -> str:
     return value
 
 
-def _inside(value: str) -> str:
+def inside(value: str) -> str:
+    """A path below the project; raises ValueError."""
     parts = PurePosixPath(value).parts
     if not parts or value.startswith("/") or ".." in parts or "\0" in value:
         raise ValueError(f"{value!r} leads out of the project; write a path below it")
@@ -112,7 +113,7 @@ Size = Annotated[
     ),
 ]
 Function = Annotated[str, AfterValidator(_function)]
-Inside = Annotated[str, AfterValidator(_inside)]
+Inside = Annotated[str, AfterValidator(inside)]
 Command = Annotated[list[str], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 GateName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]

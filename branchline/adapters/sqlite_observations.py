@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Row
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_tables import exposure, outcome, reader, request, tally
 from branchline.core import metrics
+from branchline.core.outcome_query import CLOCKS
 from branchline.core.spec import Metric
 from branchline.errors import OutcomeRefused
 from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
@@ -32,6 +33,7 @@ CHUNK = 1000  # of values in one statement
 READER = "gateway"
 KEPT = Receipt("kept")
 STRANGER = Receipt("unknown", "no request of it was in the test")
+BEFORE = Receipt("unknown", "it came to be before its unit was in the test")
 
 Count = tuple[str, str, str, str]  # service, experiment, arm, what
 Handed = dict[str, dict[str, tuple[float, int]]]  # by service and experiment: until when units were handed, the last
@@ -165,6 +167,8 @@ class _Test:
             idle = self.running is not None and not self.running
             return Receipt("unmeasured", f"nothing of {self.service} is under test") if idle else STRANGER
         metric = self.metric_of(join)
+        if each.happened is not None and each.happened < join.row.at - CLOCKS:
+            return BEFORE
         if each.metric not in ("", metric.name):
             return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
@@ -179,7 +183,7 @@ class _Test:
             return Receipt("late", "its test has ended")
         until, last = self.handed.get(join.row.experiment, (0.0, 0))
         closed = join.row.at + metric.window
-        if self.at > closed or (closed <= until and join.row.number <= last):
+        if max(self.at, each.happened or 0.0) > closed or (closed <= until and join.row.number <= last):
             return Receipt("late", f"its window of {metric.window:g} s is over")
         return KEPT
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 
+from branchline.core.outcome_query import SqlQuery
+
 UNIT_HEADER = "x-branchline-unit"
 MOST_INSTANCES = 64  # processes of a revision
 
@@ -148,7 +150,8 @@ class Metric:
     error).
 
     `mde` is the smallest worthwhile effect in the metric's unit; in its place `margin` says how much worse is let pass.
-    `window` are the seconds in which a unit's outcome counts, `cap` is where values are cut that have no bounds.
+    `window` are the seconds in which a unit's outcome counts, `cap` is where values are cut that have no bounds, and
+    `sql` is where outcomes lie that nobody reports.
     """
 
     name: str
@@ -160,6 +163,7 @@ class Metric:
     missing: str = "drop"
     margin: float | None = None
     cap: float | None = None
+    sql: SqlQuery | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from branchline.core.world import desired
 from branchline.engine.arriving import Arrivals
 from branchline.engine.asking import Desk
 from branchline.engine.documenting import Dossiers
+from branchline.engine.gathering import Gathering
 from branchline.engine.judging import Judge
 from branchline.engine.keeping import Keeping
 from branchline.engine.observing import Observer
@@ -99,6 +100,7 @@ class Controller:
         self.workshop = Workshop(*parts, self.progress, self.troubles, self.reconciler.staged)
         self.arrivals = Arrivals(*parts, self.progress, self.troubles, self.workshop, self.changed.ring)
         self.judge = Judge(*parts, self.progress)
+        self.gathering = Gathering(ports, self.recorder, self.read_exposures, self.troubles)
         self.trials = Trials(*parts, self.reconciler, self.progress)
         self.trials.sweep()
         self.desk = Desk(*parts, self.weigh)
@@ -122,6 +124,7 @@ class Controller:
             Pass("git", lambda: self._each("git", self.reconciler.git), 0.05, 1.0),
             Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.5),
             Pass("data", self.arrivals.look, 0.2, 2.0),
+            Pass("gather", self.gathering.look, 0.2, 1.0),
             Pass("judge", self.judge_all, 0.05, 0.2),
             Pass("cool", lambda: self._each("cool", self.cool), 0.5, 1.0),
             Pass("dossier", lambda: self._each("dossier", self.keeping.look), 0.2, 2.0),

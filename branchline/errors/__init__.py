@@ -209,6 +209,27 @@ class BadSchedule(ReuseError):
     code, hint = "BL329", "write every as cron does, in UTC: 0 6 * * 1 is Mondays at six; then: branchline check"
 
 
+class DriverMissing(ReuseError):
+    """The daemon has no driver for {database}."""
+
+    code, hint = (
+        "BL330",
+        "pip install 'branchline[{database}]', where the daemon runs; then: branchline down --daemon-only",
+    )
+
+
+class QueryRefused(ReuseError):
+    """The query in [metric.sql] gives no outcomes: {reason}."""
+
+    code, hint = "BL331", "edit [metric.sql] in the service file; branchline check"
+
+
+class QueryFailed(Transient, ReuseError):
+    """The query in [metric.sql] was not answered."""
+
+    code, hint = "BL332", "look at the database; branchline status says when it answers again"
+
+
 class RunError(BranchlineError):
     """Something that was started did not do its work."""
 

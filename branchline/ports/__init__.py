@@ -33,14 +33,15 @@ from branchline.ports.gauges import Gauges, Key, Vital, Vitals
 from branchline.ports.git import Change, Checkout, Repository, Writer
 from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
 from branchline.ports.observations import Exposed, Observations, Outcome, Receipt, Request, Seen, Served, Tally
+from branchline.ports.queries import Queries
 from branchline.ports.serving import Behind, Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey
 
 __all__ = [
     "Artifacts", "Behind", "Bench", "Catalog", "Change", "Checkout", "Clock", "DataVersion", "Endpoint", "Entry",
     "Environment", "Environments", "Exposed", "Finished", "Gauges", "Group", "Instance", "Key", "Launcher", "Ledger",
-    "Lookout", "Marks", "Meter", "Observations", "Outcome", "Ports", "Receipt", "Repository", "Request", "Router",
-    "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray", "Survey", "Swept", "Tally", "Task", "Vital",
-    "Vitals", "Workers", "Writer",
+    "Lookout", "Marks", "Meter", "Observations", "Outcome", "Ports", "Queries", "Receipt", "Repository", "Request",
+    "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray", "Survey", "Swept", "Tally", "Task",
+    "Vital", "Vitals", "Workers", "Writer",
 ]  # fmt: skip
 
 
@@ -70,6 +71,7 @@ class Ports:
     ledger: Ledger
     catalog: Catalog
     observations: Observations
+    queries: Queries
     repository: Repository
     writer: Writer
     environments: Environments

@@ -41,7 +41,8 @@ class Served:
 class Outcome:
     """What a caller reports: by unit or by request id; `value` is the metric's value or, for kind error, the truth.
 
-    `metric` is what it was measured by; '': by the one that is declared.
+    `metric` is what it was measured by; '': by the one that is declared. `happened` is when it came to be, where that
+    is known: nothing from before a unit was in the test counts, nor from after its window.
     """
 
     service: str
@@ -50,6 +51,7 @@ class Outcome:
     request: str = ""
     id: str = ""
     metric: str = ""
+    happened: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from branchline.app import Daemon
 from branchline.core.codes import exit_of
 from branchline.errors import BranchlineError
 from branchline.server import metrics
-from branchline.server.ingest import Words, ingest
+from branchline.server.ingest import ingest
 from branchline.server.wire import api
 from branchline.settings import settings_of
 
@@ -82,7 +82,7 @@ async def serve(daemon: Daemon) -> bool:
     loop.add_signal_handler(signal.SIGUSR2, end, True)
     config = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 2, "lifespan": "off",
               "date_header": False}  # fmt: skip
-    told, words = scraping(daemon), Words()
+    told, words = scraping(daemon), daemon.controller.gathering.words
     address = metrics.address(daemon.settings.state) if told else ""
     apps = [
         (api(daemon.controller, address), listening(daemon.settings.socket)),

@@ -21,17 +21,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from branchline.core.service import SERVING, Phase
 from branchline.core.spec import Metric
 from branchline.engine.controlling import Controller
-from branchline.engine.preparing import spec_at
+from branchline.engine.measuring import metric_of, running
 from branchline.errors import BranchlineError, OutcomeRefused, TooLarge, UnknownService
 from branchline.ports import Outcome, Receipt
 from branchline.server.wire import problem
 
 LARGEST = 1 << 20  # bytes of a body (F74)
 MOST = 10_000  # outcomes in a batch
-MEASURED = {Phase.TESTING, Phase.CANARY, Phase.WON}
 LOG_SECONDS = 0.03  # the gateway writes its log every 20 ms: a report may be here before the request that it is about
 LOOKS = 10
 TOGETHER = 2000  # outcomes of several bodies in one transaction: other writers wait meanwhile
@@ -191,11 +189,12 @@ class Intake:
         """Join what is left of these bodies with what the log told of, and keep it."""
         metrics: dict[str, Metric] = {}
         runs: dict[str, Mapping[str, Metric]] = {}
+        ports, recorder = self._controller.ports, self._controller.recorder
         for service in dict.fromkeys(each.service for each in together):
             mine = [each for each in together if each.service == service]
             try:
-                metric = metric_of(self._controller, service)
-                found = None if metric is None else running(self._controller, service, metric)
+                metric = measured(self._controller, service)
+                found = None if metric is None else running(ports, recorder, service, metric)
             except BranchlineError as error:
                 for sent in mine:
                     sent.error = error
@@ -232,22 +231,6 @@ class Intake:
                 sent.left.append(place)
 
 
-def running(controller: Controller, service: str, metric: Metric) -> Mapping[str, Metric] | None:
-    """The experiments of a service that have not ended, each with its metric (`metric` where its revision declares
-    none); None while the gateway does not show one for each line.
-
-    An arm whose processes are down for a moment comes back to its experiment: what is reported meanwhile counts.
-    """
-    candidates = reversed(controller.recorder.service(service).candidates)  # of a line the longest under test counts
-    under_test = {each.line: each for each in candidates if each.phase in MEASURED}
-    shown, found = controller.ports.router.shown(service), {}
-    for line, candidate in under_test.items():
-        if line not in shown or not shown[line].experiment:
-            return None
-        found[shown[line].experiment] = spec_at(controller.ports, service, candidate.revision).metric or metric
-    return found
-
-
 def outcome_of(service: str, report: Report) -> Outcome:
     """One report as the ledger takes it; raises OutcomeRefused when it names nobody."""
     if not report.unit and not report.request_id:
@@ -255,15 +238,8 @@ def outcome_of(service: str, report: Report) -> Outcome:
     return Outcome(service, report.value, report.unit, report.request_id, report.id, report.metric)
 
 
-def metric_of(controller: Controller, service: str) -> Metric | None:
-    """The metric that is measured now: of who is under test, else of the incumbent; None when nobody declares one."""
+def measured(controller: Controller, service: str) -> Metric | None:
+    """The metric that is measured now, None when nobody declares one; raises UnknownService."""
     if service not in controller.services():
         raise UnknownService(name=service)
-    state = controller.recorder.service(service)
-    commits = [c.revision for c in state.candidates if c.phase in SERVING]
-    commits += [line.incumbent for line in reversed(state.lines) if line.incumbent]
-    for commit in commits:
-        metric = spec_at(controller.ports, service, commit).metric
-        if metric is not None:
-            return metric
-    return None
+    return metric_of(controller.ports, controller.recorder, service)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from branchline.core.service import Candidate, Phase
+from branchline.core.service import Candidate
 from branchline.engine.controlling import Controller
 from branchline.engine.judging import Measurement
+from branchline.engine.measuring import MEASURED
 from branchline.server.exposition import Labels, Sample
-
-MEASURED = frozenset({Phase.TESTING, Phase.CANARY, Phase.WON})
 
 
 def of_tests(controller: Controller) -> Iterator[Sample]:

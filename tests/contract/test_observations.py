@@ -379,3 +379,12 @@ def test_a_request_is_found_by_its_id(observations: Observations) -> None:
     assert alone.unit == "alone"
     assert observations.request("shop", "nothing") is None
     assert observations.request("housing", "r-u1-100") is None
+
+
+def test_nothing_counts_from_before_a_unit_was_in_the_test_or_after_its_window(observations: Observations) -> None:
+    """Where it is known when it came to be; times in whole seconds, and clocks that differ by one, count."""
+    observations.take([line(at=100), line("u2", at=100), line("u3", at=100)], "p")
+    before, second, after = said("u1", happened=98.9), said("u2", 0, happened=99.0), said("u3", happened=110.5)
+    assert report(observations, before, second, after, at=105) == ("unknown", "kept", "late")
+    assert report(observations, said("u1", happened=101), at=106) == ("kept",)
+    assert values(observations) == {"u1": 1, "u2": 0, "u3": None}

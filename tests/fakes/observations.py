@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from branchline.core import metrics
+from branchline.core.outcome_query import CLOCKS
 from branchline.core.spec import Metric
 from branchline.errors import DiskFull, OutcomeRefused
 from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
@@ -93,6 +94,8 @@ class FakeObservations:
         key = (each.service, f"id {each.id}" if each.id else about)
         experiment = found.first.experiment
         metric = (running or {}).get(experiment, metric)
+        if each.happened is not None and each.happened < found.first.at - CLOCKS:
+            return Receipt("unknown", "it came to be before its unit was in the test")
         if each.metric not in ("", metric.name):
             return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
@@ -108,7 +111,10 @@ class FakeObservations:
             return Receipt("refused", str(error.fields["reason"]))
         self._reported[key] = reported
         ended = running is not None and experiment not in running
-        if ended or max(at, math.nextafter(found.handed, math.inf)) > found.first.at + metric.window:
+        if (
+            ended
+            or max(at, each.happened or 0.0, math.nextafter(found.handed, math.inf)) > found.first.at + metric.window
+        ):
             found.late += 1
             return Receipt("late", "its test has ended" if ended else f"its window of {metric.window:g} s is over")
         found.outcomes.append((at, value))

@@ -167,6 +167,7 @@ TABLES: dict[str, Schema] = {
     "steps.NAME": SERVICE_FILE["$defs"]["StepTable"],
     "gates.NAME": SERVICE_FILE["$defs"]["GateTable"],
     "metric": SERVICE_FILE["$defs"]["MetricTable"],
+    "metric.sql": SERVICE_FILE["$defs"]["SqlTable"],
     "guardrails": SERVICE_FILE["$defs"]["GuardrailsTable"],
     "guardrails.bad_outcome": SERVICE_FILE["$defs"]["BadOutcomeTable"],
     "rollout": SERVICE_FILE["$defs"]["RolloutTable"],
