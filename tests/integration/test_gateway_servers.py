@@ -1,6 +1,6 @@
 """This file puts servers behind a real gateway that are too early, lie, or are all gone, and kills it under a daemon.
 
-By fault: F63 the gateway dies, F65 and F68 a server that is not what its health says, F70 nobody is left.
+By fault: F63 the gateway dies, F64 somebody spoils its document, F65 and F68 a server that is not what its health says, F70 nobody is left.
 """
 
 from __future__ import annotations
@@ -113,6 +113,22 @@ def test_a_gateway_that_is_killed_is_back_soon_with_the_same_people_F63(tmp_path
         real.settled()
         assert {unit: answer.revision for unit, answer in real.units(60).items()} == before
         assert took < 10, "1 s on a machine that has nothing else to do"
+
+
+def test_a_document_that_somebody_spoils_is_noticed_and_mended_soon_F64(tmp_path: Path, runtime_dir: Path) -> None:
+    """The last good one serves meanwhile. Killer: look at the files only where something is to be changed."""
+    with living(Place(tmp_path).settings, runtime_dir) as (daemon, real):
+        real.serve((real.backyard.add(A, "1.0.0"), 50), (real.backyard.add(B, "1.1.0"), 50))
+        spoilt = real.folder / "rds.json.spoilt"
+        spoilt.write_text('{"version_info":"x","resources":[{"@type":"nonsense"}]}')
+        begun = time.monotonic()
+        spoilt.replace(real.folder / "rds.json")
+        statuses = {answer.status for answer in real.units(60).values()}
+        assert wait_until(lambda: "nonsense" not in (real.folder / "rds.json").read_text(), every=0.01)
+        took = time.monotonic() - begun
+        assert statuses | {answer.status for answer in real.units(60).values()} == {200}
+        assert wait_until(lambda: not daemon.ports.router.survey().edited)
+        assert took < 10, "2 s on a machine that has nothing else to do"
 
 
 def serves(real: Gateway) -> bool:
