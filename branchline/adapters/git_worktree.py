@@ -105,7 +105,10 @@ class WorkTree:
             raise BranchExists(branch=branch)
         tip = self.tip(base)
         if not tip:
-            raise UnknownReference(reference=base, hint="git commit --allow-empty -m Start")
+            empty = not self._at("HEAD")
+            raise UnknownReference(
+                reference=base, hint="git commit --allow-empty -m Start" if empty else "branchline status"
+            )
         if file and not self._holds(tip, file):
             hint = 'branchline start SERVICE --because "..."'
             raise NothingToDo(what=f"{base} holds no {file}, so nothing of it can be mended", hint=hint)

@@ -141,7 +141,7 @@ class SqliteCatalog:
         with self._file.reading() as connection:
             service, commit = sqlite_runs.owner(connection, run)
             if not service:
-                raise UnknownReference(reference=str(run))
+                raise UnknownReference("no run has this number", reference=str(run), hint="branchline runs")
             return Run(run, service, commit, sqlite_runs.steps(connection, run, service, commit))
 
     def runs(self, query: Query) -> tuple[Run, ...]:

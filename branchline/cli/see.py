@@ -142,6 +142,8 @@ def history(session: Session, service: str, limit: int, before: int) -> None:
     Newest first.
     """
     found = session.client().get("/v1/history", service=service, limit=limit, before=before)
+    if service and not found["entries"] and not before:
+        session.known(service)
     if session.json:
         show.document(found)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,13 +73,14 @@ class Desk:
             told["said"] = self.weigh(service.name, _branch(service, candidate))
             service, candidate = self.find(reference)
         event = MEANINGS[command](service, candidate, told)
-        if isinstance(event, law.Overrode) and event.side == "challenger":
-            self._stands(service, event)
-        before, after = self.recorder.preview(service.name, event)
-        steps, kept = self.steps(before, after), isinstance(event, law.Kept) and candidate
-        loses = lacks(self.ports, self.observer, before, kept) if kept else ()
-        if not dry_run:
-            after = self.recorder.record(service.name, event, actor=actor, because=because)
+        with as_typed(command):
+            if isinstance(event, law.Overrode) and event.side == "challenger":
+                self._stands(service, event)
+            before, after = self.recorder.preview(service.name, event)
+            steps, kept = self.steps(before, after), isinstance(event, law.Kept) and candidate
+            loses = lacks(self.ports, self.observer, before, kept) if kept else ()
+            if not dry_run:
+                after = self.recorder.record(service.name, event, actor=actor, because=because)
         return Asked(service.name, type(event).__name__, steps, not dry_run, after.generation, loses)
 
     def _stands(self, service: Service, event: law.Overrode) -> None:
@@ -164,6 +166,16 @@ class Desk:
             if perimeter == PRODUCTION and each in scales
         ]
         return (*(described(step, versions) for step in todo), *(("process", text) for text in renewed))
+
+
+@contextmanager
+def as_typed(command: str) -> Iterator[None]:
+    """Let a refusal name what somebody typed, not the event that it would have been."""
+    try:
+        yield
+    except IllegalMove as error:
+        error.fields["event"] = command
+        raise
 
 
 def arrived(world: World, wanted: World) -> World:

@@ -62,8 +62,9 @@ def test_every_run_has_a_number_of_its_own(catalog: Catalog) -> None:
     ]
     assert catalog.keep_run("housing", "b" * 40, []) == 0
     for number in (0, 4):
-        with pytest.raises(UnknownReference):
+        with pytest.raises(UnknownReference) as told:
             catalog.numbered(number)
+        assert (told.value.cause, told.value.next) == ("no run has this number", "branchline runs")
 
 
 def test_what_was_reused_is_read_with_what_the_run_that_did_the_work_told(catalog: Catalog) -> None:

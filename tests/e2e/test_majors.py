@@ -148,7 +148,7 @@ def check_wrong_uses(shell: Shell) -> None:
     before = shell.history("rent")
     unknown = shell.refused("retire", "rent", "3", "--yes", ok=3)
     assert (unknown["code"], unknown["hint"]) == ("BL105", "branchline status rent")
-    assert (unknown["title"], unknown["detail"]) == ("Retired cannot happen to rent 3.x now", "nothing of it serves")
+    assert (unknown["title"], unknown["detail"]) == ("retire cannot happen to rent 3.x now", "nothing of it serves")
     shell.type("retire", "rent", "two", ok=2)
     assert shell.refused("retire", "rent", "1", ok=2)["code"] == "BL110"  # nobody to ask
     assert shell.history("rent") == before

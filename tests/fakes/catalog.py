@@ -114,7 +114,7 @@ class FakeCatalog:
     def numbered(self, run: int) -> Run:
         """One run."""
         if not 0 < run <= len(self._runs):
-            raise UnknownReference(reference=str(run))
+            raise UnknownReference("no run has this number", reference=str(run), hint="branchline runs")
         return self._runs[run - 1]
 
     def runs(self, query: Query) -> tuple[Run, ...]:

@@ -78,6 +78,24 @@ def test_an_unknown_service_is_answered_with_what_is_near(place: Place) -> None:
     assert (problem["code"], problem["status"]) == ("BL102", 404)
 
 
+def test_the_history_of_nobody_is_an_error_and_of_who_is_new_is_empty(place: Place) -> None:
+    place.git.write("main", {"rent/branchline.toml": MODEL})
+    place.git.git("pull", "--quiet")
+    fresh = place.type("history", "rent")
+    assert (fresh.exit_code, fresh.stderr) == (0, "nothing has happened yet to rent\n")
+    told = place.type("history", "rnet")
+    assert (told.exit_code, "error[BL102]" in told.stderr) == (2, True)
+    assert "did you mean rent?" in told.stderr
+
+
+def test_a_refusal_names_what_was_typed(place: Place) -> None:
+    """Killer: the event's own name, which nobody types."""
+    place.world.released()
+    place.world.testing()
+    told = place.type("thaw", "housing")
+    assert (told.exit_code, told.stderr.splitlines()[0]) == (3, "error[BL105]: thaw cannot happen to housing now")
+
+
 def test_parity_is_an_exit_status(place: Place) -> None:
     """1.51: each drift with its repair."""
     place.world.released()

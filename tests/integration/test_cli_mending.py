@@ -58,6 +58,15 @@ def test_keep_says_what_it_throws_away_before_it_asks(place: Place) -> None:
     assert "Kept" in world.events()
 
 
+def test_a_fix_of_nobody_names_where_the_names_are(place: Place) -> None:
+    """Killer: the hint for a repository that has no commit yet."""
+    place.git.write("main", {"housing/branchline.toml": APP})
+    place.git.git("pull", "--quiet")
+    told = place.type("fix", "housing", "--on", "nobody")
+    assert (told.exit_code, "error[BL104]: 'experiment--housing--nobody' names no" in told.stderr) == (2, True)
+    assert told.stderr.splitlines()[-1].split() == ["hint:", "branchline", "status"]
+
+
 def test_a_fix_of_who_is_not_under_test_is_a_push(place: Place) -> None:
     """1.54: the base is resolved by the live role, by every way to write a revision."""
     world = place.world

@@ -1,6 +1,7 @@
 """This file puts servers behind a real gateway that are too early, lie, or are all gone, and kills it under a daemon.
 
-By fault: F63 the gateway dies, F64 somebody spoils its document, F65 and F68 a server that is not what its health says, F70 nobody is left.
+By fault: F63 the gateway dies, F64 somebody spoils its document, F65 and F68 a server is not what its health says,
+F70 nobody is left.
 """
 
 from __future__ import annotations
