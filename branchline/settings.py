@@ -94,9 +94,14 @@ def runtime_of(state: Path, environ: Mapping[str, str]) -> Path:
 
 
 def made(settings: Settings) -> Settings:
-    """Make the folders, readable by their owner alone."""
+    """Make the folders, readable by their owner alone; raises BadPlace."""
     for folder in (settings.state, settings.runtime.parent, settings.runtime):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for folder in (settings.state, settings.runtime):
-        folder.chmod(0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder != settings.runtime.parent:
+                folder.chmod(0o700)
+        except OSError as error:
+            from branchline.errors import BadPlace
+
+            raise BadPlace(error.strerror or str(error), path=folder) from None
     return settings

@@ -87,6 +87,12 @@ class NobodyToAsk(UsageError):
     code, hint = "BL110", "say --yes, too"
 
 
+class BadPlace(UsageError):
+    """The folder {path} cannot be made or written."""
+
+    code, hint = "BL111", "name another by --state, or by BRANCHLINE_STATE"
+
+
 class GitError(BranchlineError):
     """git said no."""
 

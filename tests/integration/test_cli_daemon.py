@@ -85,7 +85,17 @@ def test_the_history_of_nobody_is_an_error_and_of_who_is_new_is_empty(place: Pla
     assert (fresh.exit_code, fresh.stderr) == (0, "nothing has happened yet to rent\n")
     told = place.type("history", "rnet")
     assert (told.exit_code, "error[BL102]" in told.stderr) == (2, True)
-    assert "did you mean rent?" in told.stderr
+    assert "Did you mean 'rent'?" in told.stderr
+
+
+def test_a_state_folder_that_cannot_be_is_no_bug_of_ours(place: Place, tmp_path: Path) -> None:
+    """Killer: ask for a report of it."""
+    (tmp_path / "file").write_text("")
+    for folder, why in (("/proc/zz", "No such file or directory"), (str(tmp_path / "file" / "x"), "Not a directory")):
+        for words in (["up"], ["status"]):
+            told = place.type("--state", folder, *words)
+            said = [f"error[BL111]: The folder {folder} cannot be made or written", f"  cause: {why}"]
+            assert (told.exit_code, told.stderr.splitlines()[-3:-1]) == (2, said)
 
 
 def test_a_refusal_names_what_was_typed(place: Place) -> None:
