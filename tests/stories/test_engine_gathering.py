@@ -5,10 +5,14 @@ Issue 7: a SQL query giving unit, time, value; F74 to F79 hold for them, too, an
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable
 
 from branchline.core.outcome_query import Row
 from branchline.core.service import Phase
+from branchline.engine.gathering import in_thread
+from branchline.engine.measuring import metric_of
 from branchline.errors import QueryFailed, QueryRefused
 from branchline.ports import Stamp
 from branchline.server.metrics import WORDS
@@ -21,11 +25,8 @@ query = "select unit, time, value from sales where time >= :since"
 every = "5s"
 overlap = "30s"
 """
-ASKED = (
-    MODEL.replace('metric = { name = "rating", bounds = [0, 10], mde = 1, window = "10s" }\n', "")
-    + '[metric]\nname = "rating"\nbounds = [0, 10]\nmde = 1\nwindow = "10s"\n'
-    + SQL
-)
+LINE = 'metric = { name = "rating", bounds = [0, 10], mde = 1, window = "10s" }\n'
+ASKED = MODEL.replace(LINE, "") + '[metric]\nname = "rating"\nbounds = [0, 10]\nmde = 1\nwindow = "10s"\n' + SQL
 SALES = "sqlite:///sales.db"
 
 
@@ -194,3 +195,27 @@ def test_a_ledger_that_is_older_is_not_asked_for(world: World) -> None:
     world.queries.asked.clear()
     looked(world)
     assert world.queries.asked == []
+
+
+def test_a_query_is_put_in_a_thread_of_its_own_that_nobody_waits_for() -> None:
+    """Killer: a thread that the interpreter waits for, and a daemon with a database that hangs would not end."""
+    met: queue.Queue[threading.Thread] = queue.Queue()
+    in_thread(lambda: met.put(threading.current_thread()))
+    thread = met.get(timeout=60)
+    assert thread is not threading.current_thread()
+    assert thread.daemon
+
+
+def test_the_metric_is_that_of_who_is_under_test_else_of_who_serves(world: World) -> None:
+    def measured() -> str:
+        found = metric_of(world.ports, world.controller.recorder, "housing")
+        return found.name if found else ""
+
+    plain = MODEL.replace(LINE, "").replace("guardrails = { bad_outcome = { below = 1 } }\n", "")
+    world.released(toml=plain.replace('"model"', '"app"'))
+    assert measured() == ""
+    world.testing(toml=MODEL.replace('"model"', '"app"'))
+    assert measured() == "rating"
+    world.ask("abort", SAM)
+    world.settle()
+    assert measured() == ""
