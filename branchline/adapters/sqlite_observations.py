@@ -123,6 +123,21 @@ COUNTS = select(tally.c.arm, tally.c.what, tally.c.n).where(
     tally.c.service == _SERVICE, tally.c.experiment.in_([_EXPERIMENT, ""])
 )
 
+_ITS_EXPOSURES = and_(exposure.c.service == _SERVICE, exposure.c.experiment == _EXPERIMENT)
+EXPOSED_UNTIL = (
+    select(exposure.c.arm, func.count().label("n"))
+    .where(_ITS_EXPOSURES, exposure.c.at <= bindparam("until"))
+    .group_by(exposure.c.arm)
+)
+CROSSED_UNTIL = select(func.count()).where(
+    _ITS_EXPOSURES, exposure.c.both.is_(True), func.coalesce(exposure.c.crossed, exposure.c.at) <= bindparam("until")
+)
+REQUESTS_UNTIL = (
+    select(request.c.arm, func.count().label("n"), func.sum(request.c.bad).label("bad"))
+    .where(request.c.service == _SERVICE, request.c.experiment == _EXPERIMENT, request.c.at <= bindparam("until"))
+    .group_by(request.c.arm)
+)
+
 
 @dataclass(slots=True)
 class _Unit:
@@ -272,19 +287,28 @@ class SqliteObservations:
         with self._file.reading() as connection:
             return tuple(Exposed(*row) for row in connection.execute(EXPOSED, {"of_service": service}))
 
-    def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
+    def counts(self, service: str, experiment: str, *, until: float = math.inf) -> Mapping[str, Mapping[str, int]]:
         """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; and see below for ''.
 
         Under '': `both` (units seen in more than one arm), `refused`, `conflict`, and `unknown` of the whole service.
+        With `until`, units, requests, bad and both are those of that moment.
         """
-        asked = {"of_service": service, "of_experiment": experiment}
+        asked = {"of_service": service, "of_experiment": experiment, "until": until}
         found: dict[str, dict[str, int]] = {"": dict.fromkeys(("both", "refused", "conflict", "unknown"), 0)}
         with self._file.reading() as connection:
             for row in connection.execute(COUNTS, asked):
                 kinds = ("units", "requests", "bad", "stepped_in", "outcomes", "late")
                 arm = found.setdefault(row.arm, dict.fromkeys(kinds, 0))
                 arm[row.what] = arm.get(row.what, 0) + row.n
-        return found
+            if until == math.inf:
+                return found
+            then = {name: dict.fromkeys(("units", "requests", "bad"), 0) for name in found if name}
+            for row in connection.execute(EXPOSED_UNTIL, asked):
+                then[row.arm]["units"] = row.n
+            for row in connection.execute(REQUESTS_UNTIL, asked):
+                then[row.arm] |= {"requests": row.n, "bad": row.bad}
+            found[""]["both"] = connection.execute(CROSSED_UNTIL, asked).scalar_one()
+        return {name: counted | then.get(name, {}) for name, counted in found.items()}
 
 
 # ---- taking requests

@@ -15,7 +15,7 @@ from typing import Any
 from branchline.core import dossier
 from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
-from branchline.core.evidence import Stratum
+from branchline.core.evidence import Stratum, judge
 from branchline.core.revision import Revision, StepRun
 from branchline.core.service import PREPARING, SERVING, Candidate, Phase, Service
 from branchline.core.terms import Terms, decided
@@ -218,7 +218,8 @@ class Dossiers:
         plan = capped(self.ports, test.service, test.experiment, test.control, spec.metric, declared) or Plan(mde=1.0)
         seen = Witness(test.control, candidate.revision, plan, spec.metric, spec.guardrails)
         seen.splits.update(test.splits)
-        seen.total(self.ports.observations.counts(test.service, test.experiment))
+        counted = self.ports.observations.counts(test.service, test.experiment, until=test.until)
+        seen.total(counted)
         terms = terms_of(test.spec.rollout, test.candidate)
         series, at, found = played(self.ports, test, seen, terms)
         strata = dossier.sums_document(seen.strata)
@@ -226,7 +227,7 @@ class Dossiers:
         versions = {each.commit: each.version for each in self.ports.catalog.revisions(test.service)}
         document: Document = {
             "experiment": test.experiment,
-            "arms": [arm_document(self.ports, test, each, versions) for each in (test.control, candidate.revision)],
+            "arms": [arm_document(test, each, versions, counted) for each in (test.control, candidate.revision)],
             "began": moment(seen.began) if seen.began is not None else "",
             "until": moment(at),
             "lasted": seen.lasted(at),
@@ -302,32 +303,40 @@ def played(
     """
     plan, window = seen.plan or Plan(mde=1.0), test.spec.metric.window if test.spec.metric else 0.0
     side = dossier.SIDES.get(test.ended.event) if test.ended and test.candidate.phase is not Phase.WON else None
-    points: list[tuple[float, Judgement, dict[int, Stratum]]] = []
+    points: list[tuple[float, dict[int, Stratum]]] = []
 
     def found_at(at: float) -> tuple[Judgement | None, Verdict]:
         strata = [each for _, each in sorted(seen.strata.items())]
         return decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at))
 
     for at in news(ports, test, seen, window):
-        found = found_at(at)
-        if found[0] is not None and found[0].units:
-            points.append((at, found[0], dict(seen.strata)))
-        if side is not None and found[1].side is side:
-            return series_of(points), at, found
-    return series_of(points), test.until, found_at(test.until)
+        if terms.effect and seen.strata:
+            points.append((at, dict(seen.strata)))
+        if side is not None:
+            found = found_at(at)
+            if found[1].side is side:
+                return series_of(points, plan), at, found
+    return series_of(points, plan), test.until, found_at(test.until)
 
 
-def series_of(points: Sequence[tuple[float, Judgement, Mapping[int, Stratum]]]) -> list[Document]:
+def series_of(points: Sequence[tuple[float, Mapping[int, Stratum]]], plan: Plan) -> list[Document]:
     """The picture's points, thinned: of each the moment, the estimate with its interval, and the sums below it."""
+    judged = [
+        (at, strata, judge([each for _, each in sorted(strata.items())], plan))
+        for at, strata in dossier.thinned(points)
+    ]
     return [
         {**dossier.point_document(judgement), "sums": dossier.sums_document(strata), "at": moment(at)}
-        for at, judgement, strata in dossier.thinned(points)
+        for at, strata, judgement in judged
+        if judgement.units
     ]
 
 
-def arm_document(ports: Ports, test: Recorded, commit: str, versions: Mapping[str, str]) -> Document:
-    """One arm, and what was counted of it in the whole experiment."""
-    counted = ports.observations.counts(test.service, test.experiment).get(commit, {})
+def arm_document(
+    test: Recorded, commit: str, versions: Mapping[str, str], counts: Mapping[str, Mapping[str, int]]
+) -> Document:
+    """One arm, and what was counted of it until the verdict."""
+    counted = counts.get(commit, {})
     kinds = ("units", "requests", "bad", "stepped_in", "outcomes")
     return {
         "role": "challenger" if commit == test.candidate.revision else "incumbent",

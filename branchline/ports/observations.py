@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -159,8 +160,9 @@ class Observations(Protocol):
     def exposed(self, service: str) -> tuple[Exposed, ...]:
         """What every experiment of a service has exposed, the oldest first; it reads all exposures."""
 
-    def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
+    def counts(self, service: str, experiment: str, *, until: float = math.inf) -> Mapping[str, Mapping[str, int]]:
         """Per arm: units, requests, bad, stepped_in, outcomes (units with one), late; see below for ''.
 
         Under '': `both` (units seen in more than one arm), `refused`, `conflict`, and `unknown` of the whole service.
+        With `until`, units, requests, bad and both are those of that moment, counted from the rows; the rest is of now.
         """

@@ -100,6 +100,19 @@ def test_a_unit_seen_in_both_arms_leaves_the_conclusion(observations: Observatio
     assert counts["new"]["units"] == 0
 
 
+def test_what_was_counted_at_a_moment_is_counted_again(observations: Observations) -> None:
+    """Killer: count what has come since."""
+    observations.take([line(at=100), line("u2", at=100)], "p")
+    then = observations.counts("shop", "e1")
+    later = [line(arm="new", at=101), line("u3", arm="new", at=102), line("u2", at=103, status=503)]
+    observations.take(later, "q")
+    assert observations.counts("shop", "e1", until=100.5)["old"] == then["old"]
+    assert observations.counts("shop", "e1", until=100.5)[""] == then[""]
+    assert set(observations.counts("shop", "e1", until=100.5)["new"].values()) == {0}
+    assert observations.counts("shop", "e1", until=103) == observations.counts("shop", "e1")
+    assert observations.counts("shop", "e1")[""]["both"] == 1
+
+
 def test_a_unit_that_changed_arms_after_its_window_stays_in_what_was_known(observations: Observations) -> None:
     """Killer: the judge keeps what it has counted, so who begins anew from the ledger must find it, too."""
     observations.take([line(at=100), line("u2", at=100)], "p")

@@ -169,23 +169,23 @@ class FakeObservations:
                 found.setdefault((first.experiment, first.table, first.assigned), []).append(first.at)
         return tuple(Exposed(*key, len(times), min(times), max(times)) for key, times in found.items())
 
-    def counts(self, service: str, experiment: str) -> Mapping[str, Mapping[str, int]]:
+    def counts(self, service: str, experiment: str, *, until: float = math.inf) -> Mapping[str, Mapping[str, int]]:
         """What was counted, per arm."""
         kinds = ("units", "requests", "bad", "stepped_in", "outcomes", "late")
         found: dict[str, Counter[str]] = {}
         for line in self.lines:
             if (line.service, line.experiment) == (service, experiment):
                 arm = found.setdefault(line.assigned, Counter(dict.fromkeys(kinds, 0)))
-                arm["requests"] += 1
-                arm["bad"] += line.bad
+                arm["requests"] += line.at <= until
+                arm["bad"] += line.bad and line.at <= until
                 arm["stepped_in"] += line.answered != line.assigned
         whole = Counter(both=0)
         for _, each in self._of(service, experiment):
             arm = found[each.first.assigned]
-            arm["units"] += 1
+            arm["units"] += each.first.at <= until
             arm["outcomes"] += bool(each.outcomes)
             arm["late"] += each.late
-            whole["both"] += each.crossed is not None
+            whole["both"] += each.crossed is not None and each.crossed <= until
         words = {word: self._words[service, experiment, word] for word in ("refused", "conflict")}
         whole.update(words | {"unknown": self._words[service, "", "unknown"]})
         full = {arm: {kind: counted[kind] for kind in kinds} for arm, counted in found.items()}
