@@ -31,9 +31,7 @@ from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, T
 CHANGES = ("prediction", "struck", "both", "crossed")  # of an exposure, as further requests of its unit come
 CHUNK = 1000  # of values in one statement
 READER = "gateway"
-KEPT = Receipt("kept")
 STRANGER = Receipt("unknown", "no request of it was in the test")
-BEFORE = Receipt("unknown", "it came to be before its unit was in the test")
 
 Count = tuple[str, str, str, str]  # service, experiment, arm, what
 Handed = dict[str, dict[str, tuple[float, int]]]  # by service and experiment: until when units were handed, the last
@@ -183,7 +181,7 @@ class _Test:
             return Receipt("unmeasured", f"nothing of {self.service} is under test") if idle else STRANGER
         metric = self.metric_of(join)
         if each.happened is not None and each.happened < join.row.at - CLOCKS:
-            return BEFORE
+            return STRANGER
         if each.metric not in ("", metric.name):
             return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
@@ -200,7 +198,7 @@ class _Test:
         closed = join.row.at + metric.window
         if max(self.at, each.happened or 0.0) > closed or (closed <= until and join.row.number <= last):
             return Receipt("late", f"its window of {metric.window:g} s is over")
-        return KEPT
+        return Receipt("kept")
 
 
 class SqliteObservations:

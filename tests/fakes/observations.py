@@ -95,7 +95,7 @@ class FakeObservations:
         experiment = found.first.experiment
         metric = (running or {}).get(experiment, metric)
         if each.happened is not None and each.happened < found.first.at - CLOCKS:
-            return Receipt("unknown", "it came to be before its unit was in the test")
+            return stranger
         if each.metric not in ("", metric.name):
             return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
