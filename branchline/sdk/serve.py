@@ -28,6 +28,7 @@ import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ LONGEST_BODY = 32 << 20
 KEEP_ALIVE = 3700  # seconds; more than the gateway's hour, so that it never sends into a connection we are closing
 # What running uvicorn imports besides itself, as late as it can.
 AHEAD = ("", ".lifespan.on", ".loops.auto", ".protocols.http.auto", ".protocols.websockets.auto", ".server")
+CALLERS = (__file__, futures.thread.__file__)
 NO_SERVER = "branchline: no ASGI server in this environment: add uvicorn to its requirements and lock them again"
 
 Message = MutableMapping[str, Any]
@@ -84,8 +86,13 @@ class App:
     async def live(self, receive: Receive, send: Send) -> None:
         """Answer the sample before the server listens, so that no caller waits for what happens only the first time."""
         await receive()
-        if self.sample is not None:
-            encoded(await self.called(self.sample))
+        try:
+            if self.sample is not None:
+                encoded(await self.called(self.sample))
+        except Exception as error:  # noqa: BLE001 - told, and nothing listens
+            tell(error)
+            await send({"type": "lifespan.startup.failed", "message": "branchline: the sample could not be answered"})
+            return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if reporter := sys.modules.get("branchline.sdk.reporter"):
@@ -113,7 +120,7 @@ class App:
         except Exception as error:  # noqa: BLE001 - what the service raises is one failed request; the server goes on
             if (status := getattr(error, "refuses", 0)) in range(400, 500):
                 return problem(status, str(error))
-            traceback.print_exc()
+            tell(error)
             return problem(500, "predict failed; its traceback is in the log of the revision")
         number = prediction(answered)
         return 200, body, [] if number is None else [(PREDICTION_HEADER, repr(number).encode())]
@@ -123,6 +130,16 @@ class App:
         if self.waits:
             return await self.predict(request)
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.predict, request)
+
+
+def tell(error: BaseException) -> None:
+    """Print what a service raised with its own frames only: those before them are of whoever called it."""
+    trace = last = error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename in CALLERS:
+            last = trace.tb_next
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, last)
 
 
 async def body_of(receive: Receive) -> bytes:

@@ -146,15 +146,36 @@ def test_the_sample_is_answered_before_the_server_listens() -> None:
     assert (asked, sent) == ([{"x": 1}], ["lifespan.startup.complete", "lifespan.shutdown.complete"])
 
 
-def test_a_sample_that_cannot_be_answered_keeps_the_server_from_listening() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_sample_that_cannot_be_answered_keeps_the_server_from_listening(
+    capsys: pytest.CaptureFixture[str], waits: bool
+) -> None:
+    """And the log begins with the service's own frames. Killer: let the server print all that led there."""
+    sent: list[Any] = []
+
     async def receive() -> dict[str, Any]:
         return {"type": "lifespan.startup"}
 
     async def send(message: Any) -> None:
-        raise AssertionError
+        sent.append(message["type"])
 
-    with pytest.raises(RuntimeError, match="secret"):
-        asyncio.run(App(refuse, "f00d", {"x": 1})({"type": "lifespan"}, receive, send))
+    async def later(request: Any) -> Any:
+        return refuse(request)
+
+    asyncio.run(App(later if waits else refuse, "f00d", {"x": 1})({"type": "lifespan"}, receive, send))
+    assert sent == ["lifespan.startup.failed"]
+    told = capsys.readouterr().err.splitlines()
+    assert (told[0], told[-1]) == ("Traceback (most recent call last):", "RuntimeError: secret of the service")
+    frames = [line for line in told if line.startswith("  File ")]
+    assert len(frames) == (2 if waits else 1)
+    assert all("test_serve.py" in frame for frame in frames)
+
+
+def test_an_answer_without_a_form_in_json_is_told_as_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(app(lambda request: object()))[0] == 500
+    told = capsys.readouterr().err
+    assert "TypeError" in told
+    assert "serve.py" not in told
 
 
 def test_nothing_but_http_is_spoken() -> None:
