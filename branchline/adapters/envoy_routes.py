@@ -30,7 +30,7 @@ from branchline.adapters.envoy_documents import (
     typed,
 )
 from branchline.adapters.envoy_table import SERVICES, Gateway, Line, Routes
-from branchline.adapters.envoy_units import brought, header_of, refused, sought
+from branchline.adapters.envoy_units import brought, header_of, sought, unusable
 from branchline.core.spec import UNIT, UNIT_HEADER, Requests, Unit
 from branchline.core.traffic import BUCKETS, salt_of
 from branchline.ports import Endpoint
@@ -122,8 +122,9 @@ def _hosts(service: str, of: Routes) -> Iterator[Document]:
     everything: Document = {"prefix": "/"}
     lines = {f"v{number}": line for number, line in of.lines}
     for word, line in lines.items():
-        split = list(_split(service, of, int(word[1:]), line, everything, {}, ""))
-        yield {"name": f"{service}@{word}", "domains": [f"{word}.{under}"], "routes": split, **retries}
+        split = _split(service, of, int(word[1:]), line, everything, {}, "")
+        found = [*_refused(of, "/"), *split]
+        yield {"name": f"{service}@{word}", "domains": [f"{word}.{under}"], "routes": found, **retries}
     pinned: dict[Endpoint, list[str]] = {}
     for label, endpoint in {_label(pin): endpoint for pin, endpoint in pins_of(of).items()}.items():
         if label not in lines and len(label) <= LONGEST_LABEL:
@@ -159,17 +160,32 @@ def _service(service: str, of: Routes, *, by_path: bool) -> Iterator[Document]:
     root = f"/{service}" if by_path else ""
     yield {**_asked(root, "v", "GET"), **_answer(service, of)}
     yield {**_asked(root, "outcomes", "POST"), **_daemon(service)}
-    unpinned: Document = {"prefix": f"{root}/", "headers": [{"name": PIN, "present_match": False}]}
+    yield from _refused(of, root or "/")
+    whole = {"prefix_rewrite": "/"} if by_path else {}
     if of.lines:  # the newest line has the plain address
-        yield from _split(service, of, *of.lines[-1], unpinned, {"prefix_rewrite": "/"} if by_path else {}, root)
+        newest = {"safe_regex": {"regex": f"(?:v{of.lines[-1][0]})?"}}
+        here = [{"name": PIN, "string_match": newest, "treat_missing_header_as_empty": True}]
+        yield from _split(service, of, *of.lines[-1], {"prefix": f"{root}/", "headers": here}, whole, root)
     if by_path:
         rewrite = {"regex_rewrite": {"pattern": {"regex": f"^/{service}(?:@[^/]+)?/?"}, "substitution": "/"}}
         yield from _addresses(service, of, rewrite)
         yield from _pins(service, of, {"path_separated_prefix": root}, rewrite, root)
         if of.lines:
-            yield from _split(service, of, *of.lines[-1], {"path": root}, rewrite, root)
+            yield from _split(service, of, *of.lines[-1], {"path": root}, whole, root)
     else:
         yield from _pins(service, of, {"prefix": "/"}, {}, root)
+
+
+def _refused(of: Routes, under: str) -> Iterator[Document]:
+    """Who names more than one unit is refused, at every address: asked once, for it is what costs Envoy the most."""
+    for header in sorted({_unit(of, line).name for _, line in of.lines if line.experiment and _unit(of, line).kind == "header"}):
+        yield {"match": {"prefix": under, "headers": [unusable(header)]}, "direct_response": {"status": 400}}
+
+
+def _unit(of: Routes, line: Line) -> Unit:
+    """Where the units of a line stand: as its holder says."""
+    holder = of.group(line.holder)
+    return holder[0].unit if holder else UNIT
 
 
 def _addresses(service: str, of: Routes, rewrite: Document) -> Iterator[Document]:
@@ -183,20 +199,25 @@ def _addresses(service: str, of: Routes, rewrite: Document) -> Iterator[Document
 
 
 def _pins(service: str, of: Routes, here: Document, rewrite: Document, root: str) -> Iterator[Document]:
-    """The same by a header; a pin nobody knows ends here."""
-    for number, line in of.lines:
+    """The same by a header, but for the newest line's, which asks for the plain address; one nobody knows ends here."""
+    for number, line in of.lines[:-1]:
         header = {"name": PIN, "string_match": {"exact": f"v{number}"}}
         yield from _split(service, of, number, line, {**here, "headers": [header]}, rewrite, root)
     for endpoint, either in _words(of):
         yield _pinned(service, endpoint, _with_header(here, PIN, either), rewrite, root)
-    yield {"match": {**here, "headers": [{"name": PIN, "present_match": True}]}, "direct_response": {"status": 404}}
+    unknown: list[Document] = [{"name": PIN, "present_match": True}]
+    if of.lines:
+        unknown.append({"name": PIN, "string_match": {"exact": f"v{of.lines[-1][0]}"}, "invert_match": True})
+    yield {"match": {**here, "headers": unknown}, "direct_response": {"status": 404}}
 
 
 def _words(of: Routes) -> list[tuple[Endpoint, str]]:
     """Each endpoint that can be pinned, and an expression for all the words that mean it."""
     pinned: dict[Endpoint, list[str]] = {}
+    lines = {f"v{number}" for number, _ in of.lines}  # a branch named like one does not take its address
     for pin, endpoint in pins_of(of).items():
-        pinned.setdefault(endpoint, []).append(re.escape(pin))
+        if pin not in lines:
+            pinned.setdefault(endpoint, []).append(re.escape(pin))
     return [(endpoint, "|".join(words)) for endpoint, words in pinned.items()]
 
 
@@ -242,7 +263,7 @@ def _split(
     service: str, of: Routes, number: int, line: Line, match: Document, rewrite: Document, prefix: str
 ) -> Iterator[Document]:
     """The routes of a line: to its one arm, or by the unit into the table."""
-    unit = of.group(line.holder)[0].unit if of.group(line.holder) else UNIT
+    unit = _unit(of, line)
     header, asked = header_of(unit), _requests(of, line)
     told = {} if header == UNIT_HEADER else {UNIT_HEADER: f"%REQ({header})%"}
     named: Document = {"name": route_name(service, number, line), **_headers(prefix, told), **_size(asked)}
@@ -260,8 +281,6 @@ def _split(
         hash_policy=[{"header": {"header_name": header, "regex_rewrite": salted}}],
     )
     yield {"match": _both(match, brought(unit)), "route": by_unit, **named}
-    if wrong := refused(unit):
-        yield {"match": _both(match, wrong), "direct_response": {"status": 400}}
     # Never asked: with its unit found the request matches the first route. If the script failed, nobody is exposed.
     looks, free = sought(unit, prefix), _size(asked).get("typed_per_filter_config", {})
     looks["typed_per_filter_config"] |= free

@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 
 from branchline.adapters.envoy_documents import COOKIE, Document, typed
-from branchline.core.spec import UNIT_HEADER, Unit
+from branchline.core.spec import UNIT, UNIT_HEADER, Unit
 
 SCRIPT = "envoy.filters.http.lua"
-# Of 1 to 200 characters, in blocks: each change of routes compiles this anew, and `{1,200}` takes longer.
-_ONE = "(?:[^,]{20}){0,9}[^,]{1,20}"
+# Of up to 200 characters, in blocks: each change of routes compiles this anew, and `{1,200}` takes longer.
+_ONE = "(?:[^,]{20}){0,9}[^,]{0,20}"
+_ELSE = {"invert_match": True, "treat_missing_header_as_empty": True}  # anything else, and somebody said it
 _PLACE = "{unit}"
 
 
@@ -26,26 +27,27 @@ def header_of(unit: Unit) -> str:
 
 
 def brought(unit: Unit) -> Document:
-    """What matches a request whose unit stands in that header, as it has to be."""
+    """What matches a request whose unit stands in that header, once those are refused where it is unusable."""
     if unit.kind == "header":
-        return {"headers": [{"name": unit.name, "string_match": {"safe_regex": {"regex": _ONE}}}]}
+        return {"headers": [{"name": unit.name, "string_match": {"exact": ""}, **_ELSE}]}
     noted = {"filter": "branchline", "path": [{"key": "unit"}], "value": {"present_match": True}}
     return {"dynamic_metadata": [noted]}
 
 
-def refused(unit: Unit) -> Document | None:
-    """What matches a request that was said to be for something that is no unit; only a client's own header can be."""
-    anything = {"name": unit.name, "string_match": {"safe_regex": {"regex": ".+"}}}
-    return {"headers": [anything]} if unit.kind == "header" else None
+def unusable(header: str) -> Document:
+    """What matches a request that says in a client's own header that it is for something that is no unit."""
+    return {"name": header, "string_match": {"safe_regex": {"regex": _ONE}}, **_ELSE}
 
 
 def sought(unit: Unit, prefix: str) -> Document:
     """What a route says to the script: where to look; a path begins with what the gateway will take off."""
-    place = {} if unit.kind == "header" else {unit.kind: _begins(prefix, unit) if unit.kind == "path" else unit.name}
-    return {
-        "metadata": {"filter_metadata": {SCRIPT: {"header": header_of(unit), **place}}},
-        "typed_per_filter_config": {SCRIPT: typed("config.route.v3.FilterConfig", config={})},
-    }
+    told: dict[str, str] = {}
+    if unit.kind != "header":
+        told[unit.kind] = _begins(prefix, unit) if unit.kind == "path" else unit.name
+    elif unit != UNIT:
+        told["header"] = unit.name
+    metadata: Document = {"metadata": {"filter_metadata": {SCRIPT: told}}} if told else {}
+    return {**metadata, "typed_per_filter_config": {SCRIPT: typed("config.route.v3.FilterConfig", config={})}}
 
 
 def _begins(prefix: str, unit: Unit) -> str:
@@ -123,7 +125,7 @@ end
 function envoy_on_request(handle)
   local told, headers, unit = handle:metadata(), handle:headers(), nil
   local header, cookie, path, claim = told:get("header"), told:get("cookie"), told:get("path"), told:get("claim")
-  if header == nil then return end
+  header = header or "{UNIT_HEADER}"
   if cookie then unit = in_cookie(headers, cookie) end
   if path then unit = (headers:get(":path"):match("^[^?#]*") .. "/"):match(path) end
   if claim then unit = in_token(headers, claim) end
