@@ -41,6 +41,9 @@ _BREAKERS = {
     ]
 }
 STRICT = "!"
+# Of the 150 statistics of a cluster those that somebody reads, and the one by which Envoy knows that it was asked for
+# anything: with all of them many services take three times as long to start.
+COUNTED = r"([^c]|c[^l]).*|cluster(_manager\..*|\.[^.]+\.upstream_(cx_total|rq_([1-5]xx|active|time)))"
 # Put aside is who hangs or is gone; who answers with errors is not, for the guardrail has to see them (F68).
 _IMPATIENT = {
     "outlier_detection": {
@@ -140,7 +143,7 @@ def _clusters(service: str, routes: Routes) -> dict[str, Document]:
 
 
 def _endpoint(service: str, endpoint: Endpoint, kind: str = "") -> Document:
-    timeout, interval, idle = (0.3, 0.15, 1.0) if kind else (1, 0.25, 2.0)
+    timeout, interval, idle = (0.3, 0.15, 2.0) if kind else (1, 0.25, 10.0)
     if len(endpoint.sockets) > 1:
         idle = interval  # a request goes from one process to another by what is known of them
     check: Document = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from branchline.adapters.envoy_documents import (
     API,
+    COUNTED,
     LARGEST_BODY,
     LARGEST_HEAP,
     LIMIT,
@@ -49,7 +50,10 @@ def bootstrap(places: Places) -> Document:
             "lds_config": _file(places.folder / "lds.json"),
             "cds_config": _file(places.folder / "cds.json"),
         },
-        "stats_config": {"stats_tags": [{"tag_name": tag, "regex": regex} for tag, regex in tags.items()]},
+        "stats_config": {
+            "stats_tags": [{"tag_name": tag, "regex": regex} for tag, regex in tags.items()],
+            "stats_matcher": {"inclusion_list": {"patterns": [{"safe_regex": {"regex": COUNTED}}]}},
+        },
         # Pins and the longest unit make larger expressions than the default of 100 instructions.
         "layered_runtime": {
             "layers": [{"name": "branchline", "static_layer": {"re2.max_program_size.error_level": 100_000}}]
