@@ -22,10 +22,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from branchline.adapters.envoy_files import aside
 from branchline.adapters.envoy_process import computes, end, peer, runs, ticks, words, worked
@@ -33,6 +34,7 @@ from branchline.errors import EnvoyMissing, EnvoyRejected, GatewayDown, PortTake
 
 LONGEST_SOCKET = 107
 LARGEST_LOG = 2 << 30  # bytes, of some six million requests: none of its files grows beyond, whoever has to rotate it
+MOST_NAMED = 64  # clusters in one question, which is a line of 60 kB at most
 LEAVING_SECONDS = 900  # what a replaced process, or a replaced listener, has begun is cut then
 BOOT, STARTED = "BRANCHLINE_BOOT", "BRANCHLINE_STARTED"
 SHARED = Path("/dev/shm")  # where a process hands over to the next
@@ -217,7 +219,7 @@ class Envoy:
             if (known := self._known()) and peer(connection.sock) != known:
                 raise GatewayDown(f"{self.admin}: another process answers")
             connection.request(method, path)
-            self._wait_for(connection.sock)
+            self._wait_for(connection.sock, known or self.pid)
             answer = connection.getresponse()
             body = answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
@@ -235,11 +237,10 @@ class Envoy:
                 os.kill(pid, signal.SIGUSR1)
         self.ask("/reopen_logs", "POST")
 
-    def _wait_for(self, answer: socket.socket) -> None:
+    def _wait_for(self, answer: socket.socket, pid: int) -> None:
         """Wait for an answer as long as the first thread works, or would if it had a processor; raises TimeoutError
         when it neither works nor tells.
         """
-        pid = self.pid
         busy, idle, poll = worked(pid), time.monotonic(), select.poll()
         poll.register(answer, select.POLLIN)
         while not poll.poll(min(0.25, self._patience / 4) * 1000):
@@ -265,9 +266,10 @@ class Envoy:
         refused = int(found.get(f"{stem}.update_rejected", 0)) + int(found.get(f"{stem}.update_failure", 0))
         return found.get(f"{stem}.version_text", ""), refused
 
-    def healthy(self) -> Mapping[str, int]:
-        """How many hosts of each cluster take requests; a cluster that Envoy does not know is not there."""
-        told = json.loads(self.ask("/clusters?format=json"))
+    def healthy(self, clusters: Collection[str] = ()) -> Mapping[str, int]:
+        """How many hosts of each of these clusters take requests, or of all; one Envoy does not know is not there."""
+        named = "|".join(map(re.escape, clusters)) if len(clusters) <= MOST_NAMED else ""
+        told = json.loads(self.ask("/clusters?format=json" + (f"&filter={quote(f'^({named})$')}" if named else "")))
         return {
             cluster["name"]: sum(
                 1

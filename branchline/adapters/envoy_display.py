@@ -96,8 +96,10 @@ class Display:
         Who is not well by then shall not be asked, and no change waits for it any longer.
         """
 
+        both = {*strict, *(name.removesuffix(STRICT) for name in strict)}
+
         def warm() -> bool:
-            healthy = self._envoy.healthy()
+            healthy = self._envoy.healthy(both)
             return all(healthy.get(name) or not healthy.get(name.removesuffix(STRICT)) for name in strict)
 
         self._envoy.wait(warm, WARM_SECONDS)

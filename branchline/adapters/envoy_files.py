@@ -31,8 +31,9 @@ class Files:
         self._unsynced: set[Path] = set()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only one who reads and changes the folder, among threads and processes; syncs before it lets go.
+    def locked(self, *, lasting: bool = True) -> Iterator[None]:
+        """Be the only one who reads and changes the folder, among threads and processes; syncs before it lets go,
+        unless what is written may wait for that of the next who does.
 
         Raises GatewayDown when somebody else does not let go of it.
         """
@@ -41,7 +42,8 @@ class Files:
         try:
             self._lock(handle)
             yield
-            self._sync()
+            if lasting:
+                self._sync()
         finally:
             os.close(handle)
 

@@ -1,10 +1,10 @@
 """This file is the Router on Envoy: the only writer of routes, for the daemon and for a command that works without it.
 
-Rules. Its memory is written first, and twice: nothing else says who meets what. Then the documents are, and each is
-read back: clusters, warm, routes, and only then are old clusters taken away. A refused document leaves the last good
-one serving and the memory as it was. Nobody waits for a slow start while holding the lock. What a command did without
-the daemon stands in the journal, and until the daemon has recorded it every change of that service is fenced: its
-plan knew nothing of it.
+Rules. Its memory is written first, for nothing else says who meets what. Then the documents are, and each is read back:
+clusters, warm, routes, and only then are old clusters taken away; the memory's copy is written last. A refused document
+leaves the last good one serving and the memory as it was. Nobody waits for a slow start while holding the lock. What a
+command did without the daemon stands in the journal, and until the daemon has recorded it every change of that service
+is fenced: its plan knew nothing of it.
 """
 
 from __future__ import annotations
@@ -71,8 +71,11 @@ class RouteWriter:
     # -------------------------------------------------------------------------------------------- the port
 
     def tell(self, service: str, stamp: Stamp) -> None:
-        """Refuse everything planned before the stamp; forget what `offline` has returned of the service."""
-        with self._files.locked():
+        """Refuse everything planned before the stamp; forget what `offline` has returned of the service.
+
+        Nobody outlives a power cut who could plan from before it, so no disk is waited for.
+        """
+        with self._files.locked(lasting=False):
             gateway = self._load()
             before = gateway.of(service)
             if (after := told(before, stamp)) != before:
@@ -95,7 +98,7 @@ class RouteWriter:
 
     def shift(self, service: str, line: int, shares: Sequence[tuple[str, int]], stamp: Stamp) -> None:
         """Give a line these shares; whoever gets more has to be healthy, whoever loses need not even live."""
-        with self._files.locked():
+        with self._files.locked(lasting=False):
             routes = self._load().of(service)
             self._unfenced(service, routes, stamp)
             arms = gaining(routes.line(line), shares)
@@ -245,9 +248,11 @@ class RouteWriter:
 
     def _apply(self, before: Gateway, after: Gateway) -> None:
         if after is not before:
-            self._save(after)
+            self._save(after, MEMORY)
         try:
             self._display.show(after)
+            if after is not before:
+                self._save(after, COPY)
         except BranchlineError:
             if after is not before:
                 with contextlib.suppress(BranchlineError):  # the first error is the one to tell
@@ -273,9 +278,9 @@ class RouteWriter:
             self._save(gateway)
         return gateway
 
-    def _save(self, gateway: Gateway) -> None:
+    def _save(self, gateway: Gateway, *names: str) -> None:
         text = to_json(gateway)
-        for name in (COPY, MEMORY):
+        for name in names or (COPY, MEMORY):
             self._files.put(name, text)
         self._memory, self._is_spoilt = ([self._files.trace(name) for name in MEMORIES], gateway), False
 
@@ -302,7 +307,7 @@ class RouteWriter:
 
         def healthy() -> bool:
             try:
-                found = self.envoy.healthy()
+                found = self.envoy.healthy(clusters)
             except GatewayDown:  # it has just died; `wait` notices
                 return False
             return any(found.get(cluster) for cluster in clusters)

@@ -178,7 +178,8 @@ def _service(service: str, of: Routes, *, by_path: bool) -> Iterator[Document]:
 
 def _refused(of: Routes, under: str) -> Iterator[Document]:
     """Who names more than one unit is refused, at every address: asked once, for it is what costs Envoy the most."""
-    for header in sorted({_unit(of, line).name for _, line in of.lines if line.experiment and _unit(of, line).kind == "header"}):
+    units = {_unit(of, line) for _, line in of.lines if line.experiment}
+    for header in sorted(unit.name for unit in units if unit.kind == "header"):
         yield {"match": {"prefix": under, "headers": [unusable(header)]}, "direct_response": {"status": 400}}
 
 

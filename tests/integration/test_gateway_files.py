@@ -1,4 +1,4 @@
-"""This file tests that a spoilt file of the gateway's folder moves nobody and stops no command (F71, 3.19)."""
+"""This file spoils files of the gateway's folder, which moves nobody, and asks for one cluster (F71, 3.19)."""
 
 from __future__ import annotations
 
@@ -39,3 +39,13 @@ def test_a_spoilt_memory_moves_nobody(real: Gateway, name: str, how: str) -> Non
     real.settled()
     assert {unit: answer.revision for unit, answer in real.units(30).items()} == before
     assert (real.folder / "table.json").read_text() == memory
+
+
+def test_one_is_asked_for_by_its_name(real: Gateway) -> None:
+    """What is told of all grows with all. Killer: leave out the filter, or what in a name is no letter."""
+    real.serve((real.backyard.add(A, "1.0.0"), 50), (real.backyard.add(B, "1.1.0"), 50))
+    envoy = real.writer.envoy
+    assert envoy.healthy(["housing@1.0.0~n001"]) == {"housing@1.0.0~n001": 1}
+    assert envoy.healthy(["housing@1.1.0~n002!", "nobody"]) == {"housing@1.1.0~n002!": 1}
+    assert envoy.healthy(["housing@1+0.0~n001"]) == {}
+    assert len(envoy.healthy([f"n{number}" for number in range(1000)])) == len(envoy.healthy()) > 3

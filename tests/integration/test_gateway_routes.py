@@ -170,6 +170,28 @@ def test_two_units_are_refused(real: Gateway, pair: tuple[Upstream, Upstream]) -
     two = real.ask(x_branchline_unit="one, two")
     long = real.ask(x_branchline_unit="x" * 201)
     assert [(a.status, a.body["code"]) for a in (two, long)] == [(400, "BL510")] * 2
+    assert real.ask(x_branchline_unit="x" * 200).status == 200
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"path": "/housing"},
+        {"path": "/housing@v1/"},
+        {"x_branchline_pin": "v1"},
+        {"host": "housing.localhost"},
+        {"host": "v1.housing.localhost"},
+    ],
+    ids=lambda address: "-".join(address.values()),
+)
+def test_every_address_of_a_split_refuses_two_units_and_gives_one_to_who_says_none(
+    real: Gateway, pair: tuple[Upstream, Upstream], address: dict[str, str]
+) -> None:
+    """Killer: refuse at the plain address only; or take an empty header for a unit, which all would share."""
+    assert real.ask(**address, x_branchline_unit="one, two").status == 400
+    assert pair[0].requests == pair[1].requests == 0
+    given = real.ask(**address, x_branchline_unit="")
+    assert given.headers["set-cookie"].startswith(f"branchline-unit={given.body['headers']['x-branchline-unit']};")
 
 
 def test_a_client_cannot_choose_its_request_id(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
@@ -250,6 +272,8 @@ def test_a_line_has_a_host_and_nobody_has_none(real: Gateway, pair: tuple[Upstre
         ]
         assert len({answer.revision for answer in answers}) == 1
     assert len(real.logged(40)) == 40
+    by_header = [real.ask("/housing/", x_branchline_pin="v1", x_branchline_unit=f"u{number}") for number in range(20)]
+    assert {answer.revision for answer in by_header} == {A, B}
     assert real.ask(host="a-b.housing.localhost").revision in ("c" * 40, "d" * 40)
     assert real.ask("/", host="nobody.housing.localhost", x_branchline_unit="me").status == 404
 

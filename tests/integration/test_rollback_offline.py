@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,10 +222,10 @@ class Early(Envoy):
 
     looks = 0
 
-    def healthy(self) -> Mapping[str, int]:
+    def healthy(self, clusters: Collection[str] = ()) -> Mapping[str, int]:
         """Nobody at the first look."""
         self.looks += 1
-        return super().healthy() if self.looks > 1 else {}
+        return super().healthy(clusters) if self.looks > 1 else {}
 
 
 def test_the_way_back_is_there_as_soon_as_the_gateway_is(real: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,26 @@ def test_only_a_single_process_that_nobody_asks_is_asked_seldom(sockets: int, se
         for check in cluster.get("health_checks", ()):
             assert check["no_traffic_interval"] == check["interval"]
             assert (check["no_traffic_healthy_interval"] != check["interval"]) == seldom
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"),
+    [
+        ("cluster.housing__1_0_0__n1.upstream_rq_2xx", True),
+        ("cluster.housing__1_0_0__n1.upstream_rq_time", True),
+        ("cluster.housing__1_0_0__n1.upstream_cx_total", True),  # else Envoy never knows that somebody is asked
+        ("cluster.housing__1_0_0__n1.upstream_cx_rx_bytes_total", False),
+        ("cluster.housing__1_0_0__n1.circuit_breakers.default.rq_open", False),
+        ("cluster_manager.cds.version_text", True),
+        ("http.gateway.rds.branchline.update_rejected", True),
+        ("server.memory_allocated", True),
+        ("filesystem.write_failed", True),
+    ],
+)
+def test_what_nobody_reads_of_a_cluster_is_not_counted(name: str, counted: bool) -> None:
+    """Of many clusters it is most of a start and half of the memory. Killer: count all, or what begins alike."""
+    (pattern,) = bootstrap(PLACES)["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    assert bool(re.fullmatch(pattern["safe_regex"]["regex"], name)) == counted
 
 
 def test_memory_has_an_end() -> None:
