@@ -140,7 +140,7 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
         rollout=Rollout(
             rollout.slots, rollout.share or 0, rollout.slice, rollout.approval, rollout.warm, rollout.min_duration,
             rollout.max_duration, rollout.canary.duration, rollout.canary.requests, rollout.skip_ab or "",
-            _unit(rollout.unit), rollout.method,
+            _unit(rollout.unit), rollout.method, rollout.harm_budget or 0.0,
         ),
         shared=tuple(str(PurePosixPath(each)) for each in file.shared),
         major=file.major,

@@ -219,9 +219,12 @@ class RolloutTable(Table):
     skip_ab: Annotated[str, Field(min_length=1)] | None = None
     method: Literal["canary", "blue-green"] = "canary"
     unit: UnitTable = UnitTable(header=UNIT.name)
+    harm_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _sound(self) -> RolloutTable:
+        if self.harm_budget and self.share:
+            raise ValueError("harm_budget says which share there is, as far as the evidence allows: leave share out")
         if self.min_duration > self.max_duration:
             raise ValueError("min_duration is longer than max_duration")
         if (self.share or 0) * self.slots > 100 - SMALLEST:
@@ -265,9 +268,20 @@ class ServiceFile(Table):
                 raise ValueError(f"gate {gate} compares {check.value}, but there is no such step")
         if self.metric is None and self.guardrails.bad_outcome != BadOutcomeTable():
             raise ValueError("guardrails.bad_outcome needs a [metric]: outcomes are its values")
+        if self.rollout.harm_budget:
+            self._budgeted()
         if self.kind == "model" and self.rollout.method != ROLLOUT.method and not self.rollout.skip_ab:
             raise ValueError("a model is judged by an A/B test: rollout.method needs the reason why not, in skip_ab")
         return self
+
+    def _budgeted(self) -> None:
+        """Raise ValueError where nothing says what a unit may cost."""
+        if self.kind == "app" or self.benchmark or self.rollout.skip_ab:
+            raise ValueError("rollout.harm_budget is of an A/B test, and this is released without one")
+        if self.metric is None or not (self.metric.mde or self.metric.margin):
+            raise ValueError("rollout.harm_budget needs a [metric] with an mde or a margin: harm is what is lost on it")
+        if self.metric.bounds is None and self.metric.kind != "binary":
+            raise ValueError("rollout.harm_budget needs metric.bounds: without them one unit can cost anything")
 
 
 class PinTable(Table):

@@ -146,9 +146,10 @@ class Kept(BranchEvent):
 
 @dataclass(frozen=True, slots=True)
 class Ramped(BranchEvent):
-    """A person gives it another share."""
+    """It gets another share: a person says so, or the evidence allows for it on a harm budget."""
 
     share: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,8 @@ class Guardrails:
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """How traffic is given: `approval` is '', before or after; `share` 0 means 100/(slots+1); `skip_ab` is a reason
-    or ''. `method` is how what is not judged by an A/B test takes over: canary, or blue-green.
+    or ''. `method` is how what is not judged by an A/B test takes over: canary, or blue-green. `harm_budget` is the
+    most that an experiment may cost, in units of its metric over all who meet it, and says the share; 0: there is none.
     """
 
     slots: int = 1
@@ -196,6 +197,7 @@ class Rollout:
     skip_ab: str = ""
     unit: Unit = UNIT
     method: str = "canary"
+    harm_budget: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ def governed(own: Spec, trunk: Spec | None) -> Spec:
     required = {gate.name: _limited(mine.get(gate.name, gate), gate) for gate in trunk.gates}
     return replace(
         own,
-        rollout=replace(trunk.rollout, share=own.rollout.share),
+        rollout=replace(trunk.rollout, share=own.rollout.share, harm_budget=own.rollout.harm_budget),
         guardrails=trunk.guardrails,
         gates=(*required.values(), *(gate for name, gate in mine.items() if name not in required)),
     )

@@ -22,7 +22,7 @@ ENOUGH_UNITS = 100  # below, one stray unit would be more than one per cent
 @dataclass(frozen=True, slots=True)
 class Terms:
     """How long is measured, and how much: of an A/B test (`effect`) its shortest and longest time, of a canary its time
-    and least requests. `extended`: a person wants it measured for as long as it takes.
+    and least requests. `extended`: a person wants it measured for as long as it takes. `spent`: why it may not go on.
     """
 
     effect: bool = True
@@ -31,6 +31,7 @@ class Terms:
     max_seconds: float = math.inf
     canary_seconds: float = 0.0
     canary_requests: int = 0
+    spent: str = ""
 
 
 def decided(
@@ -41,9 +42,14 @@ def decided(
     if not terms.effect:
         waited = lasted >= terms.canary_seconds
         return None, decide_canary(guards, requests=asked(guards), min_requests=terms.canary_requests, waited=waited)
-    ended = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
+    over = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
+    ended = terms.spent or over
     judgement = judge(strata, plan, ended)
-    hold = f"min_duration: {terms.min_seconds - lasted:.0f} s left" if lasted < terms.min_seconds else ""
+    hold = (
+        f"min_duration: {terms.min_seconds - lasted:.0f} s left"
+        if lasted < terms.min_seconds and not terms.spent
+        else ""
+    )
     return judgement, decide(judgement, guards, invalid=invalid, hold=hold)
 
 

@@ -8,7 +8,7 @@ What the verdict rests on is what had matured when it was recorded: the first mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +27,7 @@ from branchline.engine.judging import Measurement, plan_of, terms_of
 from branchline.engine.preparing import governed_spec, spec_at
 from branchline.engine.reading import moment
 from branchline.engine.recalling import about, attributed, gate_documents, hypothesis_of
-from branchline.engine.rejudging import Recorded, news
+from branchline.engine.rejudging import Recorded, news, spent_of
 from branchline.engine.replaying import History, splits_of, states
 from branchline.engine.surveying import capped
 from branchline.engine.telling import reason_of
@@ -36,6 +36,7 @@ from branchline.ports import Entry, Ports, Seen, Tally
 Document = dict[str, Any]
 COMMITS = 50
 JUDGED = tuple(dossier.SIDES)
+BY_ITSELF = "branchline"
 BY_HAND = ("Aborted", "Withdrew", "Overrode")
 AGREED = ("Approved",)
 OVERRODE = ("Aborted", "Withdrew", "Overrode", "Kept", "Ramped", "Extended", "RolledBack")
@@ -187,7 +188,9 @@ class Dossiers:
             "kind": spec.kind,
             "metric": asdict(spec.metric) if spec.metric else None,
             "guardrails": asdict(spec.guardrails),
-            "rollout": {name: rollout[name] for name in (*TERMS, "slots", "share", "slice", "approval", "unit")},
+            "rollout": {
+                name: rollout[name] for name in (*TERMS, "slots", "share", "slice", "approval", "unit", "harm_budget")
+            },
         }
 
     def _test(
@@ -231,7 +234,7 @@ class Dossiers:
             "began": moment(seen.began) if seen.began is not None else "",
             "until": moment(at),
             "lasted": seen.lasted(at),
-            "terms": asdict(terms),
+            "terms": asdict(replace(terms, spent=spent_of(test.ended))),
             "plan": dossier.plan_document(plan),
             "splits": {str(table): list(split) for table, split in test.splits.items()},
             "sums": strata,
@@ -305,7 +308,7 @@ def played(
     side = dossier.SIDES.get(test.ended.event) if test.ended and test.candidate.phase is not Phase.WON else None
     points: list[tuple[float, dict[int, Stratum]]] = []
 
-    def found_at(at: float) -> tuple[Judgement | None, Verdict]:
+    def found_at(at: float, terms: Terms) -> tuple[Judgement | None, Verdict]:
         strata = [each for _, each in sorted(seen.strata.items())]
         return decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at))
 
@@ -313,10 +316,10 @@ def played(
         if terms.effect and seen.strata:
             points.append((at, dict(seen.strata)))
         if side is not None:
-            found = found_at(at)
+            found = found_at(at, terms)
             if found[1].side is side:
                 return series_of(points, plan), at, found
-    return series_of(points, plan), test.until, found_at(test.until)
+    return series_of(points, plan), test.until, found_at(test.until, replace(terms, spent=spent_of(test.ended)))
 
 
 def series_of(points: Sequence[tuple[float, Mapping[int, Stratum]]], plan: Plan) -> list[Document]:
@@ -354,7 +357,8 @@ def step_document(run: StepRun) -> Document:
 
 def event_document(entry: Entry) -> Document:
     """An entry of the history: what happened, who did it and why, and whether a person agreed or overrode."""
-    kind = "agreed" if entry.event in AGREED else "overrode" if entry.event in OVERRODE else ""
+    by_hand = entry.event != "Ramped" or entry.actor != BY_ITSELF
+    kind = "agreed" if entry.event in AGREED else "overrode" if entry.event in OVERRODE and by_hand else ""
     return {
         "number": entry.number,
         "event": entry.event,

@@ -14,6 +14,7 @@ from branchline.core import lifecycle as law
 from branchline.core.decision import Judgement, Plan, error_rate
 from branchline.core.evidence import Stratum
 from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.harm import Advice, advised
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Guardrails, Metric, Rollout, Spec
 from branchline.core.terms import Terms, asked, decided, incomparable, mismatches
@@ -34,7 +35,9 @@ BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned res
 
 @dataclass(slots=True)
 class Measurement:
-    """What was seen of one candidate against one incumbent, and what follows from it; `far` is how far a canary is."""
+    """What was seen of one candidate against one incumbent, and what follows from it; `far` is how far a canary is,
+    `met` how many units have met it, `cost` what it has cost on a harm budget.
+    """
 
     control: str
     challenger: str
@@ -56,6 +59,8 @@ class Measurement:
     crossed: int = 0
     requests: int = 0
     stepped_in: int = 0
+    met: int = 0
+    cost: Advice | None = None
     far: str = ""
 
     def __post_init__(self) -> None:
@@ -111,6 +116,7 @@ class Measurement:
         self.crossed = counts.get("", {}).get("both", 0)
         self.units = sum(each["units"] for arm, each in counts.items() if arm)
         mine = counts.get(self.challenger, {})
+        self.met = mine.get("units", 0) + self.crossed
         self.requests, self.stepped_in = mine.get("requests", 0), mine.get("stepped_in", 0)
 
     def _is_bad(self, value: float) -> bool:
@@ -196,7 +202,32 @@ class Judge:
         for moment in self._news(service, spec, seen, shown):
             if self._conclude(service, candidate, spec, seen, moment):
                 return True
-        return self._conclude(service, candidate, spec, seen, self.ports.clock.now())
+        now = self.ports.clock.now()
+        return self._conclude(service, candidate, spec, seen, now) or self._keep_to_budget(
+            service, candidate, spec, seen, shown.table, now
+        )
+
+    def _keep_to_budget(
+        self, service: Service, candidate: Candidate, spec: Spec, seen: Measurement, table: int, now: float
+    ) -> bool:
+        """Give who is on a harm budget the share that all its evidence allows; end its test where it is spent."""
+        rollout, metric = spec.rollout, spec.metric
+        if not rollout.harm_budget or candidate.method is not Method.AB_TEST or seen.plan is None or metric is None:
+            return False
+        lasted = seen.lasted(now)
+        seen.cost = advice = advised(
+            rollout.harm_budget, service.slots, candidate.share, list(seen.strata.values()),
+            seen.strata.get(table, Stratum()), seen.plan, units=seen.met,
+            pace=seen.units / lasted if lasted else 0.0, window=metric.window,
+        )  # fmt: skip
+        if not advice.share:
+            seen.verdict = concluded(seen, rollout, candidate, now, spent=advice.reason)
+            event = event_of(candidate, seen.verdict)
+            return event is not None and self._record(service, event, seen.verdict.text)
+        if advice.share == candidate.share or (service.frozen and advice.share > candidate.share):
+            return False
+        ramped = law.Ramped(candidate.branch, share=advice.share, reason=advice.reason)
+        return self._record(service, ramped, advice.reason, "share")
 
     def _news(self, service: Service, spec: Spec, seen: Measurement, shown: Shown) -> Iterator[float]:
         """Take in what is new, in order, and yield the moment of each thing that may decide."""
@@ -236,18 +267,19 @@ class Judge:
         event = event_of(candidate, seen.verdict)
         return event is not None and self._record(service, event, seen.verdict.text)
 
-    def _record(self, service: Service, event: law.BranchEvent, text: str) -> bool:
+    def _record(self, service: Service, event: law.BranchEvent, text: str, word: str = "verdict") -> bool:
         try:
             self.recorder.record(service.name, event, because=in_one_line(text))
         except IllegalMove:
             return False
-        self.progress.note(service.name, event.branch, "ok", "verdict", text)
+        self.progress.note(service.name, event.branch, "ok", word, text)
         return True
 
 
-def concluded(seen: Measurement, rollout: Rollout, candidate: Candidate, now: float) -> Verdict:
-    """The verdict on what was seen, as of a moment; nothing is recorded."""
-    terms, plan, strata = terms_of(rollout, candidate), seen.plan or Plan(mde=1.0), list(seen.strata.values())
+def concluded(seen: Measurement, rollout: Rollout, candidate: Candidate, now: float, spent: str = "") -> Verdict:
+    """The verdict on what was seen, as of a moment, perhaps because it may not go on; nothing is recorded."""
+    terms = replace(terms_of(rollout, candidate), spent=spent)
+    plan, strata = seen.plan or Plan(mde=1.0), list(seen.strata.values())
     seen.judgement, verdict = decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(now))
     return verdict
 

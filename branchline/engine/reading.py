@@ -257,6 +257,9 @@ def measurement_document(seen: Measurement) -> Document:
             text += f", values cut at {judged.plan.cap:.4g}"
         if judged.reason:
             text += f", {judged.reason}"
+        if seen.cost:
+            document["harm"] = asdict(seen.cost)
+            text += f"; {seen.cost.reason}"
     elif seen.far or seen.guards:
         guards = (f"{name}: {g.bad} bad of {g.requests}" for name, g in seen.guards.items())
         text = "; ".join(filter(None, (seen.far, *guards)))

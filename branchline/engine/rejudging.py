@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from branchline.core.harm import SPENT
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec
 from branchline.core.verdict import Verdict
@@ -109,7 +110,7 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
         if verdict.is_final:
             return seen, verdict, at
     seen.total(ports.observations.counts(test.service, test.experiment))
-    return seen, concluded(seen, test.spec.rollout, candidate, test.until), test.until
+    return seen, concluded(seen, test.spec.rollout, candidate, test.until, spent=spent_of(test.ended)), test.until
 
 
 def news(ports: Ports, test: Recorded, seen: Measurement, window: float) -> Iterator[float]:
@@ -160,6 +161,12 @@ def rejudged(ports: Ports, desk: Desk, reference: str, given: Mapping[str, Any])
         "same": was.splitlines()[:1] == verdict.text.splitlines()[:1],
         "identical": was == verdict.text,
     }  # fmt: skip
+
+
+def spent_of(ended: Entry | None) -> str:
+    """In which words a test was ended that had spent its harm budget; '' of any other."""
+    first = reason_of(ended).partition("\n")[0].partition(";")[0].removeprefix("inconclusive: ")
+    return first if first.startswith(SPENT) else ""
 
 
 def reason_of(ended: Entry | None) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from branchline.core import lifecycle as law
 from branchline.core import names
 from branchline.core.codes import understood
+from branchline.core.harm import shares
 from branchline.core.revision import Result, Revision, StepRun
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec, as_json
@@ -219,7 +220,8 @@ class Workshop:
         if repeats:
             text = f"the same was tried {names.counted(repeats, 'time')} before: its part of the error rate is "
             self.progress.note(name, candidate.branch, "..", "repeated", text + f"1/{2**repeats}")
-        self._record(service, candidate, law.GatesPassed(candidate.branch, share=spec.rollout.share, repeats=repeats))
+        share = shares(service.slots)[0] if spec.rollout.harm_budget else spec.rollout.share
+        self._record(service, candidate, law.GatesPassed(candidate.branch, share=share, repeats=repeats))
 
     def _benchmark(self, service: Service, candidate: Candidate) -> Revision | None:
         """The newest benchmark of its line: its numbers are the yardstick while nothing serves."""

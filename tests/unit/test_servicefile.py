@@ -208,6 +208,13 @@ WRONG = {
     "[rollout]\nshare = 99": "rollout.share: Input should be less than or equal to 98",
     "[rollout]\nslice = 100": "rollout.slice: Input should be less than or equal to 99",
     "[rollout]\nslots = 21": "rollout.slots: Input should be less than or equal to 20",
+    "[rollout]\nshare = 20\nharm_budget = 5": "rollout: harm_budget says which share there is, as far as the "
+    "evidence allows: leave share out",
+    "[rollout]\nharm_budget = 5": "rollout.harm_budget is of an A/B test, and this is released without one",
+    "kind = 'model'\nmetric = { name = 'x' }\n[rollout]\nharm_budget = 5": "rollout.harm_budget needs a [metric] with "
+    "an mde or a margin: harm is what is lost on it",
+    "kind = 'model'\nmetric = { name = 'x', mde = 1 }\n[rollout]\nharm_budget = 5": "rollout.harm_budget needs "
+    "metric.bounds: without them one unit can cost anything",
     "[rollout]\nmin_duration = '2d'\nmax_duration = '1d'": "rollout: min_duration is longer than max_duration",
     "[rollout.canary]\nrequest = 1": "unknown key rollout.canary.request; did you mean requests?",
     "[rollout]\napproval = 'never'": "rollout.approval: Input should be '', 'before' or 'after'",

@@ -12,7 +12,7 @@ from branchline.core.spec import Gate, Guardrails, Metric, Rollout, Spec, Step, 
 
 OWN = Spec(
     "housing", "ml/housing", steps=(Step("train", call="steps:train"),), metric=Metric("stars", mde=1.0),
-    gates=(Gate("unit", "pytest", seconds=1.0),), rollout=Rollout(slots=9, share=33, approval="", skip_ab="hurry"),
+    gates=(Gate("unit", "pytest", seconds=1.0),), rollout=Rollout(slots=9, share=33, skip_ab="hurry"),
     guardrails=Guardrails(failed_requests=False), shared=("lib",),
 )  # fmt: skip
 TRUNK = Spec(
@@ -27,6 +27,12 @@ def test_the_trunk_says_policy_and_the_branch_its_own_share_F10() -> None:
     assert found.guardrails == TRUNK.guardrails
     assert found.gates == (OWN.gates[0], TRUNK.gates[1])  # a gate of the trunk cannot be left out
     assert (found.steps, found.metric) == (OWN.steps, OWN.metric)
+
+
+def test_what_an_experiment_may_cost_is_its_own_to_say_as_its_share_is() -> None:
+    own = replace(OWN, rollout=Rollout(harm_budget=5.0))
+    assert governed(own, TRUNK).rollout == replace(TRUNK.rollout, share=0, harm_budget=5.0)
+    assert governed(OWN, replace(TRUNK, rollout=Rollout(harm_budget=5.0))).rollout.harm_budget == 0
 
 
 def test_a_branch_may_run_a_gate_another_way_but_not_loosen_it_F10() -> None:
