@@ -14,12 +14,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any
 
 from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
 from branchline.core.evidence import Stratum, Sums, judge
 from branchline.core.guardrail import Guard, Guardrail
+from branchline.core.revision import digest
 from branchline.core.terms import Terms, decided, incomparable, mismatches
 from branchline.core.verdict import Side, Verdict
 
@@ -27,6 +29,7 @@ Document = Mapping[str, Any]
 SCHEMA = "branchline.dossier/1"
 MOST_POINTS = 400  # of the picture: more than a screen shows
 DIGITS = 1e-9
+MILLISECONDS = 0.002  # to which moments are written
 SIDES = {"Won": Side.CHALLENGER, "Lost": Side.INCUMBENT, "Breached": Side.INCUMBENT, "Undecided": Side.INCONCLUSIVE}
 DATA = re.compile(r'<script type="application/json" id="dossier">(.*?)</script>', re.DOTALL)
 
@@ -46,6 +49,11 @@ def read(said: str) -> Document:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise ValueError(f"it is no document of the schema {SCHEMA}")
     return document
+
+
+def sealed(document: Document) -> dict[str, Any]:
+    """The document with the digest of all the rest of it: what is spoilt, in whatever section, is found."""
+    return {**document, "digest": digest({name: value for name, value in document.items() if name != "digest"})}
 
 
 # ---- what was measured, as a document and back
@@ -175,8 +183,12 @@ def thinned(rows: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
 def differences(document: Document) -> list[str]:
     """Where a document disagrees with what follows from its own numbers; [] when all of it does."""
     measured = document["measurement"]
-    found = list(_differences(document, measured)) if measured else []
-    return [*found, *unlike("sentence", document["sentence"], sentence(document))]
+    try:
+        found = [*_differences(document, measured), *_unlike_counts(measured)] if measured else []
+    except (ValueError, ArithmeticError) as error:
+        found = [f"nothing can be recomputed: {error}"]
+    found += unlike("sentence", document["sentence"], sentence(document))
+    return [*found, *unlike("digest of the document", document.get("digest"), sealed(document)["digest"])]
 
 
 def _differences(document: Document, measured: Document) -> Iterator[str]:
@@ -194,6 +206,22 @@ def _differences(document: Document, measured: Document) -> Iterator[str]:
     recorded = document["verdict"]
     if recorded and recorded["event"] in SIDES and SIDES[recorded["event"]] is not verdict.side:
         yield f"recorded is {recorded['event']}, recomputed {verdict.side}: {verdict.reason}"
+
+
+def _unlike_counts(measured: Document) -> Iterator[str]:
+    """Where what was counted in two ways disagrees: arms and the whole, the time and its two ends, each guardrail."""
+    arms, counts = measured["arms"], measured["counts"]
+    both = sum(arm["units"] for arm in arms)
+    if counts["units"] < both:  # other challengers have units, too
+        yield f"units of the test: written {counts['units']}, but the arms had {both}"
+    for name in ("requests", "stepped_in"):
+        yield from unlike(f"{name} of the challenger", counts[name], arms[1][name])
+    if measured["began"]:
+        began, until = (datetime.fromisoformat(measured[each]).timestamp() for each in ("began", "until"))
+        if abs(until - began - measured["lasted"]) > MILLISECONDS:
+            yield f"measured for: written {measured['lasted']!r}, but it began and ended {until - began!r} apart"
+    for name, guard in measured["guards"].items():
+        yield from unlike(f"guardrail {name}, buckets", guard["buckets"], sum(guard["requests"]))
 
 
 def _unlike_series(measured: Document) -> Iterator[str]:

@@ -128,7 +128,7 @@ class Dossiers:
             "verdict": verdict and {**event_document(verdict), "chain": verdict.chain},
         }
         document["cost"] = cost_of(document, verdict)
-        return {**document, "sentence": sentence(document)}
+        return dossier.sealed({**document, "sentence": sentence(document)})
 
     def _before(self, history: History, numbers: set[int]) -> dict[int, Service]:
         """The state that each of these entries met."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -63,12 +63,12 @@ def written(gain: float, units: int, effect: bool) -> str:
     reported = {str(table): [each.control.n, each.challenger.n] for table, each in strata.items()}
     document: Document = {
         "arms": [arm("incumbent", "1.0.0", units), arm("challenger", "1.1.0", units)],
-        "experiment": "shop-1-7", "began": "2026-05-03T09:59:00.000Z", "until": "2026-05-05T10:04:00.000Z",
+        "experiment": "shop-1-7", "began": "2026-05-03T09:59:00.000Z", "until": "2026-05-03T11:59:00.000Z",
         "lasted": 7200.0, "terms": asdict(Terms(effect, max_seconds=1e6, canary_seconds=60.0, canary_requests=5)),
         "plan": dossier.plan_document(PLAN), "splits": SPLITS, "sums": dossier.sums_document(strata),
         "exposed": reported, "reported": reported, "dropping": True, "series": dossier.thinned(rows),
-        "counts": {"units": units, "crossed": 0, "requests": 40, "stepped_in": 0, "tables": 2},
-        "guards": {"failed requests": dossier.guard_document(guard, [20, guard.requests], bads)},
+        "counts": {"units": units, "crossed": 0, "requests": units, "stepped_in": 0, "tables": 2},
+        "guards": {"failed requests": dossier.guard_document(guard, [40 - guard.requests, guard.requests], bads)},
         "answer": {},
     }  # fmt: skip
     document["mismatch"] = list(dossier.mismatch_of(document))
@@ -78,7 +78,8 @@ def written(gain: float, units: int, effect: bool) -> str:
 
 
 def arm(role: str, version: str, units: int) -> Document:
-    return {"role": role, "version": version, "commit": "c" * 40, "units": units // 2, "requests": units, "bad": 1}
+    return {"role": role, "version": version, "commit": "c" * 40, "units": units // 2, "requests": units, "bad": 1,
+            "stepped_in": 0, "outcomes": units // 2}  # fmt: skip
 
 
 def document(event: str = "Won", **test: Any) -> Document:
@@ -100,7 +101,7 @@ def document(event: str = "Won", **test: Any) -> Document:
         "verdict": entry(event) | {"chain": "f" * 64},
         "cost": {"build": {"steps": 1, "seconds": 2.0, "cpu": 3.0}, "gates": {"seconds": 1.0}, "losing": None},
     }  # fmt: skip
-    return {**found, "sentence": sentence(found)}
+    return dossier.sealed({**found, "sentence": sentence(found)})
 
 
 def gate(name: str, result: str) -> Document:
@@ -163,6 +164,44 @@ def test_no_number_is_changed_unseen(change: Change, said: str) -> None:
     assert any(said in each for each in dossier.differences(made)), dossier.differences(made)
 
 
+def numbers(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], float]]:
+    """Every number of a document, with the way to it."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers(each, (*way, key))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield way, value
+
+
+def test_a_number_that_is_spoilt_in_any_section_is_found() -> None:
+    """Killer: check the measurement alone."""
+    made = document()
+    for way, value in numbers(made):
+        if len(way) < 3 or way[1] != "series" or way[2] in (0, 50, 239):  # of the picture three points are enough
+            spoilt = copy.deepcopy(made)
+            changed(spoilt, *way, to=value * 2 + 1)
+            assert dossier.differences(spoilt), way
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        (("arms", 0, "units"), "units of the test: written 240, but the arms had 241"),
+        (("counts", "requests"), "requests of the challenger: written 241, recomputed 240"),
+        (("counts", "stepped_in"), "stepped_in of the challenger: written 1, recomputed 0"),
+        (("lasted",), "measured for: written 7201.0, but it began and ended 7200.0 apart"),
+        (("guards", "failed requests", "requests", 0), "guardrail failed requests, buckets: written 40, recomputed 41"),
+    ],
+)  # fmt: skip
+def test_who_seals_a_spoilt_document_again_is_found_by_what_was_counted_twice(
+    way: tuple[str | int, ...], said: str
+) -> None:
+    made = document()
+    value = next(value for each, value in numbers(made["measurement"]) if each == way)
+    changed(made, "measurement", *way, to=value + 1)
+    assert dossier.differences(dossier.sealed(made)) == [said]
+
+
 def test_a_guardrail_is_found_again_from_its_bad_requests_alone() -> None:
     """Killer: jump over the restarts, too."""
     guard, seen = Guard(Guardrail(tick=25)), [0, 0]
@@ -183,7 +222,7 @@ def test_a_guardrail_is_found_again_from_its_bad_requests_alone() -> None:
 def test_a_last_digit_is_no_difference() -> None:
     made = document()
     made["measurement"]["answer"]["estimate"] *= 1 + 1e-12
-    assert dossier.differences(made) == []
+    assert dossier.differences(dossier.sealed(made)) == []
 
 
 def test_who_is_taken_out_by_hand_is_not_held_against_the_data() -> None:
