@@ -74,7 +74,7 @@ def live_cells(row: Document) -> tuple[str, ...]:
         str(row["version"] or row["commit"][:7]),
         f"{row['share']}%" if row["share"] else "-",
         f"{rates['per_second']:.{1 if rates['per_second'] < 100 else 0}f}" if asked else "-",
-        worrying(f"{failed:.{1 if failed < 10 else 0}f}%", failed, "red") if asked else "-",
+        worrying(f"{failed:.{1 if failed < 10 else 0}f}% ±{spread(rates)}", failed, "red") if asked else "-",
         *(took(rates.get(f"{name}_ms")) for name in ("p50", "p95", "p99")),
         str(processes.get("threads") or "-"),
         *(
@@ -82,6 +82,15 @@ def live_cells(row: Document) -> tuple[str, ...]:
             for name, colour in (("warnings", "yellow"), ("exceptions", "red"))
         ),
     )
+
+
+def spread(rates: Document) -> str:
+    """How far the true share of failures may be from the one that was seen, in per cent, of so many requests."""
+    from branchline.core.planning import proportion
+
+    seen = rates["failed"] / rates["requests"]
+    off = 100 * max(abs(each - seen) for each in proportion(rates["failed"], rates["requests"]))
+    return f"{off:.{1 if off < 10 else 0}f}"
 
 
 def worrying(text: str, number: float, colour: str) -> str:

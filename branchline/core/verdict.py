@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from branchline.core.evidence import Answer, Judgement
 from branchline.core.guardrail import Guard
+from branchline.core.planning import proportion
 from branchline.core.ratio_check import MOST_CROSSED, is_crossed, is_mismatch
 
 
@@ -169,8 +170,14 @@ def _breached(guards: Mapping[str, Guard]) -> str:
     return f"guardrail breached: {', '.join(names)}" if names else ""
 
 
+def bad_of(bad: int, requests: int) -> str:
+    """How many were bad of how many, with the interval of the rate at one look."""
+    low, high = proportion(bad, requests)
+    return f"{bad} bad of {requests}" + (f" ({100 * low:.3g} to {100 * high:.3g} %)" if requests else "")
+
+
 def _guard_line(name: str, guard: Guard) -> str:
     return (
-        f"guardrail {name}: {guard.bad} bad of {guard.requests}, evidence {guard.highest:.3g} "
+        f"guardrail {name}: {bad_of(guard.bad, guard.requests)}, evidence {guard.highest:.3g} "
         f"(of {1 / guard.rule.alpha:.3g}), {guard.answer}"
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from branchline.core import lifecycle as law
 from branchline.core.service import Candidate, Phase, Service
+from branchline.core.verdict import bad_of
 from branchline.core.waiting import waits_for
 from branchline.core.world import PRODUCTION, desired, perimeter_of
 from branchline.engine.addressing import count_of, leaders
@@ -261,6 +262,6 @@ def measurement_document(seen: Measurement) -> Document:
             document["harm"] = asdict(seen.cost)
             text += f"; {seen.cost.reason}"
     elif seen.far or seen.guards:
-        guards = (f"{name}: {g.bad} bad of {g.requests}" for name, g in seen.guards.items())
+        guards = (f"{name}: {bad_of(g.bad, g.requests)}" for name, g in seen.guards.items())
         text = "; ".join(filter(None, (seen.far, *guards)))
     return {**document, "text": text}

@@ -74,7 +74,7 @@ def test_the_text_carries_the_evidence_1_38() -> None:
         "  an estimate at an early stop is exaggerated\n"
         "  evidence for 2.02e+09, against 0.00268 (of 40); p 9.9e-10; likelihood ratio 7.48e+08 (futile at 0.1); "
         "information 167% of the plan\n"
-        "  guardrail failed requests: 1 bad of 100, evidence 1 (of 100), continue"
+        "  guardrail failed requests: 1 bad of 100 (0.177 to 5.45 %), evidence 1 (of 100), continue"
     )
 
 

@@ -37,7 +37,7 @@ def words(line: list[str]) -> list[str]:
 def test_a_revision_is_one_line_of_numbers() -> None:
     head, line = (words(each) for each in shown(row(rates=RATES, processes=PROCESSES)))
     assert head == ["LAST 10 s", "SHARE", "REQ/S", "FAILED", "P50", "P95", "P99", "THREADS", "WARN", "EXCEPT"]
-    assert line == ["1.0.0", "50%", "100", "4.9%", "2.3 ms", "42 ms", "1.3 s", "12", "3", "0"]
+    assert line == ["1.0.0", "50%", "100", "4.9% ±1.5", "2.3 ms", "42 ms", "1.3 s", "12", "3", "0"]
 
 
 def test_where_nothing_was_asked_stands_a_dash() -> None:
@@ -48,7 +48,7 @@ def test_where_nothing_was_asked_stands_a_dash() -> None:
 def test_what_is_not_known_is_a_dash() -> None:
     _, first, second = (words(each) for each in shown(row(processes=PROCESSES), row(rates=RATES, version="")))
     assert first == ["1.0.0", "50%", *"-----", "12", "3", "0"]
-    assert second == ["aaaaaaa", "50%", "100", "4.9%", "2.3 ms", "42 ms", "1.3 s", *"---"]
+    assert second == ["aaaaaaa", "50%", "100", "4.9% ±1.5", "2.3 ms", "42 ms", "1.3 s", *"---"]
     assert words(shown(row(processes=PROCESSES))[0])[0] == "MEASURING"
 
 
@@ -65,7 +65,7 @@ def test_it_fits_a_narrow_terminal() -> None:
 def test_only_what_worries_is_coloured() -> None:
     calm = live_lines({"rows": [row(rates={**RATES, "failed_percent": 0.0}, processes={**PROCESSES, "warnings": 0})]})
     assert calm == [click.unstyle(line) for line in calm]
-    assert click.style("4.9%", fg="red") in live_lines({"rows": [row(rates=RATES)]})[2]
+    assert click.style("4.9% ±1.5", fg="red") in live_lines({"rows": [row(rates=RATES)]})[2]
 
 
 @pytest.mark.parametrize(
