@@ -81,6 +81,32 @@ class LocalSources:
         columns = tuple(known.columns.items())
         return DataVersion(source, digest, len(files), rows, sum(file["size"] for file in files), columns)
 
+    def differs(self, source: str, where: str, digest: str) -> bool:
+        """Whether the files of a source are others than those of a version that was pinned here; changes nothing.
+
+        Only what is not remembered is read. False where nobody knows: of an address, of what was not pinned here, and
+        of what is not there or changes now.
+        """
+        try:
+            pinned = (
+                {} if is_address(where) else {f["path"]: f["sha256"] for f in self._pinned(source, digest)["files"]}
+            )
+            found = self._found(source, where) if pinned else []
+        except (DataGone, DataMissing):
+            return False
+        seen = self._seen()
+        return bool(found) and self._differ(found, pinned, seen)
+
+    def _differ(self, found: list[tuple[str, Path]], pinned: dict[str, str], seen: dict[str, Any]) -> bool:
+        return {label for label, _ in found} != {*pinned} or any(
+            pinned[label] != self._digest(label, path, seen.get(str(path))) for label, path in found
+        )
+
+    def _digest(self, label: str, path: Path, known: dict[str, Any] | None) -> str:
+        if known and known["stamp"] == _stamp(path):
+            return str(known["sha256"])
+        return str(_read(label, _chunks(path), path)["sha256"])
+
     def profile(self, source: str, digest: str, key: Sequence[str] = ()) -> Profile:
         """What a pinned version holds, and how many rows repeat the key; raises DataGone, ArtifactBroken."""
         pinned = self._pinned(source, digest)

@@ -21,6 +21,8 @@ from branchline.errors import EnvironmentFailed, LockMissing
 LOCKS = ("uv.lock", "pylock.toml", "requirements.lock", "requirements.txt")
 NAME = re.compile(r"^\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 COMMENT = re.compile(r"(?:^|\s)#.*$", re.MULTILINE)
+EXACT = re.compile(r"^[^=<>!~;]+===?\s*([^\s,;*]+)(?![^;\s]*\*)\s*(?:;|--|$)")
+ADDRESS = re.compile(r"[a-z+]+://")
 ELSEWHERE = re.compile(r"-r|-c|-e|--requirement|--constraint|--editable")
 
 
@@ -151,6 +153,25 @@ def disagreement(lock: Path) -> set[str]:
         if normal(package["name"]) == normal(project["name"]):
             return asked ^ {normal(dependency["name"]) for dependency in package.get("dependencies", [])}
     return set()
+
+
+def unlocked(lock: Path) -> list[str]:
+    """What the `requirements.in` beside a lock asks for that is not in it, or in another version; lines for some
+    machines only, and what stands in other files, are left out.
+    """
+    path = lock.parent / "requirements.in"
+    if not path.is_file() or LOOSE[lock.name] is not loose_requirements:
+        return []
+    held = {normal(found[1]): exactly(line) for line in requirements(lock) if (found := NAME.match(line))}
+    lines = [line for line in requirements(path) if not (line.startswith("-") or ";" in line or ADDRESS.match(line))]
+    asked = {normal(found[1]): (line, exactly(line)) for line in lines if (found := NAME.match(line))}
+    return [line for name, (line, version) in asked.items() if held.get(name, "-") != (version or held.get(name))]
+
+
+def exactly(line: str) -> str:
+    """The one version that a requirement asks for, without zeros at its end; '' for one that leaves a choice."""
+    found = EXACT.match(line)
+    return re.sub(r"(\.0)+$", "", found[1]) if found else ""
 
 
 def project_of(lock: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from branchline.adapters.cron import due
 from branchline.adapters.servicefile import read_lock, read_service
-from branchline.adapters.uv_locks import lock_in, refuse_loose
+from branchline.adapters.uv_locks import lock_in, refuse_loose, relocking, there, unlocked
 from branchline.cli import show
 from branchline.cli.session import SERVICE_FILE, Session
 from branchline.core import gates, graph, names
@@ -227,6 +227,29 @@ def unsure(root: Path, service: str, folder: str) -> list[Notice]:
     for step in (each for each in spec.steps if each.call):
         declared = frozenset(name for name, _ in step.env)
         found += escaped(step, closure_of(project, step.call, declared).notices)
+    return found
+
+
+def behind(session: Session, service: str, folder: str) -> list[Notice]:
+    """What lies in the work tree and no build uses: data that is not pinned so, packages that are not locked."""
+    from branchline.adapters.folder import FolderArtifacts
+    from branchline.adapters.sources import LocalSources
+
+    root, state = session.tree.root, session.settings.state
+    spec = read_service((root / folder / SERVICE_FILE).read_bytes(), f"{folder}/{SERVICE_FILE}")
+    lock, found = lock_in(service, root / folder, folder), list[Notice]()
+    if lock and (missing := unlocked(lock)):
+        text = f"{folder}/{lock.name} is behind requirements.in: {', '.join(missing)}"
+        found.append(Notice("BL311", f"{text} hint: {there(folder, relocking(lock))}"))
+    path = root / folder / LOCK_FILE
+    pins = read_lock(path.read_bytes(), f"{folder}/{LOCK_FILE}") if path.is_file() else {}
+    if pins and (state / "sources").is_dir():
+        kept = LocalSources(root, state / "sources", FolderArtifacts(state / "store"))
+        changed = [s.name for s in spec.data if s.name in pins and kept.differs(s.name, s.where, pins[s.name])]
+        hint = "hint: branchline data update"
+        found += [
+            Notice("BL310", f"{name} of {service} was changed since it was pinned {hint} {name}") for name in changed
+        ]
     return found
 
 

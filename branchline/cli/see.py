@@ -337,7 +337,7 @@ def explain_notice(session: Session, code: str) -> None:
         show.document({"schema": "branchline.notices/1", "notices": [{"code": code, "message": NOTICES[code]}]})
         return
     show.out(f"{code}  {NOTICES[code]}")
-    show.out("  part of  what makes the reuse of a step unsure")
+    show.out("  part of  what is said of a build, and is no error")
     show.out("  next     branchline check, or: branchline why SERVICE STEP")
 
 

@@ -95,6 +95,8 @@ def check(session: Session, service: str) -> None:
     plans = [] if found else list(plan.expected(session, chosen))
     found += [each for name, expected in plans for each in checks.too_long(name, chosen[name], expected)]
     unsure = [each for name, folder in chosen.items() for each in checks.unsure(session.tree.root, name, folder)]
+    if not found:  # else there is more to say first
+        unsure += [each for name, folder in chosen.items() for each in checks.behind(session, name, folder)]
     named = checks.branch_problem(session.tree.branch)
     found += [named] if named else []
     if session.json:

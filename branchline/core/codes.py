@@ -32,6 +32,8 @@ NOTICES = {
     "BL307": "A step reads a file outside of its service, data and environment, so it runs every time",
     "BL308": "A run met what its code did not tell of; it guards the reuse of the result from now on",
     "BL309": "What a step reads could not be recorded, so it runs every time",
+    "BL310": "Data was changed since it was pinned; what is pinned is what is used",
+    "BL311": "A lock file is behind the file that it was made from; the lock is what is installed",
 }
 
 

@@ -60,7 +60,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a person should know of a step's reuse, BL301 to BL308; one that `refuses` makes the step run every time."""
+    """What a person should know of a build, BL301 to BL311; one that `refuses` makes the step run every time."""
 
     code: str
     text: str

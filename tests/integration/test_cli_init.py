@@ -42,7 +42,8 @@ def test_init_writes_what_check_takes_but_for_the_lock(world: RealGit) -> None:
     assert told.exit_code == 2
     assert told.stdout.count("error[") == 1
     assert "error[BL402]" in told.stdout
-    (world.work / "shop" / "requirements.lock").write_text("uvicorn==1.0 \\\n    --hash=sha256:0\n")
+    lock = "".join(f"{name}==1.0 \\\n    --hash=sha256:0\n" for name in ("pytest", "uvicorn"))
+    (world.work / "shop" / "requirements.lock").write_text(lock)
     told = typed(world, "check", "--json")
     assert told.exit_code == 0
     assert json.loads(told.stdout) == {

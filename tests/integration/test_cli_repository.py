@@ -305,6 +305,55 @@ def test_data_is_pinned_beside_the_service_file(world: RealGit) -> None:
     assert typed(world, "data", "update", "seles").exit_code == 2
 
 
+def notes(world: RealGit) -> list[str]:
+    """What `check` has to say of what is all right."""
+    told = typed(world, "check", "--json")
+    assert told.exit_code == 0, told.stdout
+    return [f"{each['code']} {each['text'].partition(' hint: ')[0]}" for each in json.loads(told.stdout)["notices"]]
+
+
+def test_check_says_of_data_that_it_was_changed_since_it_was_pinned(world: RealGit) -> None:
+    """Killers: look at nothing but the lock; take a file that was only touched for another one."""
+    service(world, text='data = { sales = "data/*.csv" }\n' + FILE)
+    (world.work / "data").mkdir()
+    file = world.work / "data" / "a.csv"
+    file.write_text("x\n1\n2\n")
+    assert typed(world, "data", "update").exit_code == 0
+    assert notes(world) == []
+    file.touch()
+    assert notes(world) == []
+    file.write_text("x\n1\n3\n")
+    changed = ["BL310 sales of housing was changed since it was pinned"]
+    assert notes(world) == changed
+    assert "hint:  branchline data update sales" in typed(world, "check").stdout
+    file.write_text("x\n1\n2\n")
+    assert notes(world) == []
+    (world.work / "data" / "b.csv").write_text("x\n")
+    assert notes(world) == changed
+    assert typed(world, "data", "update").exit_code == 0
+    assert notes(world) == []
+    shutil.rmtree(world.work / "data")
+    assert notes(world) == [], "what is pinned is in the store"
+
+
+@pytest.mark.parametrize(
+    ("asked", "missing"),
+    [
+        ("uvicorn\n", ""), ("uvicorn[standard]>=0.9\n# tools\n-r other.txt\n", ""), ("Uvicorn==1.0.0\n", ""),
+        ("uvicorn==1.*\n", ""), ("tomli; python_version < '3.11'\nhttps://example.org/x.whl\n", ""),
+        ("uvicorn\nhttpx>=0.27  # asks\n", "httpx>=0.27"), ("uvicorn == 1.1\n", "uvicorn == 1.1"),
+    ],
+)  # fmt: skip
+def test_check_says_of_a_lock_that_it_is_behind(world: RealGit, asked: str, missing: str) -> None:
+    """Killers: compare words; ask for what only other machines need."""
+    folder = service(world)
+    (folder / "requirements.in").write_text(asked)
+    said = f"BL311 housing/requirements.lock is behind requirements.in: {missing}"
+    assert notes(world) == ([said] if missing else [])
+    if missing:
+        assert "pip compile --generate-hashes requirements.in -o requirements.lock)" in typed(world, "check").stdout
+
+
 def test_the_versions_of_a_source_are_told_with_what_changed(world: RealGit) -> None:
     """1.17, 3.30: who pinned which version, its rows, its columns; here and on the trunk, and what is not committed.
 
