@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from copy import copy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -60,6 +61,7 @@ Story = tuple[str, ...]
 TOLD: dict[Story | None, tuple[list[Step], list[dict[str, Any]]]] = {}
 
 Note = Callable[[Step], None]
+Values = Mapping[str, Callable[[int], float | Outcome]]
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -363,8 +365,7 @@ class World:
         steps_in: Sequence[str] = (), flags: str = "", moved: Mapping[str, str] | None = None,
     ) -> dict[str, str]:  # fmt: skip
         """Send a request for each unit; returns unit -> the arm it was assigned to. Arms in `fails` answer 503."""
-        shown = self.router.shown(service)[line]
-        found = {}
+        shown, found = self.router.shown(service)[line], {}
         for unit in units:
             arm = (moved or {}).get(unit) or self.router.arm(service, line, unit)
             answered = shown.shares[0][0] if arm in steps_in else arm
@@ -378,19 +379,18 @@ class World:
                 self.meter.lines.append(served)
         return found
 
-    def report(self, values: Mapping[str, float], service: str = "housing") -> tuple[str, ...]:
+    def report(self, values: Mapping[str, float | Outcome], service: str = "housing") -> tuple[str, ...]:
         """Report an outcome for each unit, as the ingest does; returns a word for each."""
         self.controller.read_exposures()
         commits = [c.revision for c in self.service(service).candidates] or [""]
         metric = self.ports.read_spec(self.git.read(commits[-1], f"{service}/branchline.toml") or b"", f"{service}/x")
         assert metric.metric is not None
-        outcomes = [Outcome(service, value, unit) for unit, value in values.items()]
+        whole = ((unit, v if isinstance(v, Outcome) else Outcome(service, v)) for unit, v in values.items())
+        outcomes = [replace(each, unit=unit) for unit, each in whole]
         receipts = self.observations.report(outcomes, {service: metric.metric}, at=self.clock.now())
         return tuple(each.word for each in receipts)
 
-    def play(
-        self, units: int, values: Mapping[str, Callable[[int], float]], *, service: str = "housing", seed: str = "u"
-    ) -> dict[str, str]:
+    def play(self, units: int, values: Values, service: str = "housing", seed: str = "u") -> dict[str, str]:
         """Visit fresh units, report a value by arm for each, and let their windows close."""
         arms = self.visit([f"{seed}{n}" for n in range(units)], service)
         self.report({unit: values[arm](n) for n, (unit, arm) in enumerate(arms.items()) if arm in values}, service)

@@ -179,11 +179,12 @@ def _unit(table: UnitTable) -> Unit:
 
 
 def _metric(metric: MetricTable) -> Metric:
-    bounds = (metric.bounds[0], metric.bounds[1]) if metric.bounds else None
-    direction = metric.direction or ("lower" if metric.kind == "error" else "higher")
+    timed = metric.kind == "time-to"
+    bounds = (metric.bounds[0], metric.bounds[1]) if metric.bounds else (0.0, metric.window) if timed else None
+    direction = metric.direction or ("lower" if metric.kind in ("error", "time-to") else "higher")
     return Metric(
-        metric.name, metric.kind, direction, metric.mde, bounds, metric.window, metric.missing, metric.margin,
-        metric.cap, _sql(metric.sql) if metric.sql else None,
+        metric.name, metric.kind, direction, metric.mde, bounds, metric.window, "window" if timed else metric.missing,
+        metric.margin, metric.cap, _sql(metric.sql) if metric.sql else None, metric.before,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class MetricTable(Table):
     """What an A/B test is judged by."""
 
     name: str
-    kind: Literal["value", "binary", "error"] = "value"
+    kind: Literal["value", "binary", "error", "ratio", "time-to"] = "value"
     direction: Direction | None = None
     mde: Annotated[float, Field(gt=0)] | None = None
     bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
@@ -27,6 +27,7 @@ class MetricTable(Table):
     margin: Annotated[float, Field(gt=0)] | None = None
     cap: float | None = None
     sql: SqlTable | None = None
+    before: float | None = None
 
     @model_validator(mode="after")
     def _sound(self) -> MetricTable:
@@ -38,16 +39,30 @@ class MetricTable(Table):
             raise ValueError(f"bounds {self.bounds} are empty; write the lower one first")
         if self.mde and self.margin:
             raise ValueError("mde asks for better, margin for no worse: declare one of them")
+        self._alone()
         self._far()
         if self.cap is not None and (self.bounds or self.kind == "binary"):
             raise ValueError("its values have bounds already, so nothing is left to cap: leave cap out")
         return self
 
+    def _alone(self) -> None:
+        """Refuse what a ratio or a time cannot have."""
+        has_no = {
+            "ratio": ("bounds", "cap", "before", "sql"),  # they are of single values, and a ratio is one of sums
+            "time-to": ("bounds", "cap", "missing"),  # a time lies between 0 and the window, which is when none came
+        }.get(self.kind, ())
+        wrong = [key for key in has_no if key in self.model_fields_set]
+        if wrong:
+            why = "is of sums, not of values" if self.kind == "ratio" else "lies between 0 and its window, if none came"
+            raise ValueError(f"{', '.join(wrong)} does not go with kind {self.kind}: it {why}")
+        if self.sql and self.before is not None:
+            raise ValueError("a query gives one value and nothing of before: leave before out, or report outcomes")
+
     def _far(self) -> None:
         """Refuse an effect that no two arms can have."""
-        if not self.bounds and self.kind != "binary":
+        low, high = self.bounds or {"binary": (0.0, 1.0), "time-to": (0.0, self.window)}.get(self.kind, (0.0, 0.0))
+        if low == high:
             return
-        low, high = self.bounds or (0.0, 1.0)
         for key, effect in (("mde", self.mde), ("margin", self.margin)):
             if effect is not None and effect >= high - low:
                 raise ValueError(f"{key} {effect:g} is too large: all values lie between {low:g} and {high:g}")

@@ -120,8 +120,15 @@ def third(op: Operations) -> None:
     op.execute("update exposure set crossed = at where both")
 
 
+def fourth(op: Operations) -> None:
+    """The second number of an outcome, by which metric it was reported, and how long a request took."""
+    op.add_column("outcome", Column("other", Float))
+    op.add_column("outcome", Column("metric", Text, nullable=False, server_default=sa.text("''")))
+    op.add_column("request", Column("seconds", Float))
+
+
 Revision = tuple[str, Callable[["Operations"], None]]
-REVISIONS: tuple[Revision, ...] = (("0001", first), ("0002", second), ("0003", third))
+REVISIONS: tuple[Revision, ...] = (("0001", first), ("0002", second), ("0003", third), ("0004", fourth))
 
 
 def found(connection: Connection) -> str:

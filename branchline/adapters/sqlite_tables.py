@@ -86,7 +86,7 @@ reader = Table("reader", metadata, Column("name", Text, primary_key=True), _text
 request = Table(
     "request", metadata, _number(), _text("service"), _text("experiment"), _text("unit"), _text("request"),
     _text("arm"), _whole("table"), Column("bad", Boolean, nullable=False), Column("counted", Boolean, nullable=False),
-    _real("at"), Column("prediction", Float),
+    _real("at"), Column("prediction", Float), Column("seconds", Float),
     Index("request_id", "service", "request"), Index("request_counted", "service", "experiment", "number"),
     sqlite_autoincrement=True,
 )  # fmt: skip
@@ -100,10 +100,12 @@ exposure = Table(
     Index("exposure_unit", "service", "unit", "number"), Index("exposure_order", "service", "experiment", "number"),
     sqlite_autoincrement=True,
 )  # fmt: skip
-# `reported` is what the caller said, `value` the metric's value of it; late ones are kept and never counted.
+# `reported` is what the caller said, `value` the metric's value of it, `other` the second number of a pair, `metric` is
+# the name of a metric that is only watched. Late ones are kept and never counted.
 outcome = Table(
     "outcome", metadata, _number(), _text("service"), _text("key"), _whole("exposure"), _real("reported"),
-    _real("value"), _real("at"), Column("late", Boolean, nullable=False), UniqueConstraint("service", "key"),
+    _real("value"), _real("at"), Column("late", Boolean, nullable=False), Column("other", Float), _text("metric"),
+    UniqueConstraint("service", "key"),
     Index("outcome_exposure", "exposure"), sqlite_autoincrement=True,
 )  # fmt: skip
 # Running counts, so that a look at an experiment does not read its rows; arm '' counts for the experiment as a whole.

@@ -21,6 +21,7 @@ EVEN_SPLIT = (0.3, 0.7)
 MILESTONES = (0.65, 1.0, 3.0)
 # What is below this part of the squares that it was left of is what rounding leaves of nothing.
 ROUNDING = 1e-12
+FORMS = ("mean", "ratio", "adjusted")
 
 
 class Answer(StrEnum):
@@ -39,7 +40,8 @@ class Plan:
 
     `mde` and `margin` are absolute. A margin makes it a test of non-inferiority; with `mde` 0 the margin is the effect
     that is planned for. `cap` says that the caller cut the values at a limit fixed beforehand. `max_information` ends
-    the test undecided, none by default.
+    the test undecided, none by default. `form` is what is judged: a mean, a ratio of sums, or a mean that is adjusted
+    by a covariate.
 
     Raises ValueError for numbers that mean nothing.
     """
@@ -53,10 +55,13 @@ class Plan:
     cap: float | None = None
     min_units: int = 100
     max_information: float | None = None
+    form: str = "mean"
 
     def __post_init__(self) -> None:
         if self.direction not in ("higher", "lower"):
             raise ValueError(f"direction is higher or lower, not {self.direction!r}")
+        if self.form not in FORMS:
+            raise ValueError(f"form is one of {', '.join(FORMS)}, not {self.form!r}")
         if not (0 <= self.mde < math.inf and 0 <= self.margin < math.inf):
             raise ValueError(f"mde {self.mde} and margin {self.margin} must be finite and not negative")
         if not (0 < self.alpha < 1 and 0 < self.beta < 1):

@@ -17,9 +17,10 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+from branchline.core import arms
+from branchline.core.arms import Arms
 from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
-from branchline.core.evidence import Stratum, Sums, judge
 from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.revision import digest
 from branchline.core.terms import Terms, decided, incomparable, mismatches
@@ -70,17 +71,16 @@ def plan_of(measured: Document) -> Plan:
     return Plan(**{**said, "bounds": tuple(said["bounds"]) if said["bounds"] else None})
 
 
-def sums_document(strata: Mapping[int, Stratum]) -> dict[str, list[float]]:
-    """By table: units, sum and sum of squares of the incumbent, and of the challenger."""
-    return {
-        str(table): [each for arm in (s.control, s.challenger) for each in (arm.n, arm.total, arm.squares)]
-        for table, s in strata.items()
-    }
+def sums_document(strata: Mapping[int, Arms]) -> dict[str, list[float]]:
+    """By table, of the incumbent and then of the challenger: units, sum and sum of squares of a mean; of pairs units,
+    and the sums of y, x, y², xy and x².
+    """
+    return {str(table): arms.row(each) for table, each in strata.items()}
 
 
-def strata_of(sums: Mapping[str, Sequence[Any]]) -> list[Stratum]:
+def strata_of(sums: Mapping[str, Sequence[Any]]) -> list[Arms]:
     """The strata that are written, by the number of their table."""
-    return [Stratum(Sums(*row[:3]), Sums(*row[3:])) for _, row in sorted(sums.items(), key=lambda each: int(each[0]))]
+    return [arms.read(numbers) for _, numbers in sorted(sums.items(), key=lambda each: int(each[0]))]
 
 
 def guard_document(guard: Guard, seen: Sequence[int], bads: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -201,8 +201,9 @@ def _differences(document: Document, measured: Document) -> Iterator[str]:
         yield from unlike(f"evidence of unequal {kind}", said, evidence)
     yield from _unlike_series(measured)
     for table, row in measured["sums"].items():
-        if [row[0], row[3]] != measured["reported"].get(table):
-            yield f"table {table} has sums of {row[0]} and {row[3]} units, but others reported"
+        mine = row[len(row) // 2]
+        if [row[0], mine] != measured["reported"].get(table):
+            yield f"table {table} has sums of {row[0]} and {mine} units, but others reported"
     recorded = document["verdict"]
     if recorded and recorded["event"] in SIDES and SIDES[recorded["event"]] is not verdict.side:
         yield f"recorded is {recorded['event']}, recomputed {verdict.side}: {verdict.reason}"
@@ -228,7 +229,7 @@ def _unlike_series(measured: Document) -> Iterator[str]:
     """Where the picture is not drawn from its own sums, goes back, or does not end where the verdict was."""
     plan, before = plan_of(measured), -1
     for number, point in enumerate(measured["series"]):
-        judgement = judge(strata_of(point["sums"]), plan)
+        judgement = arms.judged(strata_of(point["sums"]), plan)
         said = {name: value for name, value in point.items() if name not in ("at", "sums")}
         yield from unlike(f"point {number} of the picture", said, point_document(judgement))
         if judgement.units < before:

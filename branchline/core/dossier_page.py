@@ -8,7 +8,7 @@ reader's settings, and a phone is as good as a desk. The same document gives the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -161,7 +161,10 @@ def declared(document: Document) -> Iterator[tuple[str, str]]:
     if metric:
         yield "metric", f"{metric['name']}, {metric['kind']}; {metric['direction']} is better"
         yield "an outcome counts for", lasted(metric["window"])
-        yield "without an outcome", "counts as 0" if metric["missing"] == "zero" else "left out"
+        missing = {"zero": "counts as 0", "window": "counts as all of that time"}
+        yield "without an outcome", missing.get(metric["missing"], "left out")
+        if metric.get("before") is not None:
+            yield "adjusted by", f"what was before; {number(metric['before'])} where that is not known"
     if measured and measured["terms"]["effect"]:
         plan = measured["plan"]
         yield (
@@ -192,9 +195,11 @@ def arms(document: Document) -> Iterator[str]:
         return
     rows = []
     for place, arm in enumerate(measured["arms"]):
-        sums = [sum(row[3 * place + each] for row in measured["sums"].values()) for each in range(3)]
+        width = len(next(iter(measured["sums"].values()), [0] * 6)) // 2
+        sums = [sum(row[width * place + each] for row in measured["sums"].values()) for each in range(width)]
         who = f"<b>{arm['role']}</b> {small(arm['version'])}"
-        rows.append([who, f"{arm['units']:,}", mean(*sums), part(arm["bad"], arm["requests"])])
+        middle = average(sums, ratio=measured["plan"].get("form") == "ratio")
+        rows.append([who, f"{arm['units']:,}", middle, part(arm["bad"], arm["requests"])])
     yield "<section><h2>Arms</h2>"
     yield from table(("", "units", "mean outcome", "failed requests"), rows)
     tables = []
@@ -350,6 +355,18 @@ def tile(value: str, said: str, more: str) -> str:
 def small(said: str) -> str:
     """What stands beside a number."""
     return f"<small>{escape(said)}</small>"
+
+
+def average(sums: Sequence[float], *, ratio: bool) -> str:
+    """What an arm's outcomes are on average, by its sums: of single values, of pairs, or as a ratio."""
+    if len(sums) == 3:
+        return mean(int(sums[0]), sums[1], sums[2])
+    n, y, x, yy, xy, xx = sums
+    if not ratio or not x:
+        return mean(int(n), y, yy)
+    own = y / x
+    width = upper_quantile(0.025) * math.sqrt(max(yy - own * (2 * xy - own * xx), 0.0)) / x
+    return f"{number(own)} {small(f'{number(own - width)} to {number(own + width)}; n {int(n):,}')}"
 
 
 def mean(n: int, total: float, squares: float) -> str:

@@ -41,8 +41,11 @@ def number(value: object) -> float:
     return read + 0.0
 
 
-def value(metric: Metric, prediction: float | None, reported: object) -> float:
-    """The metric's value of a report; raises OutcomeRefused when it has none."""
+def value(metric: Metric, prediction: float | None, reported: object, waited: float = 0.0) -> float:
+    """The metric's value of a report; raises OutcomeRefused when it has none.
+
+    `waited` are the seconds since the unit's first exposure, which are the value of kind time-to.
+    """
     read = number(reported)
     if metric.kind == "error":
         if prediction is None:
@@ -51,7 +54,38 @@ def value(metric: Metric, prediction: float | None, reported: object) -> float:
         read = min(error, metric.bounds[1]) if metric.bounds else number(error)
     if metric.kind == "binary" and read not in (0.0, 1.0):
         raise OutcomeRefused(reason=f"{read:g} is neither 0 nor 1")
+    if metric.kind == "time-to":
+        if read != 1.0:
+            raise OutcomeRefused(reason=f"{read:g} is not 1: an outcome says that it has happened, when says the clock")
+        read = min(max(waited, 0.0), metric.window)
     if metric.bounds and not metric.bounds[0] <= read <= metric.bounds[1]:
         low, high = metric.bounds
         raise OutcomeRefused(reason=f"{read:g} is outside the metric's bounds {low:g} to {high:g}")
     return read
+
+
+def second(metric: Metric, of: object = None, before: object = None) -> float | None:
+    """The second number of a report: what a ratio is of, or what the unit was like before; None where there is none.
+
+    Raises OutcomeRefused for one that the metric does not have, and where a ratio has none.
+    """
+    if metric.kind == "ratio":
+        if of is None:
+            raise OutcomeRefused(reason="a ratio needs what it is of: a second number, `of`")
+        if before is not None:
+            raise OutcomeRefused(reason="a ratio takes no account of what was `before`")
+        if (read := number(of)) < 0:
+            raise OutcomeRefused(reason=f"of is {read:g}, which is below 0")
+        return read
+    if of is not None:
+        raise OutcomeRefused(reason=f"`of` goes with a ratio, and the metric is of kind {metric.kind}")
+    if before is None:
+        return None
+    if metric.before is None:
+        raise OutcomeRefused(reason="the metric declares no `before`")
+    return number(before)
+
+
+def told(reported: float, other: float | None) -> str:
+    """What was reported, in words."""
+    return f"{reported:.12g}" + ("" if other is None else f" and {other:.12g}")

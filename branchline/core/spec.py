@@ -146,12 +146,13 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """The primary metric: `kind` is value, binary or error (then outcomes carry the truth, and `name` says which
-    error).
+    """The primary metric: `kind` is value, binary, error (then outcomes carry the truth, and `name` says which error),
+    ratio (outcomes carry two numbers, and the sums of both are divided) or time-to (an outcome says that it happened).
 
     `mde` is the smallest worthwhile effect in the metric's unit; in its place `margin` says how much worse is let pass.
     `window` are the seconds in which a unit's outcome counts, `cap` is where values are cut that have no bounds, and
-    `sql` is where outcomes lie that nobody reports.
+    `sql` is where outcomes lie that nobody reports. With `before` an outcome may bring what its unit was like before,
+    and a unit without counts as being like this.
     """
 
     name: str
@@ -164,6 +165,22 @@ class Metric:
     margin: float | None = None
     cap: float | None = None
     sql: SqlQuery | None = None
+    before: float | None = None
+
+    @property
+    def form(self) -> str:
+        """What of it is judged: a ratio of sums, a mean adjusted by what was before, or a mean."""
+        return "ratio" if self.kind == "ratio" else "mean" if self.before is None else "adjusted"
+
+    @property
+    def pooled(self) -> str:
+        """What several outcomes of a unit are together: their mean, their sum, or the first."""
+        return {"ratio": "sum", "time-to": "first"}.get(self.kind, "mean")
+
+    @property
+    def unreported(self) -> float | None:
+        """The value of a unit without an outcome in its window; None: it is left out."""
+        return {"zero": 0.0, "window": self.window}.get(self.missing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from branchline.core.arms import Arms, judged
 from branchline.core.decision import Judgement, Plan
-from branchline.core.evidence import Stratum, judge
 from branchline.core.guardrail import Guard
 from branchline.core.ratio_check import mismatch_over
 from branchline.core.verdict import Verdict, decide, decide_canary, invalidity
@@ -35,7 +35,7 @@ class Terms:
 
 
 def decided(
-    terms: Terms, plan: Plan, strata: Sequence[Stratum], guards: Mapping[str, Guard], invalid: str, lasted: float
+    terms: Terms, plan: Plan, strata: Sequence[Arms], guards: Mapping[str, Guard], invalid: str, lasted: float
 ) -> tuple[Judgement | None, Verdict]:
     """The judgement of an A/B test (None of a canary) and the verdict, after so many seconds."""
     guards = dict(sorted(guards.items()))
@@ -44,7 +44,7 @@ def decided(
         return None, decide_canary(guards, requests=asked(guards), min_requests=terms.canary_requests, waited=waited)
     over = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
     ended = terms.spent or over
-    judgement = judge(strata, plan, ended)
+    judgement = judged(strata, plan, ended)
     hold = (
         f"min_duration: {terms.min_seconds - lasted:.0f} s left"
         if lasted < terms.min_seconds and not terms.spent

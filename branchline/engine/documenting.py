@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 from branchline.core import dossier
+from branchline.core.arms import Arms, judged
 from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
-from branchline.core.evidence import Stratum, judge
 from branchline.core.revision import Revision, StepRun
 from branchline.core.service import PREPARING, SERVING, Candidate, Phase, Service
 from branchline.core.terms import Terms, decided
@@ -240,7 +240,7 @@ class Dossiers:
             "sums": strata,
             "exposed": {str(table): list(each) for table, each in seen.exposed.items()},
             "reported": {str(table): list(each) for table, each in seen.reported.items()},
-            "dropping": spec.metric is not None and spec.metric.missing == "drop",
+            "dropping": spec.metric is not None and spec.metric.unreported is None,
             "counts": {**counts, "tables": len(seen.tables)},
             "series": series,
             "guards": {
@@ -304,15 +304,15 @@ def played(
 
     Without one, or if it never follows, until the end.
     """
-    plan, window = seen.plan or Plan(mde=1.0), test.spec.metric.window if test.spec.metric else 0.0
+    plan = seen.plan or Plan(mde=1.0)
     side = dossier.SIDES.get(test.ended.event) if test.ended and test.candidate.phase is not Phase.WON else None
-    points: list[tuple[float, dict[int, Stratum]]] = []
+    points: list[tuple[float, dict[int, Arms]]] = []
 
     def found_at(at: float, terms: Terms) -> tuple[Judgement | None, Verdict]:
         strata = [each for _, each in sorted(seen.strata.items())]
         return decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at))
 
-    for at in news(ports, test, seen, window):
+    for at in news(ports, test, seen):
         if terms.effect and seen.strata:
             points.append((at, dict(seen.strata)))
         if side is not None:
@@ -322,15 +322,15 @@ def played(
     return series_of(points, plan), test.until, found_at(test.until, replace(terms, spent=spent_of(test.ended)))
 
 
-def series_of(points: Sequence[tuple[float, Mapping[int, Stratum]]], plan: Plan) -> list[Document]:
+def series_of(points: Sequence[tuple[float, Mapping[int, Arms]]], plan: Plan) -> list[Document]:
     """The picture's points, thinned: of each the moment, the estimate with its interval, and the sums below it."""
-    judged = [
-        (at, strata, judge([each for _, each in sorted(strata.items())], plan))
+    looks = [
+        (at, strata, judged([each for _, each in sorted(strata.items())], plan))
         for at, strata in dossier.thinned(points)
     ]
     return [
         {**dossier.point_document(judgement), "sums": dossier.sums_document(strata), "at": moment(at)}
-        for at, strata, judgement in judged
+        for at, strata, judgement in looks
         if judgement.units
     ]
 

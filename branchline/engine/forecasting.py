@@ -83,8 +83,8 @@ def forecast(ports: Ports, spec: Spec, wish: Wish) -> Document:
             what=f"how much the values of {metric.name} spread is not known",
         )  # fmt: skip
     binary = metric.kind == "binary" or (known and sums.squares == sums.total)
-    fewest = fewest_units(plan.min_units, binary=binary, bounded=metric.bounds is not None or plan.cap is not None,
-                          mean=sums.mean if known else None)  # fmt: skip
+    bounded = metric.form == "ratio" or metric.bounds is not None or plan.cap is not None
+    fewest = fewest_units(plan.min_units, binary=binary, bounded=bounded, mean=sums.mean if known else None)
     both, share = parts_of(spec.rollout)
     per_day = (seen.per_day if wish.per_day is None else wish.per_day) * both
     limit = wish.days or spec.rollout.max_seconds / DAY

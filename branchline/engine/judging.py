@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
+from branchline.core.arms import Arms, added, means
 from branchline.core.decision import Judgement, Plan, error_rate
 from branchline.core.evidence import Stratum
 from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.harm import Advice, advised
+from branchline.core.ratios import MIN_UNITS
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Guardrails, Metric, Rollout, Spec
 from branchline.core.terms import Terms, asked, decided, incomparable, mismatches
@@ -26,10 +28,11 @@ from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
 from branchline.engine.replaying import splits_of, states
-from branchline.engine.surveying import capped
+from branchline.engine.surveying import capped, read_of
 from branchline.errors import IllegalMove, NothingToDo
 from branchline.ports import Ports, Seen, Shown, Tally
 
+NOTHING = Metric("", window=0.0)  # where none is declared
 BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned restarts are spread over 1,500 of them
 
 
@@ -44,7 +47,7 @@ class Measurement:
     plan: Plan | None
     metric: Metric | None
     limits: Guardrails
-    strata: dict[int, Stratum] = field(default_factory=dict)
+    strata: dict[int, Arms] = field(default_factory=dict)
     exposed: dict[int, tuple[int, int]] = field(default_factory=dict)
     reported: dict[int, tuple[int, int]] = field(default_factory=dict)
     splits: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -95,20 +98,14 @@ class Measurement:
         mine = unit.arm == self.challenger
         n0, n1 = self.exposed.get(unit.stratum, (0, 0))
         self.exposed[unit.stratum] = (n0 + (not mine), n1 + mine)
-        missing = 0.0 if self.metric is not None and self.metric.missing == "zero" else None
-        value = missing if unit.value is None else unit.value
-        if value is None:
+        read = read_of(self.metric or NOTHING, unit)
+        if read is None:
             return False
         r0, r1 = self.reported.get(unit.stratum, (0, 0))
         self.reported[unit.stratum] = (r0 + (not mine), r1 + mine)
         if "bad outcomes" in self.guards:
-            self._guard("bad outcomes", unit.arm, self._is_bad(value), self.share(unit.stratum))
-        if self.plan and self.plan.cap is not None:
-            value = min(value, self.plan.cap)
-        old = self.strata.get(unit.stratum, Stratum())
-        self.strata[unit.stratum] = (
-            replace(old, challenger=old.challenger.add(value)) if mine else replace(old, control=old.control.add(value))
-        )
+            self._guard("bad outcomes", unit.arm, self._is_bad(*read), self.share(unit.stratum))
+        self.strata[unit.stratum] = added(self.strata.get(unit.stratum), self.plan, mine, *read)
         return True
 
     def total(self, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -119,7 +116,12 @@ class Measurement:
         self.met = mine.get("units", 0) + self.crossed
         self.requests, self.stepped_in = mine.get("requests", 0), mine.get("stepped_in", 0)
 
-    def _is_bad(self, value: float) -> bool:
+    def _is_bad(self, value: float, other: float) -> bool:
+        """Whether an outcome is a bad one; of a ratio each unit's own is meant, if it has one."""
+        if self.metric is not None and self.metric.kind == "ratio":
+            if not other:
+                return False
+            value /= other
         above, below = self.limits.bad_outcome_above, self.limits.bad_outcome_below
         return (above is not None and value > above) or (below is not None and value < below)
 
@@ -140,7 +142,7 @@ class Measurement:
         What was counted of all units is held against all units, not against those that have matured: a restart, which
         sees the same totals earlier, must not find more.
         """
-        dropping = self.metric is not None and self.metric.missing == "drop"
+        dropping = self.metric is not None and self.metric.unreported is None
         ratio, reporting = mismatches(self.exposed, self.reported, self.splits, dropping=dropping)
         return incomparable(
             ratio, reporting, units=self.units, crossed=self.crossed, tables=len(self.tables), requests=self.requests,
@@ -216,8 +218,8 @@ class Judge:
             return False
         lasted = seen.lasted(now)
         seen.cost = advice = advised(
-            rollout.harm_budget, service.slots, candidate.share, list(seen.strata.values()),
-            seen.strata.get(table, Stratum()), seen.plan, units=seen.met,
+            rollout.harm_budget, service.slots, candidate.share, [means(each) for each in seen.strata.values()],
+            means(seen.strata.get(table, Stratum())), seen.plan, units=seen.met,
             pace=seen.units / lasted if lasted else 0.0, window=metric.window,
         )  # fmt: skip
         if not advice.share:
@@ -237,12 +239,14 @@ class Judge:
             seen.count(tally)
             if seen.breached:
                 yield tally.at
-        window, until = spec.metric.window if spec.metric else 0.0, self.ports.clock.now()
-        for unit in observations.matured(service.name, experiment, after=seen.seen, until=until, window=window):
+        metric, until = spec.metric or NOTHING, self.ports.clock.now()
+        for unit in observations.matured(
+            service.name, experiment, after=seen.seen, until=until, window=metric.window, pooled=metric.pooled
+        ):
             if not seen.seen:
                 seen.plan = capped(self.ports, service.name, experiment, seen.control, spec.metric, seen.plan)
             if seen.see(unit):
-                yield unit.at + window
+                yield unit.at + metric.window
 
     def _guard_won(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
         """Guardrails live in every waiting state: who has won but waits can still breach."""
@@ -324,6 +328,7 @@ def plan_of(spec: Spec, tried: Candidate) -> Plan | None:
     alpha = error_rate(challengers=max(tried.seated, 1), repeats=tried.repeats)
     plan = Plan(
         metric.direction, metric.mde or 0.0, metric.margin or 0.0, alpha, bounds=metric.bounds, cap=metric.cap,
+        form=metric.form, min_units=MIN_UNITS if metric.form == "ratio" else 100,
     )  # fmt: skip
     return plan if tried.extended else replace(plan, max_information=3 * plan.planned_information)
 

@@ -19,7 +19,7 @@ from branchline.core.spec import Spec
 from branchline.core.verdict import Verdict
 from branchline.core.waiting import replaced
 from branchline.engine.asking import Desk
-from branchline.engine.judging import Measurement, concluded, plan_of
+from branchline.engine.judging import NOTHING, Measurement, concluded, plan_of
 from branchline.engine.preparing import governed_spec
 from branchline.engine.reading import measurement_document, moment
 from branchline.engine.replaying import splits_of, states
@@ -105,7 +105,7 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
     cut = capped(ports, test.service, test.experiment, test.control, metric, plan)
     seen = Measurement(test.control, candidate.revision, cut, metric, test.spec.guardrails)
     seen.splits.update(test.splits)
-    for at in news(ports, test, seen, metric.window):
+    for at in news(ports, test, seen):
         verdict = concluded(seen, test.spec.rollout, candidate, at)
         if verdict.is_final:
             return seen, verdict, at
@@ -113,11 +113,15 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
     return seen, concluded(seen, test.spec.rollout, candidate, test.until, spent=spent_of(test.ended)), test.until
 
 
-def news(ports: Ports, test: Recorded, seen: Measurement, window: float) -> Iterator[float]:
+def news(ports: Ports, test: Recorded, seen: Measurement) -> Iterator[float]:
     """Take in requests and matured units in the order of their moments; yield the moment of each that may decide."""
     observations = ports.observations
     tallies = observations.requests(test.service, test.experiment, after=0)
-    units = observations.matured(test.service, test.experiment, after=0, until=test.until, window=window)
+    metric = test.spec.metric or NOTHING
+    window = metric.window
+    units = observations.matured(
+        test.service, test.experiment, after=0, until=test.until, window=window, pooled=metric.pooled
+    )
     both: Iterator[tuple[float, Tally | Seen]] = heapq.merge(
         ((each.at, each) for each in tallies), ((each.at + window, each) for each in units), key=lambda pair: pair[0]
     )

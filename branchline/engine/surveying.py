@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from branchline.core.evidence import Plan, Sums, history_cap
 from branchline.core.planning import DAY
+from branchline.core.ratios import Pairs
 from branchline.core.spec import Metric
 from branchline.errors import UnknownReference
-from branchline.ports import Exposed, Ports
+from branchline.ports import Exposed, Ports, Seen
+
+Pair = tuple[float, float]
 
 MOST_UNITS = 20_000  # the newest, and what is left of the test they are in
 FEW = 30  # outcomes, of which fewer tell neither how many come nor how far they spread
@@ -62,21 +65,49 @@ def history_of(ports: Ports, service: str, metric: Metric, before: str = "") -> 
     """What the newest tests of a service saw that were judged by this metric; with `before`, of those that were before
     that experiment, as far as it was known when that one's first unit came.
     """
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[Pair]] = {}
     rows = ports.observations.exposed(service)
     until = min((row.began for row in rows if row.experiment == before), default=ports.clock.now())
     chosen = list(
         newest(ports, service, metric, [row for row in rows if row.experiment != before and row.began < until])
     )
-    units, missing = 0, 0.0 if metric.missing == "zero" else None
+    units = 0
     for experiment, _ in reversed(chosen):
-        for unit in ports.observations.matured(service, experiment, after=0, until=until, window=metric.window):
-            value = missing if unit.value is None else unit.value
+        for unit in ports.observations.matured(
+            service, experiment, after=0, until=until, window=metric.window, pooled=metric.pooled
+        ):
             units += 1
-            if value is not None:
-                found.setdefault(unit.arm, []).append(value)
+            if (read := read_of(metric, unit)) is not None:
+                found.setdefault(unit.arm, []).append(read)
     seconds = sum(max(row.ended for row in rows) - min(row.began for row in rows) for _, rows in chosen)
-    return History(len(chosen), units, seconds, {arm: tuple(values) for arm, values in found.items()})
+    return History(len(chosen), units, seconds, {arm: alone(metric, pairs) for arm, pairs in found.items()})
+
+
+def read_of(metric: Metric, unit: Seen) -> Pair | None:
+    """What a matured unit brings to a metric: its value, and the second number where the form asks for one; None where
+    it is left out.
+    """
+    value = metric.unreported if unit.value is None else unit.value
+    if value is None:
+        return None
+    if unit.other is None:
+        return value, metric.before or 0.0
+    return value, unit.other
+
+
+def alone(metric: Metric, pairs: Sequence[Pair]) -> tuple[float, ...]:
+    """One number for each unit of an arm, whose mean is what is judged and which spread as that does: of a ratio R of
+    sums R + (y - Rx)/mean(x), the delta method turned round; of an adjusted mean y less what x foretells of it.
+    """
+    sums, n = Pairs.of(pairs), len(pairs)
+    if metric.form == "ratio" and sums.x:
+        ratio, mean = sums.y / sums.x, sums.x / n
+        return tuple(ratio + (y - ratio * x) / mean for y, x in pairs)
+    spread = sums.xx - sums.x * sums.x / n
+    if metric.form == "adjusted" and spread > 0:
+        theta = (sums.xy - sums.x * sums.y / n) / spread
+        return tuple(y - theta * (x - sums.x / n) for y, x in pairs)
+    return tuple(y for y, _ in pairs)
 
 
 def newest(ports: Ports, service: str, metric: Metric, every: Iterable[Exposed]) -> Iterator[tuple[str, list[Exposed]]]:
@@ -111,7 +142,8 @@ def capped(
     """
     if plan is None or metric is None or plan.cap is not None or not may_cap(metric):
         return plan
-    return replace(plan, cap=history_cap(history_of(ports, service, metric, experiment).values.get(control, ())))
+    plain = replace(metric, before=None)  # what is cut are values as they were
+    return replace(plan, cap=history_cap(history_of(ports, service, plain, experiment).values.get(control, ())))
 
 
 def may_cap(metric: Metric) -> bool:

@@ -43,7 +43,8 @@ class Outcome:
     """What a caller reports: by unit or by request id; `value` is the metric's value or, for kind error, the truth.
 
     `metric` is what it was measured by; '': by the one that is declared. `happened` is when it came to be, where that
-    is known: nothing from before a unit was in the test counts, nor from after its window.
+    is known: nothing from before a unit was in the test counts, nor from after its window. `of` is what the value is a
+    part of, for kind ratio; `before` what the unit was like before its first request.
     """
 
     service: str
@@ -53,6 +54,8 @@ class Outcome:
     id: str = ""
     metric: str = ""
     happened: float | None = None
+    of: float | None = None
+    before: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Seen:
     """One unit's first exposure in an experiment, with its matured value (None: no outcome in its window).
 
     `order` is the exposure's number: a cursor. `stratum` is (segment's table number): what statistics keeps apart.
+    `other` is the second number of what was reported, if any.
     """
 
     order: int
@@ -81,6 +85,7 @@ class Seen:
     stratum: int
     value: float | None
     at: float
+    other: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +147,13 @@ class Observations(Protocol):
         not counted for it.
         """
 
-    def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
+    def matured(
+        self, service: str, experiment: str, *, after: int, until: float, window: float, pooled: str = "mean",
+    ) -> tuple[Seen, ...]:  # fmt: skip
         """Units whose window closed by `until`, in order of exposure, after the cursor; stops at the first unit not
         matured. What is reported later of a unit that was handed out is late, whatever the clock says: nobody looks at
-        it again, but who begins anew from the ledger, and must find the same. So a unit that was seen in another arm
+        it again, but who begins anew from the ledger, and must find the same. `pooled` says what several reports of a
+        unit are together: their mean, their sum, or the first (the least). So a unit that was seen in another arm
         is left out when that was known before its window had closed, and stays in when it was not.
         """
 

@@ -29,12 +29,16 @@ class Refused(Exception):
         super().__init__(f"{status}: {problem.get('detail') or problem.get('title') or 'refused'}")
 
 
-def report(service: str, value: float, *, unit: str = "", request_id: str = "", id: str = "", gateway: str = "") -> str:
-    """Report one outcome and return what became of it: kept, duplicate, conflict, late, unknown.
+def report(
+    service: str, value: float, *, unit: str = "", request_id: str = "", id: str = "", metric: str = "",
+    of: float | None = None, before: float | None = None, gateway: str = "",
+) -> str:  # fmt: skip
+    """Report one outcome (see `outcome`) and return what became of it: kept, duplicate, conflict, late, unknown.
 
     Raises Refused, or OSError when the gateway cannot be reached.
     """
-    return report_many(service, [outcome(value, unit=unit, request_id=request_id, id=id)], gateway=gateway)[0]
+    one = outcome(value, unit=unit, request_id=request_id, id=id, metric=metric, of=of, before=before)
+    return report_many(service, [one], gateway=gateway)[0]
 
 
 def report_many(service: str, outcomes: Iterable[Mapping[str, Any]], *, gateway: str = "") -> list[str]:
@@ -62,12 +66,20 @@ def report_many(service: str, outcomes: Iterable[Mapping[str, Any]], *, gateway:
     raise AssertionError("unreachable")
 
 
-def outcome(value: float, *, unit: str = "", request_id: str = "", id: str = "") -> dict[str, Any]:
-    """One outcome as it is sent; raises ValueError when it names neither a unit nor a request."""
+def outcome(
+    value: float, *, unit: str = "", request_id: str = "", id: str = "", metric: str = "", of: float | None = None,
+    before: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """One outcome as it is sent; raises ValueError when it names neither a unit nor a request.
+
+    `metric` names what was measured, `of` is what the value is a part of (kind ratio), `before` what the unit was like
+    before its first request.
+    """
     if not (unit or request_id):
         raise ValueError("an outcome names the unit or the request it belongs to")
-    named = {"unit": unit, "request_id": request_id, "id": id}
-    return {"value": value, **{name: text for name, text in named.items() if text}}
+    named = {"unit": unit, "request_id": request_id, "id": id, "metric": metric}
+    numbers = {name: number for name, number in (("of", of), ("before", before)) if number is not None}
+    return {"value": value, **{name: text for name, text in named.items() if text}, **numbers}
 
 
 def post(address: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:

@@ -60,15 +60,19 @@ class Reporter:
         _all.add(self)
 
     def report(
-        self, request_id: str, value: SupportsFloat, *, unit: str = "", id: str = "", metric: str = ""
+        self, request_id: str, value: SupportsFloat, *, unit: str = "", id: str = "", metric: str = "",
+        of: SupportsFloat | None = None, before: SupportsFloat | None = None,
     ) -> bool:  # fmt: skip
         """Take the outcome of a request ('': of a unit) to be sent; says whether it was. Never waits, never raises.
 
         `value` is the metric's or, for kind error, the truth. `id` is a name of the outcome's own where there may be
         several of one. `metric` names what was measured; an outcome of a metric that nobody declared is not counted.
+        `of` is what the value is a part of, for kind ratio; `before` what the unit was like before its first request.
         """
         try:
-            outcome = checked(value, {"request_id": request_id, "unit": unit, "id": id, "metric": metric})
+            numbers = {name: each for name, each in (("of", of), ("before", before)) if each is not None}
+            named = {"request_id": request_id, "unit": unit, "id": id, "metric": metric}
+            outcome = checked({"value": value, **numbers}, named)
             with self._changed:
                 if self._taken - self._done >= self.room:
                     self._drop(f"{self.room} were waiting")
@@ -215,13 +219,16 @@ class Wrong(ValueError):
     """An outcome that the gateway would refuse."""
 
 
-def checked(value: SupportsFloat, named: dict[str, str]) -> Outcome:
+def checked(numbers: dict[str, SupportsFloat], named: dict[str, str]) -> Outcome:
     """The outcome as it is sent; raises Wrong where one such would have its whole batch refused."""
-    if isinstance(value, str | bytes) or type(value).__name__ in ("bool", "bool_"):
-        raise Wrong(f"a value is a number, not a {type(value).__name__}")
-    outcome: Outcome = {"value": float(value)}
-    if not math.isfinite(outcome["value"]):
-        raise Wrong("a value was not finite")
+    outcome: Outcome = {}
+    for name, value in numbers.items():
+        what = "a value" if name == "value" else f"`{name}`"
+        if isinstance(value, str | bytes) or type(value).__name__ in ("bool", "bool_"):
+            raise Wrong(f"{what} is a number, not a {type(value).__name__}")
+        outcome[name] = float(value)
+        if not math.isfinite(outcome[name]):
+            raise Wrong(f"{what} was not finite")
     for name, text in named.items():
         try:
             if len(text) > LONGEST[name] or (text and not text.encode()):

@@ -37,7 +37,8 @@ Words = Counter[tuple[str, str]]  # service, word
 
 
 class Report(BaseModel):
-    """One outcome, by unit or by request: `value` is the metric's or, for a metric of kind error, the truth.
+    """One outcome, by unit or by request: `value` is the metric's or, for a metric of kind error, the truth; of a ratio
+    it is a part of `of`. `before` is what the unit was like before its first request.
 
     `metric` may name it: who measures several things reports each by its name, and those that nobody declared are not
     counted.
@@ -50,6 +51,8 @@ class Report(BaseModel):
     request_id: Annotated[str, Field(max_length=128)] = ""
     id: Annotated[str, Field(max_length=128)] = ""
     metric: Annotated[str, Field(max_length=128)] = ""
+    of: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    before: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 ONE: TypeAdapter[Report] = TypeAdapter(Report)
@@ -235,7 +238,16 @@ def outcome_of(service: str, report: Report) -> Outcome:
     """One report as the ledger takes it; raises OutcomeRefused when it names nobody."""
     if not report.unit and not report.request_id:
         raise OutcomeRefused(reason="it names neither unit nor request_id")
-    return Outcome(service, report.value, report.unit, report.request_id, report.id, report.metric)
+    return Outcome(
+        service,
+        report.value,
+        report.unit,
+        report.request_id,
+        report.id,
+        report.metric,
+        of=report.of,
+        before=report.before,
+    )
 
 
 def measured(controller: Controller, service: str) -> Metric | None:

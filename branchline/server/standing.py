@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from branchline.core.arms import total
 from branchline.core.service import Candidate
 from branchline.engine.controlling import Controller
 from branchline.engine.judging import Measurement
@@ -48,11 +49,12 @@ def of_metric(service: str, candidate: Candidate, seen: Measurement, names: Labe
     strata = list(seen.strata.values())
     for role, commit in (("incumbent", seen.control), ("challenger", seen.challenger)):
         arms = [each.challenger if role == "challenger" else each.control for each in strata]
-        told, units = {**common, "revision": names[commit], "role": role}, sum(arm.n for arm in arms)
+        told = {**common, "revision": names[commit], "role": role}
+        units, values, of_what = total(arms, metric.form)
         yield "branchline_metric_units", "", told, units
-        yield "branchline_metric_sum", "", told, sum(arm.total for arm in arms)
-        if units:
-            yield "branchline_metric_mean", "", told, sum(arm.total for arm in arms) / units
+        yield "branchline_metric_sum", "", told, values
+        if of_what:
+            yield "branchline_metric_mean", "", told, values / of_what
     if judged is None:
         return
     told = {**common, "revision": names[seen.challenger]}

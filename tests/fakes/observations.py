@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -13,6 +13,8 @@ from branchline.core.outcome_query import CLOCKS
 from branchline.core.spec import Metric
 from branchline.errors import DiskFull, OutcomeRefused
 from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
+
+TOGETHER: Mapping[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "sum": sum, "first": min}
 
 
 @dataclass
@@ -24,7 +26,7 @@ class InTest:
     prediction: float | None
     crossed: float | None = None  # when it was first seen in another arm, or when that could be known
     struck: bool = False
-    outcomes: list[tuple[float, float]] = field(default_factory=list)  # at, value
+    outcomes: list[tuple[float, float, float | None]] = field(default_factory=list)  # at, value, other
     late: int = 0
     handed: float = 0.0  # until when it was looked at last
 
@@ -39,7 +41,7 @@ class FakeObservations:
         self._exposed: dict[tuple[str, str, str], InTest] = {}
         self._latest: dict[tuple[str, str], InTest] = {}
         self._tallies: list[tuple[Served, Tally]] = []
-        self._reported: dict[tuple[str, str], float] = {}
+        self._reported: dict[tuple[str, str], tuple[float, float | None]] = {}
         self._words: Counter[tuple[str, str, str]] = Counter()
 
     def position(self) -> str:
@@ -99,13 +101,14 @@ class FakeObservations:
         if each.metric not in ("", metric.name):
             return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
         try:
-            reported = metrics.number(each.value)
+            reported = metrics.number(each.value), metrics.second(metric, each.of, each.before)
             if key in self._reported:
                 if self._reported[key] == reported:
                     return Receipt("duplicate")
                 self._words[each.service, experiment, "conflict"] += 1
-                return Receipt("conflict", f"{self._reported[key]:.12g} was said before")
-            value = metrics.value(metric, prediction, reported)
+                return Receipt("conflict", f"{metrics.told(*self._reported[key])} was said before")
+            moment = at if each.happened is None else each.happened
+            value = metrics.value(metric, prediction, reported[0], moment - found.first.at)
         except OutcomeRefused as error:
             self._words[each.service, experiment, "refused"] += 1
             return Receipt("refused", str(error.fields["reason"]))
@@ -117,7 +120,7 @@ class FakeObservations:
         ):
             found.late += 1
             return Receipt("late", "its test has ended" if ended else f"its window of {metric.window:g} s is over")
-        found.outcomes.append((at, value))
+        found.outcomes.append((at, value, reported[1]))
         return Receipt("kept")
 
     def _about(self, each: Outcome) -> tuple[InTest | None, float | None]:
@@ -130,7 +133,9 @@ class FakeObservations:
         mine = self._latest.get((each.service, each.unit))
         return (mine, mine.prediction) if mine else (None, None)
 
-    def matured(self, service: str, experiment: str, *, after: int, until: float, window: float) -> tuple[Seen, ...]:
+    def matured(
+        self, service: str, experiment: str, *, after: int, until: float, window: float, pooled: str = "mean",
+    ) -> tuple[Seen, ...]:  # fmt: skip
         """Units whose window closed."""
         seen: list[Seen] = []
         for unit, each in self._of(service, experiment):
@@ -138,11 +143,15 @@ class FakeObservations:
                 continue
             if each.first.at + window > until:
                 break
-            values = [value for at, value in each.outcomes if at <= each.first.at + window]
+            told = [(value, other) for at, value, other in each.outcomes if at <= each.first.at + window]
             if each.crossed is None or each.crossed > each.first.at + window:
                 each.handed = max(each.handed, until)
-                value = fmean(values) if values else None
-                seen.append(Seen(each.order, unit, each.first.assigned, each.first.table, value, each.first.at))
+                together = TOGETHER[pooled]
+                value = together([value for value, _ in told]) if told else None
+                others = [other for _, other in told if other is not None]
+                other = together(others) if others else None
+                first = each.first
+                seen.append(Seen(each.order, unit, first.assigned, first.table, value, first.at, other))
         return tuple(seen)
 
     def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:

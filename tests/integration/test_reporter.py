@@ -164,7 +164,7 @@ class Spiteful:
         ((None, 1), {}), (("", 1), {}), (("r", None), {}), (("r", "7"), {}), (("r", True), {}), (("r", math.nan), {}),
         (("r", math.inf), {}), (("r", 10**400), {}), (("r", Spiteful()), {}), ((Spiteful(), 1), {}), ((b"r", 1), {}),
         (("r" * 129, 1), {}), (("r\ud800", 1), {}), (("r", 1), {"unit": "u" * 513}), (("r", 1), {"id": 7}),
-        (("r", 1), {"metric": ["m"]}),
+        (("r", 1), {"metric": ["m"]}), (("r", 1), {"of": "2"}), (("r", 1), {"before": math.nan}),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_itself_is_dropped_and_spoils_no_batch_F78(
@@ -176,6 +176,15 @@ def test_what_is_wrong_in_itself_is_dropped_and_spoils_no_batch_F78(
     assert reporter.flush(PATIENCE)
     assert gateway.bodies == [[{"value": 1.0, "request_id": "r"}]]
     assert reporter.counts() == {"kept": 1, "waiting": 0, "dropped": 1}
+
+
+def test_a_second_number_is_sent_beside_the_value(gateway: Gateway) -> None:
+    reporter = gateway.reporter()
+    assert reporter.report("r", 1, of=3)
+    assert reporter.report("s", 2, before=0)
+    assert reporter.flush(PATIENCE)
+    sent = [{"value": 1.0, "of": 3.0, "request_id": "r"}, {"value": 2.0, "before": 0.0, "request_id": "s"}]
+    assert [one for body in gateway.bodies for one in body] == sent
 
 
 def test_what_gets_no_answer_is_sent_again(gateway: Gateway) -> None:

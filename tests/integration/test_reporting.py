@@ -68,6 +68,8 @@ def test_what_is_reported_is_kept_once(place: Ingest, monkeypatch: pytest.Monkey
     assert report.report("housing", 7, unit="a") == "kept"
     assert report.report("housing", 7, unit="a") == "duplicate"
     assert report.report("housing", 6, request_id="r1", id="o1") == "kept"
+    assert report.report("housing", 7, unit="b", of=2) == "refused"
+    assert report.report("housing", 7, unit="b", before=2.0, metric="rating") == "refused"
     many = [report.outcome(5, unit="c"), report.outcome(5, unit="nobody"), report.outcome(9, unit="a")]
     assert report.report_many("housing", many) == ["kept", "unknown", "conflict"]
 

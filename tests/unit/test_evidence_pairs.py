@@ -8,6 +8,7 @@ from statistics import covariance, mean, variance
 
 import pytest
 
+from branchline.core import arms
 from branchline.core.covariate import adjusted_difference, judge_adjusted
 from branchline.core.evidence import Answer, Plan, Stratum, Sums, difference, judge
 from branchline.core.ratios import MIN_UNITS, Pairs, PairStratum, judge_ratio, ratio_difference
@@ -157,3 +158,23 @@ def test_the_adjusted_mean_is_refused_as_a_mean_is() -> None:
     assert judge_adjusted([], Plan(mde=1.0, min_units=0)).answer is Answer.CONTINUE
     rare = [PairStratum(Pairs(1000, 24, 500, 24, 12, 500), Pairs(1000, 120, 500, 120, 60, 500))]
     assert "24 of 25 ones" in judge_adjusted(rare, Plan(mde=0.02)).reason
+
+
+@pytest.mark.parametrize("form", ["mean", "ratio", "adjusted"])
+def test_both_arms_are_kept_and_read_again_in_every_form(form: str) -> None:
+    plan, kept = Plan(mde=0.5, form=form, cap=8.0), None
+    for n in range(600):
+        kept = arms.added(kept, plan, n % 2 == 1, float(n % 7 + 3 * (n % 2)), 1.0 + n % 5)
+    assert kept is not None
+    assert arms.read(arms.row(kept)) == kept
+    direct = {"mean": judge, "ratio": judge_ratio, "adjusted": judge_adjusted}[form]
+    assert arms.judged([kept], plan) == direct([kept], plan)  # type: ignore[operator]
+    assert arms.means(kept) == arms.means(arms.means(kept))
+    assert [arms.means(kept).control.n, arms.means(kept).control.total] == list(arms.total([kept.control], "mean"))[:2]
+    assert arms.total([kept.control], form)[0] == 300
+    assert arms.total([kept.challenger], form)[2] == (900.0 if form == "ratio" else 300)
+
+
+def test_a_form_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="form is one of mean, ratio, adjusted, not 'median'"):
+        Plan(form="median")

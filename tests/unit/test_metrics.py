@@ -69,3 +69,46 @@ def test_a_report_outside_the_bounds_is_refused_and_never_clamped() -> None:
     for value in (0.99, 5.01):
         with pytest.raises(OutcomeRefused, match="outside"):
             metrics.value(metric, None, value)
+
+
+PART, TIME = Metric("part", "ratio"), Metric("time", "time-to", "lower", bounds=(0, 10), window=10, missing="window")
+
+
+@pytest.mark.parametrize(("waited", "seconds"), [(3.5, 3.5), (0.0, 0.0), (-0.1, 0.0), (99.0, 10.0)])
+def test_a_time_is_that_of_the_report_cut_at_the_window(waited: float, seconds: float) -> None:
+    assert metrics.value(TIME, None, 1, waited) == seconds
+
+
+@pytest.mark.parametrize(
+    ("metric", "of", "before", "reason"),
+    [
+        (PART, None, None, "a ratio needs what it is of: a second number, `of`"),
+        (PART, -1, None, "of is -1, which is below 0"),
+        (PART, True, None, "True is not a number"),
+        (PART, 1, 2, "a ratio takes no account of what was `before`"),
+        (Metric("stars"), 1, None, "`of` goes with a ratio, and the metric is of kind value"),
+        (Metric("stars"), None, 1, "the metric declares no `before`"),
+        (Metric("stars", before=4), None, math.nan, "nan is not a finite number"),
+    ],
+)
+def test_a_second_number_that_means_nothing_is_refused(metric: Metric, of: Any, before: Any, reason: str) -> None:
+    with pytest.raises(OutcomeRefused) as refused:
+        metrics.second(metric, of, before)
+    assert refused.value.fields["reason"] == reason
+
+
+def test_the_second_number_is_what_the_metric_asks_for() -> None:
+    assert metrics.second(PART, 3) == 3
+    assert metrics.second(Metric("stars", before=4.0), None, 5) == 5
+    assert metrics.second(Metric("stars", before=4.0)) is None
+    assert metrics.second(Metric("stars")) is None
+
+
+def test_an_event_is_reported_as_one() -> None:
+    with pytest.raises(OutcomeRefused) as refused:
+        metrics.value(TIME, None, 2, 1.0)
+    assert refused.value.fields["reason"] == "2 is not 1: an outcome says that it has happened, when says the clock"
+
+
+def test_what_a_unit_without_a_report_is_worth() -> None:
+    assert (TIME.unreported, Metric("x").unreported, Metric("x", missing="zero").unreported) == (10, None, 0.0)

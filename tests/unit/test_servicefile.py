@@ -189,14 +189,6 @@ WRONG = {
     "[metric]\nname = 'abs_eror'\nkind = 'error'": "metric: 'abs_eror' is no error; known are abs_pct_error, "
     "abs_error, squared_error; did you mean abs_error?",
     "[metric]\nname = 'x'\nbounds = [1, 0]": "metric: bounds [1.0, 0.0] are empty; write the lower one first",
-    "[metric]\nname = 'x'\nmde = 1\nmargin = 1": "metric: mde asks for better, margin for no worse: "
-    "declare one of them",
-    "[metric]\nname = 'x'\nmargin = 0": "metric.margin: Input should be greater than 0",
-    "[metric]\nname = 'x'\nbounds = [0, 5]\nmde = 5": "metric: mde 5 is too large: all values lie between 0 and 5",
-    "[metric]\nname = 'x'\nkind = 'binary'\nmargin = 2": "metric: margin 2 is too large: all values lie "
-    "between 0 and 1",
-    "[metric]\nname = 'x'\nbounds = [0, 5]\ncap = 4": "metric: its values have bounds already, so "
-    "nothing is left to cap: leave cap out",
     "[metric]\nname = 'x'\nmde = 0": "metric.mde: Input should be greater than 0",
     "[metric]\nname = 'abs_error'\nkind = 'error'\ndirection = 'higher'": "metric: a larger error is never "
     "better: direction is lower",
