@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from branchline.adapters.servicefile_metrics import MetricTable
+from branchline.adapters.servicefile_metrics import GuardrailsTable, MetricTable, SlowRequestsTable
 from branchline.adapters.servicefile_problems import read, refused
 from branchline.adapters.servicefile_queries import SqlTable
 from branchline.adapters.servicefile_tables import (
@@ -134,9 +134,7 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
         steps=tuple(_step(key, each) for key, each in file.steps.items()),
         gates=tuple(_gate(key, each) for key, each in file.gates.items()),
         metric=_metric(file.metric) if file.metric else None,
-        guardrails=Guardrails(
-            rails.failed_requests, rails.bad_outcome.above, rails.bad_outcome.below, rails.tolerated_ratio
-        ),
+        guardrails=_guardrails(rails),
         rollout=Rollout(
             rollout.slots, rollout.share or 0, rollout.slice, rollout.approval, rollout.warm, rollout.min_duration,
             rollout.max_duration, rollout.canary.duration, rollout.canary.requests, rollout.skip_ab or "",
@@ -176,6 +174,14 @@ def _limits(limits: LimitsTable) -> Limits:
 
 def _unit(table: UnitTable) -> Unit:
     return next(Unit(kind, name) for kind, name in table if name)
+
+
+def _guardrails(rails: GuardrailsTable) -> Guardrails:
+    slow = rails.slow_requests or SlowRequestsTable.model_construct()
+    return Guardrails(
+        rails.failed_requests, rails.bad_outcome.above, rails.bad_outcome.below, rails.tolerated_ratio,
+        slow.quantile or 0.0, slow.above_ms / 1000 if slow.above_ms else None,
+    )  # fmt: skip
 
 
 def _metric(metric: MetricTable) -> Metric:

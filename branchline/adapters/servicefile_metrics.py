@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from branchline.adapters.servicefile_queries import SqlTable
-from branchline.adapters.servicefile_values import Direction, Table, Window, nearest
+from branchline.adapters.servicefile_values import Direction, Table, Window, nearest, only_one
 from branchline.core.metrics import ERRORS
 
 
@@ -75,9 +75,32 @@ class BadOutcomeTable(Table):
     below: float | None = None
 
 
+def _quantile(value: object) -> object:
+    return {"quantile": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Quantile = Annotated[float, Field(ge=0.5, le=0.999)]
+
+
+class SlowRequestsTable(Table):
+    """When a request is slow."""
+
+    quantile: Quantile | None = None
+    above_ms: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> SlowRequestsTable:
+        only_one(self, "quantile", "above_ms")
+        return self
+
+
+Slow = Annotated[SlowRequestsTable, BeforeValidator(_quantile, json_schema_input_type=SlowRequestsTable | Quantile)]
+
+
 class GuardrailsTable(Table):
     """What can only stop."""
 
     failed_requests: bool = True
     bad_outcome: BadOutcomeTable = BadOutcomeTable()
+    slow_requests: Slow | None = None
     tolerated_ratio: Annotated[float, Field(ge=1)] = 1.0

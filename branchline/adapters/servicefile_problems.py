@@ -14,7 +14,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from branchline.adapters.servicefile_metrics import BadOutcomeTable, GuardrailsTable, MetricTable
+from branchline.adapters.servicefile_metrics import (
+    BadOutcomeTable,
+    GuardrailsTable,
+    MetricTable,
+    SlowRequestsTable,
+)
 from branchline.adapters.servicefile_tables import (
     CanaryTable,
     GateTable,
@@ -81,7 +86,8 @@ def _keys(model: type[Table], place: Place) -> Iterable[str]:
     """The keys that a table may have: steps and gates are found by any name of theirs."""
     tables: Mapping[Place, type[Table]] = {
         ("serve",): ServeTable, ("steps", "*"): StepTable, ("gates", "*"): GateTable, ("metric",): MetricTable,
-        ("guardrails",): GuardrailsTable, ("guardrails", "bad_outcome"): BadOutcomeTable, ("rollout",): RolloutTable,
+        ("guardrails",): GuardrailsTable, ("guardrails", "bad_outcome"): BadOutcomeTable,
+        ("guardrails", "slow_requests"): SlowRequestsTable, ("rollout",): RolloutTable,
         ("rollout", "canary"): CanaryTable, ("project",): ProjectTable, (): model,
     }  # fmt: skip
     if place and place[0] in ("steps", "gates"):

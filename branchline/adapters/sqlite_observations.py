@@ -81,7 +81,9 @@ MATURED = {
     for pooled in POOLED
 }
 REQUESTS = (
-    select(request.c.number, request.c.arm, request.c.table, request.c.bad, request.c.at)
+    select(
+        request.c.number, request.c.arm, request.c.table, request.c.bad, request.c.at, request.c.unit, request.c.seconds
+    )
     .where(request.c.service == _SERVICE, request.c.experiment == _EXPERIMENT, request.c.number > _AFTER)
     .where(request.c.counted.is_(True))
     .order_by(request.c.number)

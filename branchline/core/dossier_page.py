@@ -181,6 +181,10 @@ def declared(document: Document) -> Iterator[tuple[str, str]]:
         yield "and at least", f"{measured['terms']['canary_requests']:,} requests"
     if limits["failed_requests"]:
         yield "guardrail", "failed requests"
+    if limits.get("slow_quantile"):
+        yield "guardrail", f"requests slower than {per_cent(limits['slow_quantile'])} of the incumbent's"
+    if limits.get("slow_above") is not None:
+        yield "guardrail", f"requests slower than {number(1000 * limits['slow_above'])} ms"
     for side in ("above", "below"):
         if limits[f"bad_outcome_{side}"] is not None:
             yield "guardrail", f"outcomes {side} {number(limits[f'bad_outcome_{side}'])}"
@@ -230,6 +234,8 @@ def guards(document: Document) -> Iterator[str]:
         ]
         yield from table(("", "bad"), rows)
         yield guard_picture(guard, measured["splits"], f"guard-{number_of}")
+        if name == "slow requests" and measured["slow_above"] is not None:
+            yield f'<p class="note">Slow is what took longer than {number(1000 * measured["slow_above"])} ms.</p>'
         bar = number(1 / guard["rule"]["alpha"])
         yield f'<p class="note">Highest evidence of harm {number(guard["highest"])}; rolled back at {bar}.</p></div>'
     yield "</div></section>"

@@ -185,14 +185,16 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Guardrails:
-    """What can only stop: failed requests (bad = 5xx, time-out, stepped in for), and outcomes above or below a
-    limit.
+    """What can only stop: failed requests (bad = 5xx, time-out, stepped in for), outcomes above or below a limit, and
+    requests slower than a quantile of the incumbent's, or than so many seconds.
     """
 
     failed_requests: bool = True
     bad_outcome_above: float | None = None
     bad_outcome_below: float | None = None
     tolerated_ratio: float = 1.0
+    slow_quantile: float = 0.0
+    slow_above: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

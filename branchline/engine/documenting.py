@@ -247,6 +247,7 @@ class Dossiers:
                 name: dossier.guard_document(guard, seen.counted.get(name, (0, 0)), seen.bads.get(name, ()))
                 for name, guard in seen.guards.items()
             },
+            "slow_above": seen.slowness.limit if seen.slowness else None,
             "answer": dossier.answer_document(*found),
         }
         document["mismatch"] = list(dossier.mismatch_of(document))

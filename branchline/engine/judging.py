@@ -18,6 +18,7 @@ from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.harm import Advice, advised
 from branchline.core.ratios import MIN_UNITS
 from branchline.core.service import Candidate, Method, Phase, Service
+from branchline.core.slowness import Slowness
 from branchline.core.spec import Guardrails, Metric, Rollout, Spec
 from branchline.core.terms import Terms, asked, decided, incomparable, mismatches
 from branchline.core.verdict import Cause, Side, Verdict
@@ -33,6 +34,7 @@ from branchline.errors import IllegalMove, NothingToDo
 from branchline.ports import Ports, Seen, Shown, Tally
 
 NOTHING = Metric("", window=0.0)  # where none is declared
+SLOW = "slow requests"
 BUCKETS_PER_TICK = 25  # a bucket is one request or one outcome: the planned restarts are spread over 1,500 of them
 
 
@@ -65,6 +67,7 @@ class Measurement:
     met: int = 0
     cost: Advice | None = None
     far: str = ""
+    slowness: Slowness | None = None
 
     def __post_init__(self) -> None:
         rule = Guardrail(tolerated=self.limits.tolerated_ratio, tick=BUCKETS_PER_TICK)
@@ -72,6 +75,8 @@ class Measurement:
             self.guards["failed requests"] = Guard(rule)
         if self.limits.bad_outcome_above is not None or self.limits.bad_outcome_below is not None:
             self.guards["bad outcomes"] = Guard(rule)
+        if self.limits.slow_quantile or self.limits.slow_above is not None:
+            self.guards[SLOW], self.slowness = Guard(rule), Slowness(self.limits.slow_quantile, self.limits.slow_above)
 
     def lasted(self, now: float) -> float:
         """Seconds since its first request."""
@@ -83,12 +88,16 @@ class Measurement:
         return split[1] / (split[0] + split[1]) if split and all(split) else None
 
     def count(self, tally: Tally) -> None:
-        """Take one request into the guardrail on failed requests."""
+        """Take one request into the guardrails on failed and on slow requests."""
         self.tallied = tally.order
         self.tables.add(tally.table)
         self.began = tally.at if self.began is None else self.began
         if "failed requests" in self.guards:
             self._guard("failed requests", tally.arm, tally.bad, self.share(tally.table))
+        if self.slowness and tally.seconds is not None and tally.arm in (self.control, self.challenger):
+            slow = self.slowness.take(tally.unit, tally.seconds, mine=tally.arm == self.challenger)
+            if slow is not None:
+                self._guard(SLOW, tally.arm, slow, self.share(tally.table))
 
     def see(self, unit: Seen) -> bool:
         """Take one matured unit into the conclusion and into the guardrail on bad outcomes; says whether it counts."""

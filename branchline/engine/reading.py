@@ -244,6 +244,7 @@ def measurement_document(seen: Measurement) -> Document:
             name: {"bad": g.bad, "requests": g.requests, "evidence": g.highest, "answer": str(g.answer)}
             for name, g in seen.guards.items()
         },
+        **({"slow_above": seen.slowness.limit} if seen.slowness else {}),
         "verdict": {"side": str(seen.verdict.side), "reason": seen.verdict.reason} if seen.verdict else None,
     }
     text = "no outcome yet"

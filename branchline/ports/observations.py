@@ -90,13 +90,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """One request, as the guardrail counts it: units whose first bad request was counted have left (one row each)."""
+    """One request, as the guardrails count it: units whose first bad request was counted have left (one row each).
+    `seconds` is how long it took, None where that is not known.
+    """
 
     order: int
     arm: str
     table: int
     bad: bool
     at: float
+    unit: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

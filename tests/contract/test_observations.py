@@ -317,6 +317,12 @@ def test_what_was_before_is_kept_beside_and_may_be_missing(observations: Observa
     assert [(each.value, each.other) for each in seen] == [(5, 3), (6, None), (None, None)]
 
 
+def test_a_request_tells_its_unit_and_how_long_it_took(observations: Observations) -> None:
+    observations.take([line(seconds=0.25), line("", request="r9", seconds=2.0)], "p")
+    tallies = observations.requests("shop", "e1", after=0)
+    assert [(each.unit, each.seconds) for each in tallies] == [("u1", 0.25), ("r9", 2.0)]
+
+
 def test_unknown_outcomes_are_counted_for_their_service_F77(observations: Observations) -> None:
     report(observations, said("x"), said("y"), said("z", service="housing"))
     assert observations.counts("shop", "e1")[""]["unknown"] == 2

@@ -59,7 +59,9 @@ class FakeObservations:
             known = self._exposed[key]
             self.lines.append(line)
             if not known.struck:
-                tally = Tally(len(self.lines), line.assigned, line.table, line.bad, line.at)
+                tally = Tally(
+                    len(self.lines), line.assigned, line.table, line.bad, line.at, unit_of(line), line.seconds
+                )
                 self._tallies.append((line, tally))
             known.struck |= line.bad
             if known.crossed is None and line.assigned != known.first.assigned:

@@ -169,6 +169,7 @@ TABLES: dict[str, Schema] = {
     "metric": SERVICE_FILE["$defs"]["MetricTable"],
     "metric.sql": SERVICE_FILE["$defs"]["SqlTable"],
     "guardrails": SERVICE_FILE["$defs"]["GuardrailsTable"],
+    "guardrails.slow_requests": SERVICE_FILE["$defs"]["SlowRequestsTable"],
     "guardrails.bad_outcome": SERVICE_FILE["$defs"]["BadOutcomeTable"],
     "rollout": SERVICE_FILE["$defs"]["RolloutTable"],
     "rollout.canary": SERVICE_FILE["$defs"]["CanaryTable"],

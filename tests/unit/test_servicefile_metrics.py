@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from branchline.adapters import servicefile
-from branchline.core.spec import Metric
+from branchline.core.spec import Guardrails, Metric
 from branchline.errors import BadServiceFile
 
 PLAIN = "kind = 'app'\nserve = { command = ['x'] }\n"
 SQL = "[metric.sql]\nquery = 'select :since'\nurl = 'sqlite:///a/b.db'\n"
 WRONG = {
+    "guardrails.slow_requests = 1": "guardrails.slow_requests.quantile: Input should be less than or equal to 0.999",
+    "guardrails.slow_requests = { quantile = 0.9, above_ms = 5 }": "guardrails.slow_requests: exactly one of quantile, "
+    "above_ms says what it is, not quantile and above_ms",
     f"[metric]\nname = 'x'\nkind = 'ratio'\n{SQL}": "metric: sql does not go with kind ratio: it is of "
     "sums, not of values",
     f"[metric]\nname = 'x'\nbefore = 1\n{SQL}": "metric: a query gives one value and nothing of "
@@ -53,3 +56,16 @@ def test_a_ratio_and_what_was_before_are_read() -> None:
     known = servicefile.read_service(f"{text}before = 4.5".encode(), "shop/branchline.toml").metric
     assert known == Metric("x", before=4.5)
     assert (known.form, known.pooled) == ("adjusted", "mean")
+
+
+@pytest.mark.parametrize(
+    ("said", "rails"),
+    [
+        ("0.95", Guardrails(slow_quantile=0.95)),
+        ("{ quantile = 0.5 }", Guardrails(slow_quantile=0.5)),
+        ("{ above_ms = 250 }", Guardrails(slow_above=0.25)),
+    ],
+)
+def test_slow_is_a_quantile_or_a_limit(said: str, rails: Guardrails) -> None:
+    text = f"{PLAIN}guardrails.slow_requests = {said}"
+    assert servicefile.read_service(text.encode(), "shop/branchline.toml").guardrails == rails
