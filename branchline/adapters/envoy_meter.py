@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 from branchline.adapters.envoy import Envoy
 from branchline.adapters.envoy_files import aside, next_number, number_of, rotated
+from branchline.adapters.envoy_listener import TOLD
 from branchline.errors import GatewayDown
 from branchline.ports import Behind, Served
 
@@ -126,17 +127,17 @@ class GatewayLog:
                 seen = file.read(COUNTED)
                 lines += round(seen.count(b"\n") * max(1.0, rest / COUNTED))
                 size += rest
-                since = since or float(_parsed(seen.partition(b"\n")[0]).get("at", 0))
+                since = since or float(fields(seen.partition(b"\n")[0]).get("at") or 0)
         return Behind(lines, size, max(0.0, time.time() - since) if since else 0.0)
 
     def find(self, request: str) -> Served | None:
         """The newest request with this id that a log still holds; the newest log is read first."""
-        mark, found = json.dumps(request).encode(), None
+        mark, found = request.encode(), None
         with contextlib.ExitStack() as opened:
             for _, file in reversed(self._files(opened)[0]):
                 file.seek(0)
                 for line in (each for each in file if mark in each):
-                    found = next((each for each in _served(_parsed(line)) if each.request == request), found)
+                    found = next((each for each in _served(fields(line)) if each.request == request), found)
                 if found:
                     return found
         return None
@@ -276,16 +277,24 @@ def _lines(file: BinaryIO, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
         if not line.endswith(b"\n"):
             return
         offset += len(line)
-        yield _parsed(line), offset
+        yield fields(line), offset
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """A line as JSON; nothing at all of a line that a kill cut."""
+def fields(line: bytes) -> dict[str, Any]:
+    """What a line of the log says, by name; nothing at all of a line that a kill cut.
+
+    Each name had a value of its own in lines of before: those are read as they are.
+    """
     try:
         found = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    if "told" in found:
+        words = str(found.pop("told")).split(" ")
+        found |= {name: word for name, word in zip(TOLD, words, strict=False) if word != "-"}
+    return found
 
 
 def _served(line: Mapping[str, Any]) -> list[Served]:
@@ -304,7 +313,7 @@ def _served(line: Mapping[str, Any]) -> list[Served]:
             answered=line.get("answered") or "",
             experiment=experiment,
             table=int(table),
-            status=FAILED_CALLS.get(line.get("grpc") or 0) or int(line.get("status") or 0),
+            status=FAILED_CALLS.get(int(line.get("grpc") or 0)) or int(line.get("status") or 0),
             flags="" if flags == "-" else flags,
             seconds=int(line.get("us") or 0) / 1e6,
             at=float(line["at"]),

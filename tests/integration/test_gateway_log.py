@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from branchline.adapters.envoy_files import rotated
-from branchline.adapters.envoy_meter import LARGEST_OWN, GatewayLog
+from branchline.adapters.envoy_meter import LARGEST_OWN, GatewayLog, fields
 from branchline.ports import Served
 from tests.gateways import Gateway, gateway
 from tests.waiting import wait_until
@@ -64,7 +64,7 @@ def test_exactly_once_across_rotation_and_a_killed_reader(real: Gateway) -> None
 def an_hour_ahead(folder: Path) -> None:
     """Let everything that lies there be from a time when the clock was an hour ahead, and three requests be lost."""
     for path in folder.glob("access*.log"):
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [fields(line) for line in path.read_bytes().splitlines()]
         ahead = [{**each, "at": float(each["at"]) + 3600, "boot": later(each["boot"])} for each in lines]
         path.write_text("".join(json.dumps(each) + "\n" for each in ahead))
     started = json.loads((folder / "envoy.json").read_text())
@@ -121,6 +121,25 @@ def test_a_position_that_named_its_log_by_a_time_is_read_once_more(real: Gateway
     real.units(5, start=10)
     assert wait_until(lambda: len(log.read(old)[0]) == 11)
     assert log.read(old) == log.read(position)
+
+
+def test_lines_that_an_older_version_wrote_are_read_as_they_are(real: Gateway) -> None:
+    """One value for each name, a status as a number, `-` for no flags; newer ones follow in the same file."""
+    real.units(3)
+    before = real.logged(3)
+    (real.folder / "access.log").write_text("".join(json.dumps(older(each)) + "\n" for each in lines(real)))
+    assert real.logged(3) == before
+    real.units(2, start=3)
+    assert [served.unit for served in real.logged(5)] == [f"user-{number}" for number in range(5)]
+
+
+def lines(real: Gateway) -> list[dict[str, str]]:
+    return [fields(line) for line in (real.folder / "access.log").read_bytes().splitlines()]
+
+
+def older(line: dict[str, str]) -> dict[str, object]:
+    numbers = {name: int(line[name]) for name in ("status", "us")}
+    return {"flags": "-", "grpc": None, **line, **numbers}
 
 
 def test_a_number_is_never_given_to_two_logs(real: Gateway) -> None:
