@@ -91,7 +91,7 @@ def envoy(folder: Path, name: str, resources: dict[str, Any]) -> Iterator[int]:
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"static_resources": resources}))
     argv = [str(binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
-    process = subprocess.Popen(argv)
+    process = subprocess.Popen(argv, start_new_session=True)  # as ours: Linux deals processors out by sessions
     try:
         pin(process.pid, 1 if name == "raw" else 0)
         yield process.pid
@@ -151,6 +151,21 @@ def bench() -> Iterator[Bench]:
 def processor(pid: int) -> float:
     """Seconds of processor time that a process and its threads have used (clock_getcpuclockid(3), Linux)."""
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def waited(pid: int) -> float:
+    """Seconds that a process's threads have had work and no processor: others had it (proc(5), schedstat)."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            total += int((thread / "schedstat").read_text().split()[1])
+    return total / 1e9
+
+
+def memory(pid: int) -> float:
+    """MiB of memory that a process has resident."""
+    told = Path(f"/proc/{pid}/status").read_text()
+    return int(told.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def pin(pid: int, number: int) -> None:

@@ -30,6 +30,7 @@ for axis, (title, below, left, curves) in zip(axes, told):
         style = "--" if any(peer in name for peer in peers) else "-"
         axis.plot(*zip(*points), marker="o", markersize=3, label=name, linestyle=style)
     axis.set(title=title, xlabel=below, ylabel=left, xscale="log", yscale="log" if left in LOG else "linear")
+    axis.yaxis.set_major_formatter("{x:,g}")
     if left not in LOG:
         axis.set_ylim(bottom=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")

@@ -1,8 +1,9 @@
 """This file draws what a request and a change of shares cost the gateway as connections and revisions grow.
 
-Rules. A request costs the processor time of the gateway's process, beside that of a raw Envoy before the same upstream,
-in turns; medians of the rounds. Revisions are two a service, one of them under test with a tenth, as in `many.py`. The
-load is wrk's: without it there are no thousand connections. Draws `docs/gateway.svg`.
+Rules. A request costs the processor time of all of the gateway's threads but the first, which looks after health and
+routes whether anybody asks or not, beside that of a raw Envoy before the same upstream, in turns; medians of the
+rounds. What the first thread takes meanwhile is printed. Revisions are two a service, one of them under test with a
+tenth, as in `many.py`. The load is wrk's: without it there are no thousand connections. Draws `docs/gateway.svg`.
 Run small: python bench/costs.py --connections 1 64 --services 5 50 --rounds 1
 """
 
@@ -22,14 +23,21 @@ from _peers import ROOT
 from _plot import Curves, draw
 
 PLOT = ROOT / "docs" / "gateway.svg"
+SECONDS = 2.0
 OURS, RAW, CHANGE = "ours, split and log", "raw Envoy", "a change of shares"
 
 
-def cost(pid: int, port: int, path: str, connections: int) -> float:
-    """Microseconds of a process's time for each request."""
-    before = processor(pid)
-    count = load(port, path, connections=connections).count
-    return (processor(pid) - before) / max(1, count) * 1e6
+def cost(pid: int, port: int, path: str, connections: int) -> tuple[float, float]:
+    """Microseconds of the time of a process's other threads for each request; the share of a processor of its first."""
+    before, first = processor(pid), looking(pid)
+    count = load(port, path, connections=connections, seconds=SECONDS).count
+    looked = looking(pid) - first
+    return (processor(pid) - before - looked) / max(1, count) * 1e6, looked / SECONDS
+
+
+def looking(pid: int) -> float:
+    """Seconds of processor time that the first thread of a process has used (proc(5), schedstat)."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def by_connections(numbers: Sequence[int], rounds: int) -> Curves:
@@ -38,7 +46,7 @@ def by_connections(numbers: Sequence[int], rounds: int) -> Curves:
     with bench() as up:
         sides = {OURS: (up.writer.envoy.pid, up.port, "/housing/predict"), RAW: (up.raw_pid, up.raw_port, "/predict")}
         for number in numbers:
-            taken = [{name: cost(*side, number) for name, side in sides.items()} for _ in range(rounds)]
+            taken = [{name: cost(*side, number)[0] for name, side in sides.items()} for _ in range(rounds)]
             for name, points in curves.items():
                 points.append((number, statistics.median(each[name] for each in taken)))
             print(
@@ -50,7 +58,7 @@ def by_connections(numbers: Sequence[int], rounds: int) -> Curves:
 
 
 def by_revisions(services: Sequence[int], rounds: int) -> tuple[Curves, Curves]:
-    """Microseconds a request to one of so many revisions; milliseconds of a change of shares until it is read back."""
+    """Microseconds a request to one of many revisions; milliseconds of a change of shares until it is read back."""
     costs: Curves = {OURS: []}
     changes: Curves = {CHANGE: []}
     with contextlib.ExitStack() as stack:
@@ -63,9 +71,11 @@ def by_revisions(services: Sequence[int], rounds: int) -> tuple[Curves, Curves]:
                 port = int(writer.address(service).rsplit(":", 1)[1].partition("/")[0])
                 asked = [cost(writer.envoy.pid, port, f"/{service}/predict", 64) for _ in range(rounds)]
             shutil.rmtree(home / str(number))
-            costs[OURS].append((2 * number, statistics.median(asked)))
+            spent, looked = (statistics.median(each) for each in zip(*asked, strict=True))
+            costs[OURS].append((2 * number, spent))
             changes[CHANGE].append((2 * number, took))
-            print(f"{2 * number} revisions: {costs[OURS][-1][1]:.1f} us, a change {took:.0f} ms", flush=True)
+            told = f"{spent:.1f} us, a change {took:.0f} ms; the first thread: {looked:.0%} of a processor"
+            print(f"{2 * number} revisions: {told}", flush=True)
     return costs, changes
 
 
