@@ -16,7 +16,7 @@ from typing import Any
 from branchline.core import dossier
 from branchline.core.dossier_page import badge, clock
 from branchline.core.dossier_style import STYLE
-from branchline.core.dossier_words import number, per_cent, signed
+from branchline.core.dossier_words import number, per_cent, signed, worst
 from branchline.core.planning import proportion
 
 Document = Mapping[str, Any]
@@ -40,23 +40,22 @@ def row_of(document: Document) -> dict[str, Any]:
 
 
 def _measured(document: Document) -> dict[str, Any]:
-    """What was measured, its estimate and interval, and on how many: of an A/B test the effect, of a canary the part of
-    its requests that were bad.
+    """What was measured, its estimate and interval, and on how many: of an A/B test the effect; of a canary, and of
+    what did harm, the part of its requests or outcomes that were bad.
     """
-    measured = document["measurement"]
+    measured, harmed = document["measurement"], document["verdict"]["event"] == "Breached"
     answer = measured["answer"] if measured else {}
-    if answer.get("estimate") is not None:
+    if answer.get("estimate") is not None and not harmed:
         metric = document["declaration"]["metric"]
         low, high = (answer[each] if answer["judged"] else None for each in ("low", "high"))
         what = metric["name"] if metric else "the metric"
         return {"what": what, "estimate": answer["estimate"], "low": low, "high": high, "n": sum(answer["units"])}
-    guards = measured["guards"] if measured else {}
-    name = max(sorted(guards), key=lambda each: guards[each]["requests"][1], default="")
-    n = guards[name]["requests"][1] if name else 0
-    if not n:
+    name, guard = worst(measured) if measured else ("", None)
+    if guard is None or not guard["requests"][1]:
         return {"what": "", "estimate": None, "low": None, "high": None, "n": 0}
-    low, high = proportion(guards[name]["bad"][1], n)
-    return {"what": name, "estimate": guards[name]["bad"][1] / n, "low": low, "high": high, "n": n, "part": True}
+    bad, n = guard["bad"][1], guard["requests"][1]
+    low, high = proportion(bad, n)
+    return {"what": name, "estimate": bad / n, "low": low, "high": high, "n": n, "part": True}
 
 
 def listed(rows: Iterable[Document]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from branchline.core import dossier
+from branchline.core import dossier, names
 from branchline.core.boundary import upper_quantile
 from branchline.core.dossier_picture import guard_picture, sequence
 from branchline.core.dossier_style import STYLE
@@ -105,13 +105,14 @@ def evidence(document: Document) -> Iterator[str]:
     answer = measured["answer"]
     yield '<section class="wide">'
     yield '<div class="tiles">'
+    harmed = (document["verdict"] or {}).get("event") == "Breached"
+    if harmed or not measured["terms"]["effect"]:
+        yield from harm_tiles(measured)
     if answer.get("estimate") is not None:
         yield tile(signed(answer["estimate"]), f"{what}, challenger − incumbent", between(answer, measured))
         yield tile(
             f"{sum(answer['units']):,}", "outcomes that count", f"{answer['units'][0]:,} and {answer['units'][1]:,}"
         )
-    if not measured["terms"]["effect"]:
-        yield from harm_tiles(measured)
     yield tile(lasted(measured["lasted"]), "measured for", stretch(measured["began"], measured["until"]))
     yield tile(f"{measured['counts']['units']:,}", "units met the test", mismatched(measured))
     yield "</div>"
@@ -137,7 +138,8 @@ def harm_tiles(measured: Document) -> Iterator[str]:
     """What each guardrail counted of the challenger, beside the incumbent's."""
     for name, guard in sorted(measured["guards"].items()):
         mine, theirs = (f"{guard['bad'][arm]:,} of {guard['requests'][arm]:,}" for arm in (1, 0))
-        yield tile(mine, f"{name}, challenger", f"incumbent {theirs}")
+        between = " to ".join(map(per_cent, proportion(guard["bad"][1], guard["requests"][1])))
+        yield tile(mine, f"{name}, challenger", f"{between}; incumbent {theirs}")
 
 
 def why(document: Document) -> Iterator[str]:
@@ -282,7 +284,8 @@ def cost(document: Document) -> Iterator[str]:
     """What it cost, as far as that is recorded."""
     said = document["cost"]
     losing = said["losing"]
-    rows = [("built in", f"{lasted(said['build']['seconds'])} {small(str(said['build']['steps']) + ' steps run')}"),
+    ran = names.counted(said["build"]["steps"], "step") + " run"
+    rows = [("built in", f"{lasted(said['build']['seconds'])} {small(ran)}"),
             ("processors", lasted(said["build"]["cpu"])), ("gates", lasted(said["gates"]["seconds"]))]  # fmt: skip
     if losing:
         who = f"{losing['role']} {losing['version']}".strip()

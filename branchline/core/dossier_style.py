@@ -18,6 +18,7 @@ h1{font-size:1.7rem;line-height:1.3;font-weight:620;letter-spacing:-.012em;margi
 h2{font-size:1.05rem;margin:0 0 .75rem;font-weight:650}
 h3{font-size:.95rem;margin:1.25rem 0 .4rem;font-weight:620}
 p{margin:.4rem 0}
+a{color:var(--hue)}
 .over{font-weight:600;display:flex;gap:.75rem;align-items:center;flex-wrap:wrap}
 .facts,.note,figcaption,small{color:var(--soft);font-size:.85rem}
 small{font-weight:400}

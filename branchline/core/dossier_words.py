@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from branchline.core.planning import proportion
+
 Document = Mapping[str, Any]
 EVENTS = {
     "Opened": "The branch was opened", "Pushed": "A commit was pushed", "Built": "Built", "BuildFailed": "Not built",
@@ -106,15 +108,21 @@ def effect(measured: Document, document: Document) -> str:
 
 
 def harms(measured: Document) -> str:
-    """What the guardrails counted, the worst first; '' when they counted nothing."""
-    guards = sorted(
-        measured["guards"].items(), key=lambda each: (-each[1]["highest"], -each[1]["requests"][1], each[0])
-    )
-    if not guards:
+    """What the worst guardrail counted; '' when there is none."""
+    name, guard = worst(measured)
+    if guard is None:
         return ""
-    name, guard = guards[0]
     theirs, mine = (f"{bad:,} of {seen:,}" for bad, seen in zip(guard["bad"], guard["requests"], strict=True))
-    return f"{mine} {'outcomes' if 'outcome' in name else 'requests'} bad ({theirs} of the incumbent's)"
+    low, high = proportion(guard["bad"][1], guard["requests"][1])
+    between = f", between {100 * low:.3g} and {100 * high:.3g} %" if guard["requests"][1] else ""
+    return f"{mine} {'outcomes' if 'outcome' in name else 'requests'} bad{between} ({theirs} of the incumbent's)"
+
+
+def worst(measured: Document) -> tuple[str, Document | None]:
+    """The guardrail with the most evidence of harm, of equal ones that which counted most; None when there is none."""
+    guards = measured["guards"].items()
+    ranked = sorted(guards, key=lambda each: (-each[1]["highest"], -each[1]["requests"][1], each[0]))
+    return ranked[0] if ranked else ("", None)
 
 
 def number(value: float) -> str:

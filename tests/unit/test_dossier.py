@@ -276,7 +276,7 @@ def test_a_canary_is_told_by_what_failed() -> None:
     canary = document(effect=False)
     assert canary["sentence"] == (
         "shop 1.1.0 replaces shop 1.0.0: no harm was seen in the time given, "
-        "with 2 of 20 requests bad (1 of 20 of the incumbent's)."
+        "with 2 of 20 requests bad, between 2.79 and 30.1 % (1 of 20 of the incumbent's)."
     )
     proven = copy.deepcopy(canary)
     proven["measurement"]["answer"]["cause"] = "pass"
@@ -348,7 +348,7 @@ def test_a_page_says_what_is_not_known_yet() -> None:
 
 def test_a_page_of_a_canary_shows_what_was_counted() -> None:
     page = dossier_page.page(document(effect=False))
-    assert "<b>2 of 20</b><span>failed requests, challenger</span><small>incumbent 1 of 20</small>" in page
+    assert "<b>2 of 20</b><span>failed requests, challenger</span><small>2.79 % to 30.1 %; incumbent 1 of 20" in page
     assert "takes over" in page
     assert "and at least" in page
     assert "worth having from" not in page

@@ -9,7 +9,7 @@ import pytest
 from branchline.core import dossier, dossier_index
 from branchline.core.dossier_index import files_of, found_words, listed, page, row_of, rows_of, together
 from branchline.core.dossier_page import page as page_of
-from tests.unit.test_dossier import document
+from tests.unit.test_dossier import document, entry
 
 
 def test_a_row_has_the_number_its_interval_and_its_count() -> None:
@@ -25,6 +25,14 @@ def test_a_canary_has_the_part_of_its_requests_that_were_bad() -> None:
     assert (row["what"], row["part"]) == ("failed requests", True)
     assert 0 <= row["low"] < row["estimate"] < row["high"] <= 1
     assert found_words(row).startswith(f"failed requests {100 * row['estimate']:.3g} % (")
+
+
+def test_what_did_harm_is_told_by_the_guardrail_that_said_so() -> None:
+    """Killer: the effect, which nothing was decided by."""
+    row = row_of(document() | {"verdict": entry("Breached") | {"chain": ""}})
+    assert (row["what"], row["part"], row["badge"]) == ("failed requests", True, ["taken out", "bad"])
+    page = page_of(document() | {"verdict": entry("Breached") | {"chain": ""}})
+    assert page.index("failed requests, challenger") < page.index("basket, challenger")
 
 
 @pytest.mark.parametrize("measured", [None, {"answer": {"cause": "continue"}, "guards": {}}])
