@@ -122,6 +122,18 @@ def test_a_body_in_chunks_is_counted_and_not_kept_F72(real: Gateway, asked: Requ
     assert grown(real) - before < LARGEST_BODY // 2
 
 
+@pytest.mark.slow
+def test_two_gigabytes_pass_to_who_may_take_any_time_and_stay_nowhere_F72(real: Gateway) -> None:
+    """Bad input: a 2 GB body. Killer: a buffer, in memory or on the disk."""
+    real.serve((real.backyard.add(A, "1.0.0", asked=Requests(timeout=0), speaks=swallows), 100))
+    port = int(real.writer.address("housing").split(":")[2].partition("/")[0])
+    before, lain = grown(real), sum(path.stat().st_size for path in real.folder.iterdir())
+    answer = poured(port, 2 << 30)
+    assert (answer.status, answer.body["size"]) == (200, 2 << 30)
+    assert grown(real) - before < LARGEST_BODY // 2
+    assert sum(path.stat().st_size for path in real.folder.iterdir()) - lain < 1 << 20
+
+
 def test_one_connection_has_its_share_of_streams_F72(port: int) -> None:
     connection = h2.connection.H2Connection(h2.config.H2Configuration())
     connection.initiate_connection()
