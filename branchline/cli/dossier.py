@@ -88,6 +88,21 @@ def listing(session: Session, out: Path | None) -> int:
     return 0
 
 
+def unread(error: Exception) -> str:
+    """Why a file could not be taken for a dossier, in words."""
+    match error:
+        case OSError():
+            return error.strerror or str(error)
+        case UnicodeDecodeError():
+            return "it is no text"
+        case ValueError():
+            return str(error)
+        case KeyError():
+            return f"it says nothing of {error.args[0]}"
+        case _:
+            return "a part of it is not what it should be"
+
+
 def write(file: Path, text: str, *, inside: bool = False) -> None:
     """Write a file, `inside` of a folder that may have to be made; raises UsageError where that cannot be."""
     try:
@@ -116,9 +131,8 @@ def checked(session: Session, file: Path) -> int:
         verdict = found["measurement"]["answer"] if found["measurement"] else None
         subject = f"{found['service']} {found['version']}".strip()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
-        raise UsageError(
-            f"{file} is no dossier: {error!r}", hint="branchline dossier REFERENCE --json > FILE"
-        ) from error
+        cause = f"{file} is no dossier: {unread(error)}"
+        raise UsageError(cause, hint="branchline dossier REFERENCE --json > FILE") from error
     if session.json:
         same = not differences
         show.document({"schema": "branchline.dossier-check/1", "same": same, "differences": differences})

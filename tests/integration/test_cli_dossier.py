@@ -90,7 +90,17 @@ def test_what_is_no_dossier_and_what_has_no_numbers(place: Place, tmp_path: Path
     refused = place.type("dossier", "verify", str(file))
     assert (refused.exit_code, refused.stderr.splitlines()[0][:12]) == (2, "error[BL100]")
     assert place.type("dossier", "housing", str(file)).exit_code == 2
-    assert place.type("dossier", "verify", str(tmp_path / "none")).exit_code == 2
+    for text, why in (
+        (None, "No such file or directory"), (b"\xff\xfe", "it is no text"), (b"", "Expecting value: line 1"),
+        (b"{}", "it is no document of the schema branchline.dossier/1"),
+        (b'{"schema": "branchline.dossier/1"}', "it says nothing of "),
+        (b'{"schema": "branchline.dossier/1", "measurement": {"answer": 3}}', "it says nothing of "),
+    ):  # fmt: skip
+        if text is not None:
+            (tmp_path / "none").write_bytes(text)
+        refused = place.type("dossier", "verify", str(tmp_path / "none"))
+        assert refused.exit_code == 2
+        assert f"none is no dossier: {why}" in refused.stderr
     unknown = place.type("dossier", "housing@9.9.9")
     assert (unknown.exit_code, unknown.stdout) == (2, "")
 
