@@ -181,13 +181,11 @@ def test_a_ledger_that_somebody_holds_is_not_waited_for(own: Shell) -> None:
         assert wait_until(lambda: len(clients.answered) == 2)
         with closing(sqlite3.connect(own.state / "ledger.sqlite3", isolation_level=None)) as other:
             other.execute("begin exclusive")
-            begun = time.monotonic()
             told = own.type("rollback", "death", "--yes", "--because", "prices are wrong")
-            took = time.monotonic() - begun
             back = clients.answered["death@1.1.0"]
             other.execute("rollback")
         assert "working from the gateway's own files" in told.err
-        assert took < 4, "5 s is what a write waits"
+        assert "drain and stop" not in told.err, "a plan of the daemon, which needs no write; then 5 s for that"
         own.until_state(branch, "rolled back")
         asked = sum(clients.met.values())
         assert wait_until(lambda: sum(clients.met.values()) > asked + 50)

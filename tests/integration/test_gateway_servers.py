@@ -113,7 +113,7 @@ def test_a_gateway_that_is_killed_is_back_soon_with_the_same_people_F63(tmp_path
         assert real.writer.envoy.pid not in (0, gone)
         real.settled()
         assert {unit: answer.revision for unit, answer in real.units(60).items()} == before
-        assert took < 10, "1 s on a machine that has nothing else to do"
+        assert took < 30, "1 s on a machine that has nothing else to do"
 
 
 def test_a_document_that_somebody_spoils_is_noticed_and_mended_soon_F64(tmp_path: Path, runtime_dir: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_document_that_somebody_spoils_is_noticed_and_mended_soon_F64(tmp_path
         took = time.monotonic() - begun
         assert statuses | {answer.status for answer in real.units(60).values()} == {200}
         assert wait_until(lambda: not daemon.ports.router.survey().edited)
-        assert took < 10, "2 s on a machine that has nothing else to do"
+        assert took < 30, "2 s on a machine that has nothing else to do"
 
 
 def serves(real: Gateway) -> bool:
