@@ -202,6 +202,12 @@ def test_who_seals_a_spoilt_document_again_is_found_by_what_was_counted_twice(
     assert dossier.differences(dossier.sealed(made)) == [said]
 
 
+def test_who_was_never_asked_has_no_time_to_compare() -> None:
+    made = document()
+    made["measurement"] |= {"began": "", "lasted": 0.0}
+    assert dossier.differences(dossier.sealed(made)) == []
+
+
 def test_a_guardrail_is_found_again_from_its_bad_requests_alone() -> None:
     """Killer: jump over the restarts, too."""
     guard, seen = Guard(Guardrail(tick=25)), [0, 0]
