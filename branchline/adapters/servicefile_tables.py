@@ -280,7 +280,9 @@ class ServiceFile(Table):
             raise ValueError("rollout.harm_budget is of an A/B test, and this is released without one")
         if self.metric is None or not (self.metric.mde or self.metric.margin):
             raise ValueError("rollout.harm_budget needs a [metric] with an mde or a margin: harm is what is lost on it")
-        if self.metric.bounds is None and self.metric.kind != "binary":
+        if self.metric.kind == "ratio":
+            raise ValueError("rollout.harm_budget cannot hold for a ratio: nothing bounds what one unit can cost")
+        if self.metric.bounds is None and self.metric.kind not in ("binary", "time-to"):
             raise ValueError("rollout.harm_budget needs metric.bounds: without them one unit can cost anything")
 
 

@@ -205,6 +205,8 @@ WRONG = {
     "[rollout]\nharm_budget = 5": "rollout.harm_budget is of an A/B test, and this is released without one",
     "kind = 'model'\nmetric = { name = 'x' }\n[rollout]\nharm_budget = 5": "rollout.harm_budget needs a [metric] with "
     "an mde or a margin: harm is what is lost on it",
+    "kind = 'model'\nmetric = { name = 'x', kind = 'ratio', mde = 1 }\n[rollout]\nharm_budget = 5": "rollout."
+    "harm_budget cannot hold for a ratio: nothing bounds what one unit can cost",
     "kind = 'model'\nmetric = { name = 'x', mde = 1 }\n[rollout]\nharm_budget = 5": "rollout.harm_budget needs "
     "metric.bounds: without them one unit can cost anything",
     "[rollout]\nmin_duration = '2d'\nmax_duration = '1d'": "rollout: min_duration is longer than max_duration",
@@ -248,6 +250,14 @@ def test_the_law_takes_every_share_a_service_file_may_ask_for(slots: int, share:
         candidate = law.Candidate(f"b{number}", "c", "c", None, law.Method.AB_TEST, None, line=1, share=share)
         assert fits(service, candidate, share)
         service = replace(service, candidates=(*service.candidates, replace(candidate, phase=law.Phase.TESTING)))
+
+
+@pytest.mark.parametrize(
+    "metric", ["kind = 'binary', mde = 0.1", "kind = 'time-to', mde = 1", "bounds = [1, 5], margin = 1"]
+)
+def test_a_harm_budget_is_of_what_has_bounds(metric: str) -> None:
+    text = f"{SMALL.replace('app', 'model')}metric = {{ name = 'x', {metric} }}\n[rollout]\nharm_budget = 5\n"
+    assert (read(text).rollout.harm_budget, read(text).rollout.share) == (5, 0)
 
 
 @pytest.mark.parametrize("text", WRONG)
