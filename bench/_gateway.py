@@ -57,12 +57,17 @@ class Load:
     failed: int
 
 
-def listener(name: str, address: dict[str, Any], routes: list[dict[str, Any]]) -> dict[str, Any]:
-    """A listener with fixed routes and no log."""
+def listener(name: str, address: dict[str, Any], routes: list[dict[str, Any]] | Path) -> dict[str, Any]:
+    """A listener with fixed routes, or with those of a file, and no log."""
+    if isinstance(routes, Path):
+        source = {"resource_api_version": "V3", "path_config_source": {"path": str(routes)}}
+        routed: dict[str, Any] = {"rds": {"route_config_name": "branchline", "config_source": source}}
+    else:
+        routed = {"route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]}}
     connection = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix=name,
-        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        **routed,
         http_filters=[
             {"name": "envoy.filters.http.router", "typed_config": typed("extensions.filters.http.router.v3.Router")}
         ],
@@ -86,10 +91,10 @@ def upstream(socket: Path, nonce: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def envoy(folder: Path, name: str, resources: dict[str, Any]) -> Iterator[int]:
-    """An Envoy with fixed resources and one worker; its process id."""
+def envoy(folder: Path, name: str, resources: dict[str, Any], **more: Any) -> Iterator[int]:
+    """An Envoy with fixed resources, and what else is to stand in its bootstrap, and one worker; its process id."""
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({"static_resources": resources}))
+    path.write_text(json.dumps({"static_resources": resources, **more}))
     argv = [str(binary()), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     process = subprocess.Popen(argv, start_new_session=True)  # as ours: Linux deals processors out by sessions
     try:
