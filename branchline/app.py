@@ -30,12 +30,14 @@ from branchline.adapters.lookout import FolderLookout
 from branchline.adapters.outcome_queries import SqlQueries
 from branchline.adapters.processes import ProcessLauncher
 from branchline.adapters.processes_counts import ProcessVitals
+from branchline.adapters.prometheus import PrometheusReadings
 from branchline.adapters.runner import ProcessRunner
 from branchline.adapters.servicefile import read_lock, read_service, relock
 from branchline.adapters.sources import LocalSources
 from branchline.adapters.sqlite import SqliteFile
 from branchline.adapters.sqlite_catalog import SqliteCatalog
 from branchline.adapters.sqlite_ledger import SqliteLedger
+from branchline.adapters.sqlite_looks import SqliteLooks
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.uv import UvEnvironments
 from branchline.adapters.workers import WarmWorkers
@@ -182,6 +184,8 @@ def ports_of(settings: Settings, gateway: RouteWriter, meter: GatewayLog) -> Por
         catalog=SqliteCatalog(file),
         observations=SqliteObservations(file),
         queries=SqlQueries(settings.top),
+        readings=PrometheusReadings(),
+        looks=SqliteLooks(file),
         repository=mirror,
         writer=Conclusion(mirror),
         environments=UvEnvironments(state),

@@ -37,7 +37,7 @@ from tests.fakes.ledger import FakeLedger
 from tests.fakes.lookout import FakeLookout
 from tests.fakes.meter import FakeMeter
 from tests.fakes.observations import FakeObservations
-from tests.fakes.queries import FakeQueries
+from tests.fakes.queries import FakeLooks, FakeQueries, FakeReadings
 from tests.fakes.router import FakeRouter
 from tests.fakes.runner import FakeRunner
 from tests.fakes.sources import FakeSources
@@ -210,17 +210,19 @@ class World:
         self.environments, self.runner, self.lookout = FakeEnvironments(state / "envs"), FakeRunner(), FakeLookout()
         self.workers = FakeWorkers(self.runner.calls, self.runner.endless, self.runner.ended)
         self.workers.met = said
-        self.gauges, self.vitals, self.queries = FakeGauges(), FakeVitals(), FakeQueries()
+        self.gauges, self.vitals, self.looks = FakeGauges(), FakeVitals(), FakeLooks()
+        self.queries, self.readings = FakeQueries(), FakeReadings()
         self.git, self.router, self.launcher = NotedGit(self._note), NotedRouter(self._note), NotedLauncher(self._note)
         self.ledger = NotedLedger(lambda entry: self.interrupt(entry))
         for call in ("steps:train", "steps:clean", "gates:unit", "gates:data"):
             self.runner.calls[call] = self._said
         self.ports = Ports(
             ledger=self.ledger, catalog=self.catalog, observations=self.observations, queries=self.queries, due=due,
-            repository=self.git, writer=self.git, environments=self.environments, artifacts=self.artifacts, state=state,
-            sources=self.sources, lookout=self.lookout, runner=self.runner, workers=self.workers, router=self.router,
-            launcher=self.launcher, meter=self.meter, gauges=self.gauges, vitals=self.vitals, clock=self.clock,
-            read_spec=lru_cache(read_service), read_lock=read_lock, relock=relock,
+            repository=self.git, writer=self.git, environments=self.environments, artifacts=self.artifacts,
+            state=state, sources=self.sources, lookout=self.lookout, runner=self.runner, workers=self.workers,
+            router=self.router, launcher=self.launcher, clock=self.clock, gauges=self.gauges, vitals=self.vitals,
+            relock=relock, meter=self.meter, readings=self.readings, looks=self.looks,
+            read_spec=lru_cache(read_service), read_lock=read_lock,
         )  # fmt: skip
         self._commands = dict(self.runner.commands)
         self._story: Story | None = (str(state),)
@@ -241,14 +243,12 @@ class World:
             raise ValueError(value.removeprefix("raise "))
         return value
 
-    # ------------------------------------------------------------------------------------------ the controller
-
     def restart(self) -> Controller:
         """Begin a new controller over the same fakes: what was only in memory is gone."""
-        self.controller = Controller(self.ports, "main")
-        self.controller.workshop.pool = Inline()
-        self.controller.reconciler.spawn = self.controller.gathering.spawn = lambda act: act()
-        return self.controller
+        self.controller = made = Controller(self.ports, "main")
+        made.workshop.pool = Inline()
+        made.reconciler.spawn = made.gathering.fetching.spawn = made.counting.fetching.spawn = lambda act: act()
+        return made
 
     def round(self) -> bool:
         """Run every pass once; says whether any did something."""

@@ -100,7 +100,9 @@ class SqlQueries:
         url = self._address(query)
         name = url.get_backend_name()
         if name not in self._kinds or not url.database:
-            raise QueryRefused(reason=f"its address names no database; known are {', '.join(self._kinds)}")
+            raise QueryRefused(
+                table="metric.sql", reason=f"its address names no database; known are {', '.join(self._kinds)}"
+            )
         kind = self._kinds[name]
         if importlib.util.find_spec(kind.driver) is None:
             raise DriverMissing(database=name)
@@ -113,23 +115,25 @@ class SqlQueries:
                 try:
                     for row in read(query, connection, kind, since):
                         if not broken_off.is_alive():  # between two rows there was nothing to break off
-                            raise QueryFailed(f"It took longer than {self._longest:g} s.")
+                            raise QueryFailed(f"It took longer than {self._longest:g} s.", table="metric.sql")
                         yield row
                 finally:
                     broken_off.cancel()
         except (driver.ProgrammingError, driver.NotSupportedError, driver.DataError) as error:
-            raise QueryRefused(reason=told(error, url)) from error
+            raise QueryRefused(table="metric.sql", reason=told(error, url)) from error
         except driver.Error as error:
-            raise QueryFailed(told(error, url)) from error
+            raise QueryFailed(told(error, url), table="metric.sql") from error
 
     def _address(self, query: SqlQuery) -> URL:
         found = query.url or self._environment.get(query.variable, "")
         if not found:
-            raise QueryRefused(reason=f"the daemon has no variable {query.variable}")
+            raise QueryRefused(table="metric.sql", reason=f"the daemon has no variable {query.variable}")
         try:
             return make_url(found)
         except ArgumentError:
-            raise QueryRefused(reason=f"{query.variable or 'url'} holds no address of a database") from None
+            raise QueryRefused(
+                table="metric.sql", reason=f"{query.variable or 'url'} holds no address of a database"
+            ) from None
 
 
 def read(query: SqlQuery, connection: Any, kind: Database, since: float) -> Iterator[Row]:
@@ -142,7 +146,9 @@ def read(query: SqlQuery, connection: Any, kind: Database, since: float) -> Iter
         columns = [each[0].lower() for each in cursor.description]
         if not {"time", "value"} <= {*columns} or not {"unit", "request"} & {*columns}:
             wanted = "unit (or request), time and value"
-            raise QueryRefused(reason=f"its columns are {', '.join(columns)}; {wanted} have to be among them")
+            raise QueryRefused(
+                table="metric.sql", reason=f"its columns are {', '.join(columns)}; {wanted} have to be among them"
+            )
         while some := cursor.fetchmany(AT_ONCE):
             for each in some:
                 if (row := row_of(dict(zip(columns, each, strict=True)))) is not None:
@@ -155,10 +161,10 @@ def row_of(cells: Mapping[str, Any]) -> Row | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise QueryRefused(reason=f"its value is {value!r}, which is no number")
+        raise QueryRefused(table="metric.sql", reason=f"its value is {value!r}, which is no number")
     named = {name: "" if cells.get(name) is None else str(cells[name]) for name in ("unit", "request", "id")}
     if not named["unit"] and not named["request"]:
-        raise QueryRefused(reason="a row names neither unit nor request")
+        raise QueryRefused(table="metric.sql", reason="a row names neither unit nor request")
     return Row(time=seconds(cells["time"]), value=float(value), **named)
 
 
@@ -170,7 +176,7 @@ def seconds(time: object) -> float:
     if isinstance(time, datetime):
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     if isinstance(time, bool) or not isinstance(time, int | float | Decimal) or not math.isfinite(time):
-        raise QueryRefused(reason=f"its time is {time!r}, which is no moment")
+        raise QueryRefused(table="metric.sql", reason=f"its time is {time!r}, which is no moment")
     return float(time)
 
 

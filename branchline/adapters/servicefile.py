@@ -29,6 +29,7 @@ from branchline.adapters.servicefile_tables import (
     UnitTable,
 )
 from branchline.core import names
+from branchline.core.counters import PrometheusGuardrail
 from branchline.core.outcome_query import SqlQuery
 from branchline.core.profile import MOST_COLUMNS
 from branchline.core.spec import (
@@ -181,6 +182,10 @@ def _guardrails(rails: GuardrailsTable) -> Guardrails:
     return Guardrails(
         rails.failed_requests, rails.bad_outcome.above, rails.bad_outcome.below, rails.tolerated_ratio,
         slow.quantile or 0.0, slow.above_ms / 1000 if slow.above_ms else None,
+        tuple(
+            PrometheusGuardrail(name, each.url, each.all, each.bad, each.every)
+            for name, each in rails.prometheus.items()
+        ),
     )  # fmt: skip
 
 

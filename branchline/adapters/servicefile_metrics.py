@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from branchline.adapters.servicefile_queries import SqlTable
-from branchline.adapters.servicefile_values import Direction, Table, Window, nearest, only_one
+from branchline.adapters.servicefile_queries import PrometheusTable, SqlTable
+from branchline.adapters.servicefile_values import Direction, Name, Table, Window, nearest, only_one
 from branchline.core.metrics import ERRORS
 
 
@@ -104,3 +104,4 @@ class GuardrailsTable(Table):
     bad_outcome: BadOutcomeTable = BadOutcomeTable()
     slow_requests: Slow | None = None
     tolerated_ratio: Annotated[float, Field(ge=1)] = 1.0
+    prometheus: dict[Name, PrometheusTable] = {}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from branchline.adapters.servicefile_values import Duration, Table, Window, inside, only_one
+from branchline.core.counters import REVISION
 from branchline.core.outcome_query import DATABASES, SINCE, VARIABLES, SqlQuery
 
 SQL = SqlQuery("")  # what holds when nothing is said
@@ -39,6 +40,33 @@ def _database(value: str) -> str:
             raise ValueError(f"{value!r} names a server; a file has three strokes: {found.scheme}:///folder/file.db")
         inside(found.path.removeprefix("/"))
     return value
+
+
+def _server(value: str) -> str:
+    found = urlsplit(value)
+    if found.scheme not in ("http", "https") or not found.hostname or found.query or found.fragment:
+        raise ValueError(f"{value!r} is no address of a Prometheus; http://127.0.0.1:9090 is one")
+    if found.username or found.password:
+        raise ValueError("a user or a password stands in it, where everybody reads it: ask an address that needs none")
+    return value
+
+
+def _of_revision(value: str) -> str:
+    if REVISION not in value:
+        raise ValueError(f"{REVISION} does not stand in it: of both arms it would give the same number")
+    return value
+
+
+Counted = Annotated[str, AfterValidator(_of_revision)]
+
+
+class PrometheusTable(Table):
+    """Counters of whatever can be bad, which a Prometheus has."""
+
+    url: Annotated[str, AfterValidator(_server)]
+    all: Counted
+    bad: Counted
+    every: Window = 15.0
 
 
 class SqlTable(Table):

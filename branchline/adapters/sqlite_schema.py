@@ -127,8 +127,18 @@ def fourth(op: Operations) -> None:
     op.add_column("request", Column("seconds", Float))
 
 
+def fifth(op: Operations) -> None:
+    """What was read of others' counters."""
+    _table(op, "look", *_cells(sa.Text, "service", "experiment", "incumbent", "challenger", "guardrail"),
+           *_cells(sa.Float, "at", "incumbent_all", "incumbent_bad", "challenger_all", "challenger_bad"))  # fmt: skip
+    op.create_index("look_order", "look", ["service", "experiment", "number"])
+    _append_only(op, "look")
+
+
 Revision = tuple[str, Callable[["Operations"], None]]
-REVISIONS: tuple[Revision, ...] = (("0001", first), ("0002", second), ("0003", third), ("0004", fourth))
+REVISIONS: tuple[Revision, ...] = (
+    ("0001", first), ("0002", second), ("0003", third), ("0004", fourth), ("0005", fifth),
+)  # fmt: skip
 
 
 def found(connection: Connection) -> str:

@@ -81,6 +81,13 @@ measure = Table(
     sqlite_autoincrement=True,
 )  # fmt: skip
 
+# ---- what was read of others' counters, for the guardrails on them; an append-only record, by trigger
+look = Table(
+    "look", metadata, _number(), _text("service"), _text("experiment"), _text("incumbent"), _text("challenger"),
+    _text("guardrail"), _real("at"), _real("incumbent_all"), _real("incumbent_bad"), _real("challenger_all"),
+    _real("challenger_bad"), Index("look_order", "service", "experiment", "number"), sqlite_autoincrement=True,
+)  # fmt: skip
+
 # ---- observations: requests of split routes, a unit's exposure, what was reported, and their running counts
 reader = Table("reader", metadata, Column("name", Text, primary_key=True), _text("position"))
 request = Table(
@@ -114,4 +121,4 @@ tally = Table(
     Column("arm", Text, primary_key=True), Column("what", Text, primary_key=True), _whole("n"),
 )  # fmt: skip
 
-APPEND_ONLY = (event, audit, revision, version, gate_result, step_run, measure)
+APPEND_ONLY = (event, audit, revision, version, gate_result, step_run, measure, look)

@@ -83,15 +83,22 @@ def strata_of(sums: Mapping[str, Sequence[Any]]) -> list[Arms]:
     return [arms.read(numbers) for _, numbers in sorted(sums.items(), key=lambda each: int(each[0]))]
 
 
-def guard_document(guard: Guard, seen: Sequence[int], bads: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """A guardrail: `seen` and `bad` requests of incumbent and challenger, and of every bad one [place, arm, table]."""
-    mine = sum(arm for _, arm, _ in bads)
+def guard_document(
+    guard: Guard, seen: Sequence[int], bads: Sequence[Sequence[int]], looks: Sequence[Sequence[int]] | None = None
+) -> dict[str, Any]:
+    """A guardrail: `seen` and `bad` requests of incumbent and challenger, and of every bad one [place, arm, table]. Of
+    one on others' counters every look that found some: [place, requests and bad ones of the incumbent, of the
+    challenger].
+    """
+    mine = sum(arm for _, arm, _ in bads) + sum(look[4] for look in looks or ())
+    theirs = sum(not arm for _, arm, _ in bads) + sum(look[2] for look in looks or ())
     return {
         "rule": asdict(guard.rule),
         "buckets": guard.buckets,
         "requests": list(seen),
-        "bad": [len(bads) - mine, mine],
+        "bad": [theirs, mine],
         "bads": [list(each) for each in bads],
+        **({"looks": [list(each) for each in looks]} if looks is not None else {}),
         "evidence": guard.evidence,
         "highest": guard.highest,
         "highest_good": guard.highest_good,
@@ -106,6 +113,9 @@ def guards_of(written: Document, splits: Mapping[str, Sequence[float]]) -> Itera
         split = splits.get(str(table))
         share = split[1] / (split[0] + split[1]) if split else None
         guard = passed(guard, place).update(*((0, 0, 1, 1) if arm else (1, 1, 0, 0)), share=share)
+        yield guard
+    for place, *bucket in written.get("looks", ()):
+        guard = passed(guard, place).update(*bucket)
         yield guard
 
 
@@ -142,7 +152,8 @@ def recomputed(measured: Document) -> tuple[Judgement | None, dict[str, Guard], 
     """What follows from the numbers of a document: the judgement, the guardrails, the verdict."""
     guards = {name: guard_of(each, measured["splits"]) for name, each in measured["guards"].items()}
     terms, plan, strata = Terms(**measured["terms"]), plan_of(measured), strata_of(measured["sums"])
-    judgement, verdict = decided(terms, plan, strata, guards, invalid_of(measured), measured["lasted"])
+    judgement, verdict = decided(terms, plan, strata, guards, invalid_of(measured), measured["lasted"],
+                                 measured.get("silent", ""))  # fmt: skip
     return judgement, guards, verdict
 
 
@@ -196,7 +207,9 @@ def _differences(document: Document, measured: Document) -> Iterator[str]:
     yield from unlike("answer", measured["answer"], answer_document(judgement, verdict))
     for name, guard in guards.items():
         said = measured["guards"][name]
-        yield from unlike(f"guardrail {name}", said, guard_document(guard, said["requests"], said["bads"]))
+        yield from unlike(
+            f"guardrail {name}", said, guard_document(guard, said["requests"], said["bads"], said.get("looks"))
+        )
     for kind, said, evidence in zip(("ratio", "reporting"), measured["mismatch"], mismatch_of(measured), strict=True):
         yield from unlike(f"evidence of unequal {kind}", said, evidence)
     yield from _unlike_series(measured)
@@ -222,7 +235,10 @@ def _unlike_counts(measured: Document) -> Iterator[str]:
         if abs(until - began - measured["lasted"]) > MILLISECONDS:
             yield f"measured for: written {measured['lasted']!r}, but it began and ended {until - began!r} apart"
     for name, guard in measured["guards"].items():
-        yield from unlike(f"guardrail {name}, buckets", guard["buckets"], sum(guard["requests"]))
+        if "looks" not in guard:
+            yield from unlike(f"guardrail {name}, buckets", guard["buckets"], sum(guard["requests"]))
+        elif guard["buckets"] > min(guard["requests"]):  # a look that says anything has some of each arm
+            yield f"guardrail {name}, buckets: written {guard['buckets']}, but requests {guard['requests']}"
 
 
 def _unlike_series(measured: Document) -> Iterator[str]:

@@ -191,7 +191,7 @@ def apart(places: Sequence[float]) -> list[float]:
 
 def guard_picture(written: Document, splits: Mapping[str, Sequence[float]], name: str) -> str:
     """The evidence of a guardrail over the requests, to its bar; drawn by powers of ten. '' without a bad one."""
-    if not written["bads"]:
+    if not written["bads"] and not written.get("looks"):
         return ""
     steps = [(0.0, 0.0)]
     for found in guards_of(written, splits):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 
+from branchline.core.counters import PrometheusGuardrail
 from branchline.core.outcome_query import SqlQuery
 
 UNIT_HEADER = "x-branchline-unit"
@@ -186,7 +187,8 @@ class Metric:
 @dataclass(frozen=True, slots=True)
 class Guardrails:
     """What can only stop: failed requests (bad = 5xx, time-out, stepped in for), outcomes above or below a limit, and
-    requests slower than a quantile of the incumbent's, or than so many seconds.
+    requests slower than a quantile of the incumbent's, or than so many seconds, and counters
+    that a Prometheus has.
     """
 
     failed_requests: bool = True
@@ -195,6 +197,7 @@ class Guardrails:
     tolerated_ratio: float = 1.0
     slow_quantile: float = 0.0
     slow_above: float | None = None
+    prometheus: tuple[PrometheusGuardrail, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

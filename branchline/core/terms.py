@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from branchline.core.arms import Arms, judged
-from branchline.core.decision import Judgement, Plan
+from branchline.core.decision import Answer, Judgement, Plan
 from branchline.core.guardrail import Guard
 from branchline.core.ratio_check import mismatch_over
 from branchline.core.verdict import Verdict, decide, decide_canary, invalidity
@@ -35,13 +35,22 @@ class Terms:
 
 
 def decided(
-    terms: Terms, plan: Plan, strata: Sequence[Arms], guards: Mapping[str, Guard], invalid: str, lasted: float
+    terms: Terms,
+    plan: Plan,
+    strata: Sequence[Arms],
+    guards: Mapping[str, Guard],
+    invalid: str,
+    lasted: float,
+    silent: str = "",
 ) -> tuple[Judgement | None, Verdict]:
-    """The judgement of an A/B test (None of a canary) and the verdict, after so many seconds."""
+    """The judgement of an A/B test (None of a canary) and the verdict, after so many seconds. What is `silent`, a
+    guardrail without data, holds whatever would be given or kept for lack of an effect: no data never pass.
+    """
     guards = dict(sorted(guards.items()))
     if not terms.effect:
         waited = lasted >= terms.canary_seconds
-        return None, decide_canary(guards, requests=asked(guards), min_requests=terms.canary_requests, waited=waited)
+        return None, decide_canary(guards, requests=asked(guards), min_requests=terms.canary_requests, waited=waited,
+                                   hold=silent)  # fmt: skip
     over = "max_duration is over" if lasted >= terms.max_seconds and not terms.extended else ""
     ended = terms.spent or over
     judgement = judged(strata, plan, ended)
@@ -50,6 +59,10 @@ def decided(
         if lasted < terms.min_seconds and not terms.spent
         else ""
     )
+    if terms.spent:
+        invalid = invalid or silent  # it may not go on to wait for data
+    elif not hold and judgement.answer is not Answer.INCONCLUSIVE:
+        hold = silent
     return judgement, decide(judgement, guards, invalid=invalid, hold=hold)
 
 

@@ -102,17 +102,26 @@ def decide(
 
 
 def decide_canary(
-    guards: Mapping[str, Guard], *, requests: int, min_requests: int, failure: str = "", waited: bool = False
+    guards: Mapping[str, Guard],
+    *,
+    requests: int,
+    min_requests: int,
+    failure: str = "",
+    waited: bool = False,
+    hold: str = "",
 ) -> Verdict:
     """Conclude a canary: back at a breach, forward when every guardrail has passed, or unproven when it has `waited`.
 
-    Without guardrails, or with fewer than `min_requests` of its own requests, it never goes forward: it holds.
+    Without guardrails, or with fewer than `min_requests` of its own requests, it never goes forward: it holds. So it
+    does where `hold` says why.
     """
     lines = tuple(_guard_line(name, guard) for name, guard in guards.items())
     if failure:
         return Verdict(Side.INCUMBENT, Cause.FAILURE, failure, lines)
     if breached := _breached(guards):
         return Verdict(Side.INCUMBENT, Cause.ROLLBACK, breached, lines)
+    if hold:
+        return Verdict(Side.NONE, Cause.CONTINUE, f"holds: {hold}", lines)
     if not guards or requests < min_requests:
         return Verdict(Side.NONE, Cause.CONTINUE, f"holds: {requests} of {min_requests} requests", lines)
     if all(guard.passed for guard in guards.values()):

@@ -19,6 +19,7 @@ from branchline.core.codes import understood
 from branchline.core.world import desired
 from branchline.engine.arriving import Arrivals
 from branchline.engine.asking import Desk
+from branchline.engine.counting import Counting
 from branchline.engine.documenting import Dossiers
 from branchline.engine.gathering import Gathering
 from branchline.engine.judging import Judge
@@ -100,6 +101,7 @@ class Controller:
         self.workshop = Workshop(*parts, self.progress, self.troubles, self.reconciler.staged)
         self.arrivals = Arrivals(*parts, self.progress, self.troubles, self.workshop, self.changed.ring)
         self.judge = Judge(*parts, self.progress)
+        self.counting = Counting(*parts, self.troubles)
         self.gathering = Gathering(ports, self.recorder, self.read_exposures, self.troubles)
         self.trials = Trials(*parts, self.reconciler, self.progress)
         self.trials.sweep()
@@ -125,6 +127,7 @@ class Controller:
             Pass("work", lambda: self._each("work", self.workshop.look), 0.05, 0.5),
             Pass("data", self.arrivals.look, 0.2, 2.0),
             Pass("gather", self.gathering.look, 0.2, 1.0),
+            Pass("count", self.counting.look, 0.2, 1.0),
             Pass("judge", self.judge_all, 0.05, 0.2),
             Pass("cool", lambda: self._each("cool", self.cool), 0.5, 1.0),
             Pass("dossier", lambda: self._each("dossier", self.keeping.look), 0.2, 2.0),

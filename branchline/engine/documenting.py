@@ -14,6 +14,7 @@ from typing import Any
 
 from branchline.core import dossier
 from branchline.core.arms import Arms, judged
+from branchline.core.counters import Bucket
 from branchline.core.decision import Judgement, Plan
 from branchline.core.dossier_words import sentence
 from branchline.core.revision import Revision, StepRun
@@ -50,6 +51,7 @@ class Witness(Measurement):
 
     bads: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
     counted: dict[str, list[int]] = field(default_factory=dict)
+    buckets: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     table: int = 0
 
     def count(self, tally: Tally) -> None:
@@ -70,6 +72,15 @@ class Witness(Measurement):
             self.counted.setdefault(name, [0, 0])[mine] += 1
             if bad:
                 self.bads.setdefault(name, []).append((place, mine, self.table))
+
+    def _bucket(self, name: str, bucket: Bucket) -> None:
+        place = self.guards[name].buckets
+        Measurement._bucket(self, name, bucket)
+        asked = self.counted.setdefault(name, [0, 0])
+        asked[:] = asked[0] + bucket[0], asked[1] + bucket[2]
+        noted = self.buckets.setdefault(name, [])
+        if bucket[1] or bucket[3]:
+            noted.append((place, *bucket))
 
 
 @dataclass(slots=True)
@@ -244,12 +255,16 @@ class Dossiers:
             "counts": {**counts, "tables": len(seen.tables)},
             "series": series,
             "guards": {
-                name: dossier.guard_document(guard, seen.counted.get(name, (0, 0)), seen.bads.get(name, ()))
+                name: dossier.guard_document(
+                    guard, seen.counted.get(name, (0, 0)), seen.bads.get(name, ()), seen.buckets.get(name)
+                )
                 for name, guard in seen.guards.items()
             },
             "slow_above": seen.slowness.limit if seen.slowness else None,
             "answer": dossier.answer_document(*found),
         }
+        if silent := seen.silent(at):
+            document["silent"] = silent
         document["mismatch"] = list(dossier.mismatch_of(document))
         return document
 
@@ -311,7 +326,7 @@ def played(
 
     def found_at(at: float, terms: Terms) -> tuple[Judgement | None, Verdict]:
         strata = [each for _, each in sorted(seen.strata.items())]
-        return decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at))
+        return decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(at), seen.silent(at))
 
     for at in news(ports, test, seen):
         if terms.effect and seen.strata:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from branchline.core import lifecycle as law
 from branchline.core.arms import Arms, added, means
+from branchline.core.counters import STALE, Bucket, Look, grown
 from branchline.core.decision import Judgement, Plan, error_rate
 from branchline.core.evidence import Stratum
 from branchline.core.guardrail import Guard, Guardrail
@@ -68,6 +69,8 @@ class Measurement:
     cost: Advice | None = None
     far: str = ""
     slowness: Slowness | None = None
+    looked: int = 0
+    looks: dict[str, Look] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rule = Guardrail(tolerated=self.limits.tolerated_ratio, tick=BUCKETS_PER_TICK)
@@ -77,6 +80,8 @@ class Measurement:
             self.guards["bad outcomes"] = Guard(rule)
         if self.limits.slow_quantile or self.limits.slow_above is not None:
             self.guards[SLOW], self.slowness = Guard(rule), Slowness(self.limits.slow_quantile, self.limits.slow_above)
+        for each in self.limits.prometheus:
+            self.guards[each.name] = Guard(Guardrail(tolerated=self.limits.tolerated_ratio))
 
     def lasted(self, now: float) -> float:
         """Seconds since its first request."""
@@ -116,6 +121,26 @@ class Measurement:
             self._guard("bad outcomes", unit.arm, self._is_bad(*read), self.share(unit.stratum))
         self.strata[unit.stratum] = added(self.strata.get(unit.stratum), self.plan, mine, *read)
         return True
+
+    def look(self, look: Look) -> bool:
+        """Take what others' counters stood at into their guardrail; says whether that says anything."""
+        self.looked = look.order
+        before, self.looks[look.guardrail] = self.looks.get(look.guardrail), look
+        bucket = grown(before, look) if before and look.guardrail in self.guards else None
+        if bucket:
+            self._bucket(look.guardrail, bucket)
+        return bucket is not None
+
+    def _bucket(self, name: str, bucket: Bucket) -> None:
+        self.guards[name] = self.guards[name].update(*bucket)
+
+    def silent(self, now: float) -> str:
+        """Which guardrails have no data, '' when all have: none since the test began, or none of late."""
+        missing = [
+            each.name for each in self.limits.prometheus
+            if not self.guards[each.name].requests or now - self.looks[each.name].at > STALE * each.every
+        ]  # fmt: skip
+        return f"guardrail {', '.join(missing)} has no data" if missing else ""
 
     def total(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Take in what is counted of the whole experiment, by arm: units in both, and who stepped in how often."""
@@ -248,6 +273,11 @@ class Judge:
             seen.count(tally)
             if seen.breached:
                 yield tally.at
+        arms = seen.control, seen.challenger
+        read = spec.guardrails.prometheus  # else nobody looks: the ledger need not be asked
+        for look in self.ports.looks.since(service.name, experiment, arms, seen.looked) if read else ():
+            if seen.look(look) and seen.breached:
+                yield look.at
         metric, until = spec.metric or NOTHING, self.ports.clock.now()
         for unit in observations.matured(
             service.name, experiment, after=seen.seen, until=until, window=metric.window, pooled=metric.pooled
@@ -293,7 +323,9 @@ def concluded(seen: Measurement, rollout: Rollout, candidate: Candidate, now: fl
     """The verdict on what was seen, as of a moment, perhaps because it may not go on; nothing is recorded."""
     terms = replace(terms_of(rollout, candidate), spent=spent)
     plan, strata = seen.plan or Plan(mde=1.0), list(seen.strata.values())
-    seen.judgement, verdict = decided(terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(now))
+    seen.judgement, verdict = decided(
+        terms, plan, strata, seen.guards, seen.invalid(), seen.lasted(now), seen.silent(now)
+    )
     return verdict
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from branchline.core.counters import Look
 from branchline.core.harm import SPENT
 from branchline.core.service import Candidate, Method, Phase, Service
 from branchline.core.spec import Spec
@@ -122,14 +123,19 @@ def news(ports: Ports, test: Recorded, seen: Measurement) -> Iterator[float]:
     units = observations.matured(
         test.service, test.experiment, after=0, until=test.until, window=window, pooled=metric.pooled
     )
-    both: Iterator[tuple[float, Tally | Seen]] = heapq.merge(
-        ((each.at, each) for each in tallies), ((each.at + window, each) for each in units), key=lambda pair: pair[0]
-    )
+    looks = ports.looks.since(test.service, test.experiment, (test.control, test.candidate.revision), 0)
+    both: Iterator[tuple[float, Tally | Look | Seen]] = heapq.merge(
+        ((each.at, each) for each in tallies), ((each.at, each) for each in looks),
+        ((each.at + window, each) for each in units), key=lambda pair: pair[0],
+    )  # fmt: skip
     for at, each in both:
         if at > test.until:
             return
         if isinstance(each, Seen):
             if seen.see(each):
+                yield at
+        elif isinstance(each, Look):
+            if seen.look(each) and seen.breached:
                 yield at
         else:
             seen.count(each)

@@ -225,15 +225,15 @@ class DriverMissing(ReuseError):
 
 
 class QueryRefused(ReuseError):
-    """The query in [metric.sql] gives no outcomes: {reason}."""
+    """The query in [{table}] gives nothing that counts: {reason}."""
 
-    code, hint = "BL331", "edit [metric.sql] in the service file; branchline check"
+    code, hint = "BL331", "edit [{table}] in the service file; branchline check"
 
 
 class QueryFailed(Transient, ReuseError):
-    """The query in [metric.sql] was not answered."""
+    """The query in [{table}] was not answered."""
 
-    code, hint = "BL332", "look at the database; branchline status says when it answers again"
+    code, hint = "BL332", "look at what is asked; branchline status says when it answers again"
 
 
 class RunError(BranchlineError):

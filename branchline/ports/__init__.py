@@ -32,6 +32,7 @@ from branchline.ports.building import (
 from branchline.ports.gauges import Gauges, Key, Vital, Vitals
 from branchline.ports.git import Change, Checkout, Repository, Writer
 from branchline.ports.ledger import Catalog, Entry, Ledger, Stamp
+from branchline.ports.looks import Looks, Readings
 from branchline.ports.observations import Exposed, Observations, Outcome, Receipt, Request, Seen, Served, Tally
 from branchline.ports.queries import Queries
 from branchline.ports.serving import Behind, Endpoint, Group, Instance, Launcher, Meter, Router, Shown, Stray, Survey
@@ -39,9 +40,9 @@ from branchline.ports.serving import Behind, Endpoint, Group, Instance, Launcher
 __all__ = [
     "Artifacts", "Behind", "Bench", "Catalog", "Change", "Checkout", "Clock", "DataVersion", "Endpoint", "Entry",
     "Environment", "Environments", "Exposed", "Finished", "Gauges", "Group", "Instance", "Key", "Launcher", "Ledger",
-    "Lookout", "Marks", "Meter", "Observations", "Outcome", "Ports", "Queries", "Receipt", "Repository", "Request",
-    "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray", "Survey", "Swept", "Tally", "Task",
-    "Vital", "Vitals", "Workers", "Writer",
+    "Lookout", "Looks", "Marks", "Meter", "Observations", "Outcome", "Ports", "Queries", "Readings", "Receipt",
+    "Repository", "Request", "Router", "Runner", "Seen", "Served", "Shown", "Sources", "Stamp", "Stray", "Survey",
+    "Swept", "Tally", "Task", "Vital", "Vitals", "Workers", "Writer",
 ]  # fmt: skip
 
 
@@ -72,6 +73,8 @@ class Ports:
     catalog: Catalog
     observations: Observations
     queries: Queries
+    readings: Readings
+    looks: Looks
     repository: Repository
     writer: Writer
     environments: Environments

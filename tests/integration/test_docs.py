@@ -171,6 +171,7 @@ TABLES: dict[str, Schema] = {
     "guardrails": SERVICE_FILE["$defs"]["GuardrailsTable"],
     "guardrails.slow_requests": SERVICE_FILE["$defs"]["SlowRequestsTable"],
     "guardrails.bad_outcome": SERVICE_FILE["$defs"]["BadOutcomeTable"],
+    "guardrails.prometheus.NAME": SERVICE_FILE["$defs"]["PrometheusTable"],
     "rollout": SERVICE_FILE["$defs"]["RolloutTable"],
     "rollout.canary": SERVICE_FILE["$defs"]["CanaryTable"],
     "rollout.unit": SERVICE_FILE["$defs"]["UnitTable"],

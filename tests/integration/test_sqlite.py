@@ -25,8 +25,10 @@ from branchline.adapters import sqlite_schema
 from branchline.adapters.sqlite import DRIVER, SAFE_WAL, SqliteFile
 from branchline.adapters.sqlite_catalog import SqliteCatalog
 from branchline.adapters.sqlite_ledger import SqliteLedger
+from branchline.adapters.sqlite_looks import SqliteLooks
 from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.adapters.sqlite_tables import APPEND_ONLY, metadata
+from branchline.core.counters import Look
 from branchline.core.revision import GateResult, Measure, Result, Revision, StepRun
 from branchline.core.service import Service
 from branchline.errors import DiskFull, LedgerBroken, LedgerBusy, LedgerError, LedgerNewer
@@ -245,6 +247,7 @@ def test_facts_cannot_be_changed_or_deleted_I15(path: Path, table: str, verb: st
     catalog.add(Revision("shop", "a" * 40, "", "b", "t", "e", "s", "{}"), "minor", 0)
     catalog.keep_gates("shop", "a" * 40, [GateResult("g", Result.PASS, "")])
     catalog.keep_run("shop", "a" * 40, [StepRun("s", "ran", "k", "x", metrics=(Measure("m", 1.0),))])
+    SqliteLooks(file).keep("shop", "e", ("old", "new"), Look(0, "g", 1.0, (1.0, 0.0), (1.0, 0.0)))
     file.close()
     column = {"audit": "actor", "event": "detail", "version": "version", "measure": "name"}.get(table, "service")
     with plain(path) as connection, pytest.raises(DRIVER.DatabaseError, match="append-only"):

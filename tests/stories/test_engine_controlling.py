@@ -429,7 +429,7 @@ def test_a_log_that_exposes_nobody_is_read_once(world: World) -> None:
 
 def test_the_passes_are_what_a_daemon_repeats(world: World) -> None:
     passes = world.controller.passes()
-    named = ["watch", "produce", "git", "work", "data", "gather", "judge", "cool", "dossier"]
+    named = ["watch", "produce", "git", "work", "data", "gather", "count", "judge", "cool", "dossier"]
     assert [each.name for each in passes] == named
     assert all(0 < each.least < each.most for each in passes)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from branchline.core.outcome_query import Row
 from branchline.core.service import Phase
-from branchline.engine.gathering import in_thread
+from branchline.engine.fetching import in_thread
 from branchline.engine.measuring import metric_of
 from branchline.errors import QueryFailed, QueryRefused
 from branchline.ports import Stamp
@@ -143,14 +143,14 @@ def test_a_test_that_the_gateway_does_not_show_yet_loses_no_row(world: World) ->
 
 def test_a_database_that_says_no_is_told_until_it_answers(world: World) -> None:
     under_test(world)
-    world.queries.error = QueryFailed("the file is locked")
+    world.queries.error = QueryFailed("the file is locked", table="metric.sql")
     looked(world)
     (told,) = world.controller.reader.service("housing")["troubles"]
     assert told == "BL332: The query in [metric.sql] was not answered: the file is locked"
-    world.queries.error = QueryRefused(reason="there is no table sales")
+    world.queries.error = QueryRefused(table="metric.sql", reason="there is no table sales")
     looked(world)
     (told,) = world.controller.reader.service("housing")["troubles"]
-    assert told == "BL331: The query in [metric.sql] gives no outcomes: there is no table sales"
+    assert told == "BL331: The query in [metric.sql] gives nothing that counts: there is no table sales"
     world.queries.error = None
     looked(world)
     assert world.controller.reader.service("housing")["troubles"] == []
@@ -169,7 +169,7 @@ def test_a_database_that_hangs_holds_up_nobody_and_is_told(world: World) -> None
     """Killer: put by the judge's own thread, it would hold up every guardrail of every service."""
     under_test(world)
     held: list[Callable[[], None]] = []
-    world.controller.gathering.spawn = held.append
+    world.controller.gathering.fetching.spawn = held.append
     looked(world)
     looked(world)
     world.settle()

@@ -1,4 +1,4 @@
-"""This file tests what a service file may say of somebody else's numbers: `[metric.sql]` (issue 7 item 2)."""
+"""This file tests what a service file may say of others' numbers: a database, a Prometheus (issue 7 item 2)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import pytest
 
 from branchline.adapters.servicefile import read_service
+from branchline.core.counters import PrometheusGuardrail
 from branchline.core.outcome_query import SqlQuery
 from branchline.errors import BadServiceFile
 
@@ -73,3 +74,31 @@ def test_a_branch_names_no_variable_that_is_not_meant_for_it() -> None:
 def test_what_is_no_address_at_all_is_refused() -> None:
     (found,) = problems(QUERY + "url = 'postgresql://[x/shop'\n")
     assert "is no address" in found
+
+
+# ── counters of a Prometheus ───────────────────────────────────────────────────────────────────────────────────────
+
+CART = "kind = 'app'\nserve = { command = ['x'] }\n[guardrails.prometheus.cart]\n"
+TWO = "all = 'sum(x{r=\"$revision\"})'\nbad = 'sum(y{r=\"$revision\"})'\n"
+
+
+def test_a_guardrail_on_counters() -> None:
+    text = CART + TWO + "url = 'http://127.0.0.1:9090/prom'\nevery = '30s'\n"
+    rules = read_service(text.encode(), "shop/branchline.toml").guardrails.prometheus
+    all_of, bad = 'sum(x{r="$revision"})', 'sum(y{r="$revision"})'
+    assert rules == (PrometheusGuardrail("cart", "http://127.0.0.1:9090/prom", all_of, bad, 30.0),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TWO + "url = 'ftp://there'\n", "is no address of a Prometheus; http://127.0.0.1:9090 is one"),
+        (TWO + "url = 'http://there/?x=1'\n", "is no address of a Prometheus"),
+        (TWO + "url = 'http://me:secret@there'\n", "a user or a password stands in it"),
+        (TWO.replace("$revision", "1") + "url = 'http://there'\n", "of both arms it would give the same number"),
+    ],
+)
+def test_a_guardrail_that_cannot_be_is_refused(text: str, said: str) -> None:
+    with pytest.raises(BadServiceFile) as refused:
+        read_service((CART + text).encode(), "shop/branchline.toml")
+    assert any(said in each for each in refused.value.fields["problems"])
