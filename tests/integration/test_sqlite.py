@@ -235,9 +235,6 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: SqliteLedger, path: Pat
     assert ledger.verify_chain() == 2
 
 
-# ---- the audit
-
-
 @pytest.mark.parametrize("table", [table.name for table in APPEND_ONLY])
 @pytest.mark.parametrize("verb", ["update", "delete"])
 def test_facts_cannot_be_changed_or_deleted_I15(path: Path, table: str, verb: str) -> None:
