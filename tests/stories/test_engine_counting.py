@@ -231,3 +231,14 @@ def test_a_gateway_that_is_down_is_told_and_holds_up_no_other_service(world: Wor
     world.router.down = False
     assert world.controller.counting.look()
     assert not any("BL506" in each for each in world.controller.troubles.values())
+
+
+def test_a_look_without_bad_ones_is_counted_and_not_listed(world: World, counters: Counters) -> None:
+    """Killer: listed, a quiet month of looks would be the larger part of a dossier."""
+    under_test(world, counters, lost=1, silent=31)
+    world.readings.error = None
+    counters.pass_by(100, (0, 0))
+    document = Dossiers(world.ports, world.controller.desk).dossier(SAM)
+    cart = document["measurement"]["guards"]["cart"]
+    assert (cart["buckets"], cart["requests"], len(cart["looks"])) == (3, [300, 300], 2)
+    assert dossier.differences(document) == []
