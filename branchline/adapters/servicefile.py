@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from branchline.adapters.servicefile_metrics import GuardrailsTable, MetricTable, SlowRequestsTable
+from branchline.adapters.servicefile_metrics import GuardrailsTable, MetricTable, SlowRequestsTable, WatchedTable
 from branchline.adapters.servicefile_problems import read, refused
 from branchline.adapters.servicefile_queries import SqlTable
 from branchline.adapters.servicefile_tables import (
@@ -134,7 +134,7 @@ def _spec(file: ServiceFile, name: str, folder: str) -> Spec:
         parameters=tuple((key, _text(value)) for key, value in file.parameters.items()),
         steps=tuple(_step(key, each) for key, each in file.steps.items()),
         gates=tuple(_gate(key, each) for key, each in file.gates.items()),
-        metric=_metric(file.metric) if file.metric else None,
+        metric=_metric(file.metric, file.watched) if file.metric else None,
         guardrails=_guardrails(rails),
         rollout=Rollout(
             rollout.slots, rollout.share or 0, rollout.slice, rollout.approval, rollout.warm, rollout.min_duration,
@@ -189,14 +189,24 @@ def _guardrails(rails: GuardrailsTable) -> Guardrails:
     )  # fmt: skip
 
 
-def _metric(metric: MetricTable) -> Metric:
-    timed = metric.kind == "time-to"
-    bounds = (metric.bounds[0], metric.bounds[1]) if metric.bounds else (0.0, metric.window) if timed else None
-    direction = metric.direction or ("lower" if metric.kind in ("error", "time-to") else "higher")
+def _metric(metric: MetricTable, watched: Mapping[str, WatchedTable]) -> Metric:
+    beside = tuple(Metric(name, *_plain(each)) for name, each in sorted(watched.items()))
+    kind, direction, mde, bounds, window, missing = _plain(metric)
     return Metric(
-        metric.name, metric.kind, direction, metric.mde, bounds, metric.window, "window" if timed else metric.missing,
-        metric.margin, metric.cap, _sql(metric.sql) if metric.sql else None, metric.before,
+        metric.name, kind, direction, mde, bounds, window, missing, metric.margin, metric.cap,
+        _sql(metric.sql) if metric.sql else None, metric.before, beside,
     )  # fmt: skip
+
+
+def _plain(
+    table: MetricTable | WatchedTable,
+) -> tuple[str, str, float | None, tuple[float, float] | None, float, str]:
+    """Kind, direction, mde, bounds, window and missing of a metric."""
+    timed = table.kind == "time-to"
+    bounds = (table.bounds[0], table.bounds[1]) if table.bounds else (0.0, table.window) if timed else None
+    direction = table.direction or ("lower" if table.kind in ("error", "time-to") else "higher")
+    mde = table.mde if isinstance(table, MetricTable) else None
+    return table.kind, direction, mde, bounds, table.window, "window" if timed else table.missing
 
 
 def _sql(table: SqlTable) -> SqlQuery:

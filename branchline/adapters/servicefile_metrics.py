@@ -14,6 +14,18 @@ from branchline.adapters.servicefile_values import Direction, Name, Table, Windo
 from branchline.core.metrics import ERRORS
 
 
+def unfit(kind: str, given: set[str]) -> None:
+    """Refuse keys that a kind of metric cannot have."""
+    has_no = {
+        "ratio": ("bounds", "cap", "before", "sql"),  # they are of single values, and a ratio is one of sums
+        "time-to": ("bounds", "cap", "missing"),  # a time lies between 0 and the window, which is when none came
+    }.get(kind, ())
+    wrong = [key for key in has_no if key in given]
+    if wrong:
+        why = "is of sums, not of values" if kind == "ratio" else "lies between 0 and its window, if none came"
+        raise ValueError(f"{', '.join(wrong)} does not go with kind {kind}: it {why}")
+
+
 class MetricTable(Table):
     """What an A/B test is judged by."""
 
@@ -47,14 +59,7 @@ class MetricTable(Table):
 
     def _alone(self) -> None:
         """Refuse what a ratio or a time cannot have."""
-        has_no = {
-            "ratio": ("bounds", "cap", "before", "sql"),  # they are of single values, and a ratio is one of sums
-            "time-to": ("bounds", "cap", "missing"),  # a time lies between 0 and the window, which is when none came
-        }.get(self.kind, ())
-        wrong = [key for key in has_no if key in self.model_fields_set]
-        if wrong:
-            why = "is of sums, not of values" if self.kind == "ratio" else "lies between 0 and its window, if none came"
-            raise ValueError(f"{', '.join(wrong)} does not go with kind {self.kind}: it {why}")
+        unfit(self.kind, self.model_fields_set)
         if self.sql and self.before is not None:
             raise ValueError("a query gives one value and nothing of before: leave before out, or report outcomes")
 
@@ -66,6 +71,23 @@ class MetricTable(Table):
         for key, effect in (("mde", self.mde), ("margin", self.margin)):
             if effect is not None and effect >= high - low:
                 raise ValueError(f"{key} {effect:g} is too large: all values lie between {low:g} and {high:g}")
+
+
+class WatchedTable(Table):
+    """What is shown beside the metric, and decides nothing."""
+
+    kind: Literal["value", "binary", "ratio", "time-to"] = "value"
+    direction: Direction | None = None
+    bounds: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    window: Window = 86400.0
+    missing: Literal["drop", "zero"] = "drop"
+
+    @model_validator(mode="after")
+    def _sound(self) -> WatchedTable:
+        if self.bounds and not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"bounds {self.bounds} are empty; write the lower one first")
+        unfit(self.kind, self.model_fields_set)
+        return self
 
 
 class BadOutcomeTable(Table):

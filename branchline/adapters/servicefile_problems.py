@@ -19,6 +19,7 @@ from branchline.adapters.servicefile_metrics import (
     GuardrailsTable,
     MetricTable,
     SlowRequestsTable,
+    WatchedTable,
 )
 from branchline.adapters.servicefile_tables import (
     CanaryTable,
@@ -86,11 +87,12 @@ def _keys(model: type[Table], place: Place) -> Iterable[str]:
     """The keys that a table may have: steps and gates are found by any name of theirs."""
     tables: Mapping[Place, type[Table]] = {
         ("serve",): ServeTable, ("steps", "*"): StepTable, ("gates", "*"): GateTable, ("metric",): MetricTable,
+        ("watched", "*"): WatchedTable,
         ("guardrails",): GuardrailsTable, ("guardrails", "bad_outcome"): BadOutcomeTable,
         ("guardrails", "slow_requests"): SlowRequestsTable, ("rollout",): RolloutTable,
         ("rollout", "canary"): CanaryTable, ("project",): ProjectTable, (): model,
     }  # fmt: skip
-    if place and place[0] in ("steps", "gates"):
+    if place and place[0] in ("steps", "gates", "watched"):
         place = (place[0], "*")
     fields = tables[place].model_fields if place in tables else {}
     return [field.alias or name for name, field in fields.items()]

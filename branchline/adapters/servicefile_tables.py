@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from branchline.adapters.servicefile_metrics import BadOutcomeTable, GuardrailsTable, MetricTable
+from branchline.adapters.servicefile_metrics import BadOutcomeTable, GuardrailsTable, MetricTable, WatchedTable
 from branchline.adapters.servicefile_values import (
     Command,
     Direction,
@@ -245,6 +245,7 @@ class ServiceFile(Table):
     parameters: dict[Name, Scalar | list[Scalar]] = {}
     steps: dict[Name, Annotated[StepTable, BeforeValidator(called, json_schema_input_type=StepTable | str)]] = {}
     metric: MetricTable | None = None
+    watched: dict[Name, WatchedTable] = {}
     shared: list[Inside] = []
     gates: dict[GateName, Annotated[GateTable, BeforeValidator(called, json_schema_input_type=GateTable | str)]] = {}
     guardrails: GuardrailsTable = GuardrailsTable()
@@ -266,6 +267,8 @@ class ServiceFile(Table):
         for gate, check in self.gates.items():
             if check.value and check.value.partition(".")[0] not in self.steps:
                 raise ValueError(f"gate {gate} compares {check.value}, but there is no such step")
+        if self.watched and (self.metric is None or self.metric.name in self.watched):
+            raise ValueError("what is watched is beside a [metric], and has a name of its own")
         if self.metric is None and self.guardrails.bad_outcome != BadOutcomeTable():
             raise ValueError("guardrails.bad_outcome needs a [metric]: outcomes are its values")
         if self.rollout.harm_budget:

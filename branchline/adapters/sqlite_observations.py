@@ -65,7 +65,7 @@ def _pooled(column: Any, pooled: str) -> Any:
     """What was reported of a unit within its window, together."""
     together = select(POOLED[pooled](column)).where(
         outcome.c.exposure == exposure.c.number, outcome.c.late.is_(False),
-        outcome.c.at <= exposure.c.at + bindparam("window"),
+        outcome.c.at <= exposure.c.at + bindparam("window"), outcome.c.metric == bindparam("of_metric"),
     )  # fmt: skip
     return together.scalar_subquery()
 
@@ -188,13 +188,15 @@ class SqliteObservations:
 
     def matured(
         self, service: str, experiment: str, *, after: int, until: float, window: float, pooled: str = "mean",
+        metric: str = "",
     ) -> tuple[Seen, ...]:  # fmt: skip
         """Units whose window closed by `until`, in order of exposure, after the cursor, up to the first not matured.
 
         A unit's value is what was reported of it within the window, together: the mean, the sum or the first. What is
         reported of it later is late.
         """
-        asked = {"of_service": service, "of_experiment": experiment, "after": after, "until": until, "window": window}
+        asked = {"of_service": service, "of_experiment": experiment, "after": after, "until": until, "window": window,
+                 "of_metric": metric}  # fmt: skip
         with self._matching:
             with self._file.reading() as connection:
                 rows = connection.execute(MATURED[pooled], asked).all()

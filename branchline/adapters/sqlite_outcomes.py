@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, and_, bindparam, select
@@ -47,7 +47,11 @@ BY_REQUEST = (
 REPORTED = select(outcome.c.key, outcome.c.reported, outcome.c.other).where(
     outcome.c.service == _SERVICE, outcome.c.key.in_(_SOME)
 )
-WITH_OUTCOME = select(outcome.c.exposure).where(outcome.c.exposure.in_(_SOME), outcome.c.late.is_(False)).distinct()
+WITH_OUTCOME = (
+    select(outcome.c.exposure)
+    .where(outcome.c.exposure.in_(_SOME), outcome.c.late.is_(False), outcome.c.metric == "")
+    .distinct()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,12 @@ class Test:
         """The metric of the experiment that an outcome is about: two majors may have one each."""
         return (self.running or {}).get(join.row.experiment, self.metric)
 
+    def watched(self, each: Outcome, join: _Join) -> str:
+        """The name of the metric that an outcome is of, where that is only watched; '' of any other."""
+        primary = self.metric_of(join)
+        found = primary.called(each.metric)
+        return "" if found is None or found is primary else found.name
+
     def waited(self, each: Outcome, join: _Join) -> float:
         """The seconds from its unit's first exposure until an outcome came to be, or was reported."""
         return (self.at if each.happened is None else each.happened) - float(join.row.at)
@@ -87,11 +97,11 @@ class Test:
         if join is None:
             idle = self.running is not None and not self.running
             return Receipt("unmeasured", f"nothing of {self.service} is under test") if idle else STRANGER
-        metric = self.metric_of(join)
         if each.happened is not None and each.happened < join.row.at - CLOCKS:
             return STRANGER
-        if each.metric not in ("", metric.name):
-            return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
+        metric = self.metric_of(join).called(each.metric)
+        if metric is None:
+            return Receipt("unmeasured", f"{self.metric_of(join).name} is measured, not {each.metric}")
         try:
             said = metrics.number(each.value), metrics.second(metric, each.of, each.before)
             if join.key in known:
@@ -112,6 +122,11 @@ class Test:
 def reported(connection: Connection, test: Test, mine: Mapping[int, Outcome]) -> dict[int, Receipt]:
     """The receipt for each of one service's outcomes; keeps those that are kept or late."""
     service, joins = test.service, _joins(connection, test.service, mine)
+    watched = {place: test.watched(mine[place], join) for place, join in joins.items()}
+    joins = {
+        place: replace(join, key=f"{watched[place]} {join.key}") if watched[place] else join
+        for place, join in joins.items()
+    }
     of = {"of_service": service}
     known = {
         row.key: (row.reported, row.other)
@@ -130,13 +145,15 @@ def reported(connection: Connection, test: Test, mine: Mapping[int, Outcome]) ->
             counts[service, join.row.experiment, "", word] += 1
         if word not in ("kept", "late"):
             continue
-        metric = test.metric_of(join)
+        metric = test.metric_of(join).called(watched[place]) or test.metric
         known[join.key] = said = metrics.number(each.value), metrics.second(metric, each.of, each.before)
         value = metrics.value(metric, join.prediction, said[0], test.waited(each, join))
         rows.append({
             "service": service, "key": join.key, "exposure": join.row.number, "reported": said[0], "value": value,
-            "at": test.at, "late": word == "late", "other": said[1], "metric": "",
+            "at": test.at, "late": word == "late", "other": said[1], "metric": watched[place],
         })  # fmt: skip
+        if watched[place]:
+            continue  # what is watched is no unit's outcome
         if word == "late" or join.row.number not in answered:
             counts[service, join.row.experiment, join.row.arm, "late" if word == "late" else "outcomes"] += 1
         if word == "kept":

@@ -25,6 +25,7 @@ from branchline.core.guardrail import Guard, Guardrail
 from branchline.core.revision import digest
 from branchline.core.terms import Terms, decided, incomparable, mismatches
 from branchline.core.verdict import Side, Verdict
+from branchline.core.watched import Watched
 
 Document = Mapping[str, Any]
 SCHEMA = "branchline.dossier/1"
@@ -181,6 +182,16 @@ def point_document(judgement: Judgement) -> dict[str, Any]:
     }
 
 
+def watched_document(beside: Mapping[str, Watched]) -> dict[str, Any]:
+    """What was watched and decided nothing: by name the plan of its interval, the sums, the estimate."""
+    return {
+        name: {
+            "plan": plan_document(each.plan), "sums": sums_document(each.strata), **point_document(each.judgement),
+        }
+        for name, each in beside.items()
+    }  # fmt: skip
+
+
 def thinned(rows: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
     """At most so many of the rows, evenly, with the first and the last."""
     if len(rows) <= most:
@@ -213,6 +224,9 @@ def _differences(document: Document, measured: Document) -> Iterator[str]:
     for kind, said, evidence in zip(("ratio", "reporting"), measured["mismatch"], mismatch_of(measured), strict=True):
         yield from unlike(f"evidence of unequal {kind}", said, evidence)
     yield from _unlike_series(measured)
+    for name, said in measured.get("watched", {}).items():
+        again = point_document(arms.judged(strata_of(said["sums"]), plan_of(said)))
+        yield from unlike(f"watched {name}", {key: said[key] for key in again}, again)
     for table, row in measured["sums"].items():
         mine = row[len(row) // 2]
         if [row[0], mine] != measured["reported"].get(table):

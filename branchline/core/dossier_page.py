@@ -50,6 +50,7 @@ def page(document: Document) -> str:
         *why(document),
         *arms(document),
         *guards(document),
+        *watched(document),
         *gates(document),
         *timeline(document),
         *cost(document),
@@ -241,6 +242,22 @@ def guards(document: Document) -> Iterator[str]:
         bar = number(1 / guard["rule"]["alpha"])
         yield f'<p class="note">Highest evidence of harm {number(guard["highest"])}; rolled back at {bar}.</p></div>'
     yield "</div></section>"
+
+
+def watched(document: Document) -> Iterator[str]:
+    """What was looked at besides, and decided nothing."""
+    beside = (document["measurement"] or {}).get("watched")
+    if not beside:
+        return
+    yield "<section><h2>Watched besides</h2>"
+    rows = []
+    for name, each in sorted(beside.items()):
+        between = f"{signed(each['low'])} to {signed(each['high'])}" if each["judged"] else "too few to say"
+        told = f"{signed(each['estimate'])} {small(between)}" if each["estimate"] is not None else "–"
+        rows.append([f"<b>{escape(name)}</b>", each["plan"]["direction"], told, f"{sum(each['units']):,}"])
+    yield from table(("", "better is", "challenger − incumbent", "outcomes"), rows)
+    yield '<p class="note">None of these decided anything. Each interval holds at all looks by itself, in 95 %.</p>'
+    yield "</section>"
 
 
 def gates(document: Document) -> Iterator[str]:

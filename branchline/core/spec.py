@@ -153,7 +153,7 @@ class Metric:
     `mde` is the smallest worthwhile effect in the metric's unit; in its place `margin` says how much worse is let pass.
     `window` are the seconds in which a unit's outcome counts, `cap` is where values are cut that have no bounds, and
     `sql` is where outcomes lie that nobody reports. With `before` an outcome may bring what its unit was like before,
-    and a unit without counts as being like this.
+    and a unit without counts as being like this. `watched` are metrics beside it that are shown and decide nothing.
     """
 
     name: str
@@ -167,6 +167,11 @@ class Metric:
     cap: float | None = None
     sql: SqlQuery | None = None
     before: float | None = None
+    watched: tuple[Metric, ...] = ()
+
+    def called(self, name: str) -> Metric | None:
+        """The metric of a name: itself ('' is that, too), or one that is watched beside it; None for any other."""
+        return self if name in ("", self.name) else next((each for each in self.watched if each.name == name), None)
 
     @property
     def form(self) -> str:

@@ -30,7 +30,7 @@ from branchline.engine.reading import moment
 from branchline.engine.recalling import about, attributed, gate_documents, hypothesis_of
 from branchline.engine.rejudging import Recorded, news, spent_of
 from branchline.engine.replaying import History, splits_of, states
-from branchline.engine.surveying import capped
+from branchline.engine.surveying import capped, glance
 from branchline.engine.telling import reason_of
 from branchline.ports import Entry, Ports, Seen, Tally
 
@@ -236,6 +236,8 @@ class Dossiers:
         seen.total(counted)
         terms = terms_of(test.spec.rollout, test.candidate)
         series, at, found = played(self.ports, test, seen, terms)
+        arms = (test.control, candidate.revision)
+        glance(self.ports, test.service, test.experiment, arms, spec.metric, seen.beside, at)
         strata = dossier.sums_document(seen.strata)
         counts = {name: getattr(seen, name) for name in ("units", "crossed", "requests", "stepped_in")}
         versions = {each.commit: each.version for each in self.ports.catalog.revisions(test.service)}
@@ -260,6 +262,7 @@ class Dossiers:
                 )
                 for name, guard in seen.guards.items()
             },
+            "watched": dossier.watched_document(seen.beside),
             "slow_above": seen.slowness.limit if seen.slowness else None,
             "answer": dossier.answer_document(*found),
         }

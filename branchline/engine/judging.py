@@ -24,13 +24,14 @@ from branchline.core.spec import Guardrails, Metric, Rollout, Spec
 from branchline.core.terms import Terms, asked, decided, incomparable, mismatches
 from branchline.core.verdict import Cause, Side, Verdict
 from branchline.core.waiting import replaced
+from branchline.core.watched import Watched
 from branchline.core.world import policy_of
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import governed_spec
 from branchline.engine.progress import Progress
 from branchline.engine.recording import Recorder
 from branchline.engine.replaying import splits_of, states
-from branchline.engine.surveying import capped, read_of
+from branchline.engine.surveying import capped, glance, read_of
 from branchline.errors import IllegalMove, NothingToDo
 from branchline.ports import Ports, Seen, Shown, Tally
 
@@ -71,6 +72,7 @@ class Measurement:
     slowness: Slowness | None = None
     looked: int = 0
     looks: dict[str, Look] = field(default_factory=dict)
+    beside: dict[str, Watched] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rule = Guardrail(tolerated=self.limits.tolerated_ratio, tick=BUCKETS_PER_TICK)
@@ -235,6 +237,8 @@ class Judge:
 
     def _look_at(self, service: Service, candidate: Candidate, shown: Shown) -> bool:
         spec, seen = self.measurement(service, candidate, shown)
+        arms, until = (seen.control, seen.challenger), self.ports.clock.now()
+        glance(self.ports, service.name, shown.experiment, arms, spec.metric, seen.beside, until)
         for moment in self._news(service, spec, seen, shown):
             if self._conclude(service, candidate, spec, seen, moment):
                 return True

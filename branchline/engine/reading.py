@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from branchline.core import lifecycle as law
+from branchline.core.dossier import watched_document
 from branchline.core.service import Candidate, Phase, Service
 from branchline.core.verdict import bad_of
 from branchline.core.waiting import waits_for
@@ -265,4 +266,10 @@ def measurement_document(seen: Measurement) -> Document:
     elif seen.far or seen.guards:
         guards = (f"{name}: {bad_of(g.bad, g.requests)}" for name, g in seen.guards.items())
         text = "; ".join(filter(None, (seen.far, *guards)))
+    if seen.beside:
+        document["watched"] = watched_document(seen.beside)
+        for name, each in document["watched"].items():
+            if each["judged"]:
+                text += f"; {name} {signed(each['estimate'])} [{signed(each['low'])}, {signed(each['high'])}]"
+                text += f" on {sum(each['units'])}"
     return {**document, "text": text}

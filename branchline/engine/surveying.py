@@ -16,6 +16,7 @@ from branchline.core.evidence import Plan, Sums, history_cap
 from branchline.core.planning import DAY
 from branchline.core.ratios import Pairs
 from branchline.core.spec import Metric
+from branchline.core.watched import Watched
 from branchline.errors import UnknownReference
 from branchline.ports import Exposed, Ports, Seen
 
@@ -131,6 +132,22 @@ def judged_by(ports: Ports, service: str, commit: str, metric: Metric) -> bool:
     except (UnknownReference, ValueError):
         return False
     return (declared.get("name"), declared.get("kind")) == (metric.name, metric.kind)
+
+
+def glance(
+    ports: Ports, service: str, experiment: str, arms: tuple[str, str], metric: Metric | None,
+    beside: dict[str, Watched], until: float,
+) -> None:  # fmt: skip
+    """Take in what has matured by then of the metrics that are watched beside a metric, of incumbent and challenger."""
+    for each in metric.watched if metric else ():
+        seen = beside.setdefault(each.name, Watched(each))
+        for unit in ports.observations.matured(
+            service, experiment, after=seen.seen, until=until, window=each.window, pooled=each.pooled, metric=each.name
+        ):
+            seen.seen = unit.order
+            read = read_of(each, unit) if unit.arm in arms else None
+            if read is not None:
+                seen.take(unit.stratum, *read, mine=unit.arm == arms[1])
 
 
 def capped(

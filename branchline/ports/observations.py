@@ -153,12 +153,14 @@ class Observations(Protocol):
 
     def matured(
         self, service: str, experiment: str, *, after: int, until: float, window: float, pooled: str = "mean",
+        metric: str = "",
     ) -> tuple[Seen, ...]:  # fmt: skip
         """Units whose window closed by `until`, in order of exposure, after the cursor; stops at the first unit not
         matured. What is reported later of a unit that was handed out is late, whatever the clock says: nobody looks at
-        it again, but who begins anew from the ledger, and must find the same. `pooled` says what several reports of a
-        unit are together: their mean, their sum, or the first (the least). So a unit that was seen in another arm
-        is left out when that was known before its window had closed, and stays in when it was not.
+        it again, but who begins anew from the ledger, and must find the same. So a unit that was seen in another arm
+        is left out when that was known before its window had closed, and stays in when it was not. `pooled` says what
+        several reports of a unit are together: their mean, their sum, or the first (the least); `metric` names one
+        that is only watched.
         """
 
     def requests(self, service: str, experiment: str, *, after: int) -> tuple[Tally, ...]:

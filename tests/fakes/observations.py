@@ -14,6 +14,7 @@ from branchline.core.spec import Metric
 from branchline.errors import DiskFull, OutcomeRefused
 from branchline.ports import Exposed, Outcome, Receipt, Request, Seen, Served, Tally
 
+Said = tuple[float, float, float | None, str]  # at, value, the second number, the metric that is only watched
 TOGETHER: Mapping[str, Callable[[Sequence[float]], float]] = {"mean": fmean, "sum": sum, "first": min}
 
 
@@ -26,7 +27,7 @@ class InTest:
     prediction: float | None
     crossed: float | None = None  # when it was first seen in another arm, or when that could be known
     struck: bool = False
-    outcomes: list[tuple[float, float, float | None]] = field(default_factory=list)  # at, value, other
+    outcomes: list[Said] = field(default_factory=list)
     late: int = 0
     handed: float = 0.0  # until when it was looked at last
 
@@ -97,11 +98,14 @@ class FakeObservations:
         about = f"request {each.request}" if each.request else f"unit {found.order}"
         key = (each.service, f"id {each.id}" if each.id else about)
         experiment = found.first.experiment
-        metric = (running or {}).get(experiment, metric)
+        primary = (running or {}).get(experiment, metric)
         if each.happened is not None and each.happened < found.first.at - CLOCKS:
             return stranger
-        if each.metric not in ("", metric.name):
-            return Receipt("unmeasured", f"{metric.name} is measured, not {each.metric}")
+        found_metric = primary.called(each.metric)
+        if found_metric is None:
+            return Receipt("unmeasured", f"{primary.name} is measured, not {each.metric}")
+        metric, watched = found_metric, "" if found_metric is primary else found_metric.name
+        key = (key[0], f"{watched} {key[1]}")
         try:
             reported = metrics.number(each.value), metrics.second(metric, each.of, each.before)
             if key in self._reported:
@@ -120,9 +124,9 @@ class FakeObservations:
             ended
             or max(at, each.happened or 0.0, math.nextafter(found.handed, math.inf)) > found.first.at + metric.window
         ):
-            found.late += 1
+            found.late += not watched
             return Receipt("late", "its test has ended" if ended else f"its window of {metric.window:g} s is over")
-        found.outcomes.append((at, value, reported[1]))
+        found.outcomes.append((at, value, reported[1], watched))
         return Receipt("kept")
 
     def _about(self, each: Outcome) -> tuple[InTest | None, float | None]:
@@ -137,6 +141,7 @@ class FakeObservations:
 
     def matured(
         self, service: str, experiment: str, *, after: int, until: float, window: float, pooled: str = "mean",
+        metric: str = "",
     ) -> tuple[Seen, ...]:  # fmt: skip
         """Units whose window closed."""
         seen: list[Seen] = []
@@ -145,7 +150,8 @@ class FakeObservations:
                 continue
             if each.first.at + window > until:
                 break
-            told = [(value, other) for at, value, other in each.outcomes if at <= each.first.at + window]
+            said = [one for one in each.outcomes if one[0] <= each.first.at + window and one[3] == metric]
+            told = [(value, other) for _, value, other, _ in said]
             if each.crossed is None or each.crossed > each.first.at + window:
                 each.handed = max(each.handed, until)
                 together = TOGETHER[pooled]
@@ -194,7 +200,7 @@ class FakeObservations:
         for _, each in self._of(service, experiment):
             arm = found[each.first.assigned]
             arm["units"] += each.first.at <= until
-            arm["outcomes"] += bool(each.outcomes)
+            arm["outcomes"] += any(not watched for *_, watched in each.outcomes)
             arm["late"] += each.late
             whole["both"] += each.crossed is not None and each.crossed <= until
         words = {word: self._words[service, experiment, word] for word in ("refused", "conflict")}

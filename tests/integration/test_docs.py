@@ -168,6 +168,7 @@ TABLES: dict[str, Schema] = {
     "gates.NAME": SERVICE_FILE["$defs"]["GateTable"],
     "metric": SERVICE_FILE["$defs"]["MetricTable"],
     "metric.sql": SERVICE_FILE["$defs"]["SqlTable"],
+    "watched.NAME": SERVICE_FILE["$defs"]["WatchedTable"],
     "guardrails": SERVICE_FILE["$defs"]["GuardrailsTable"],
     "guardrails.slow_requests": SERVICE_FILE["$defs"]["SlowRequestsTable"],
     "guardrails.bad_outcome": SERVICE_FILE["$defs"]["BadOutcomeTable"],

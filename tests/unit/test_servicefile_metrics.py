@@ -11,6 +11,11 @@ from branchline.errors import BadServiceFile
 PLAIN = "kind = 'app'\nserve = { command = ['x'] }\n"
 SQL = "[metric.sql]\nquery = 'select :since'\nurl = 'sqlite:///a/b.db'\n"
 WRONG = {
+    "[watched.clicks]": "what is watched is beside a [metric], and has a name of its own",
+    "[metric]\nname = 'clicks'\n[watched.clicks]": "what is watched is beside a [metric], and has a name of its own",
+    "[metric]\nname = 'x'\n[watched.y]\nmde = 1": "unknown key watched.y.mde",
+    "[metric]\nname = 'x'\n[watched.y]\nbounds = [1, 1]": "watched.y: bounds [1.0, 1.0] are empty",
+    "[metric]\nname = 'x'\n[watched.y]\nkind = 'time-to'\nmissing = 'zero'": "watched.y: missing does not go with kind",
     "guardrails.slow_requests = 1": "guardrails.slow_requests.quantile: Input should be less than or equal to 0.999",
     "guardrails.slow_requests = { quantile = 0.9, above_ms = 5 }": "guardrails.slow_requests: exactly one of quantile, "
     "above_ms says what it is, not quantile and above_ms",
@@ -69,3 +74,14 @@ def test_a_ratio_and_what_was_before_are_read() -> None:
 def test_slow_is_a_quantile_or_a_limit(said: str, rails: Guardrails) -> None:
     text = f"{PLAIN}guardrails.slow_requests = {said}"
     assert servicefile.read_service(text.encode(), "shop/branchline.toml").guardrails == rails
+
+
+def test_what_is_watched_stands_beside_the_metric() -> None:
+    text = (
+        f"{PLAIN}[metric]\nname = 'x'\n[watched.wait]\nkind = 'time-to'\nwindow = 5\n[watched.clicks]\nbounds = [0, 9]"
+    )
+    metric = servicefile.read_service(text.encode(), "shop/branchline.toml").metric
+    assert metric is not None
+    wait = Metric("wait", "time-to", "lower", None, (0.0, 5.0), 5.0, "window")
+    assert metric.watched == (Metric("clicks", bounds=(0.0, 9.0)), wait)
+    assert [metric.called(name) for name in ("", "x", "wait", "z")] == [metric, metric, wait, None]
