@@ -126,9 +126,12 @@ class Dossiers:
         test = self._test(history, revision, candidate, control, verdict)
         measured = self._measured(test) if test else None
         taken_back = [entry for commit, entry in rolled_back(history) if commit == revision.commit]
+        own = {entry.number for entry in (*mine, *taken_back)}
+        # Whoever serves next changes no dossier of who is concluded: its state is what its own last entry left.
+        after = next(left for entry, left in reversed(history) if not verdict or entry.number in own)
         document = {
             "schema": dossier.SCHEMA,
-            **self._subject(revision, control, history[-1][1], candidate),
+            **self._subject(revision, control, after, candidate),
             **self._made(revision),
             "commits": self._commits(revision, control),
             "hypothesis": hypothesis_of(self.ports, revision.service, revision.commit, control or ""),
@@ -157,10 +160,12 @@ class Dossiers:
             return now
         return before[verdict.number if verdict else max(before)] if before else now
 
-    def _subject(self, revision: Revision, control: str | None, now: Service, candidate: Candidate | None) -> Document:
+    def _subject(
+        self, revision: Revision, control: str | None, after: Service, candidate: Candidate | None
+    ) -> Document:
         """Who this is about, against whom, and what has become of it."""
         versions = {each.commit: each.version for each in self.ports.catalog.revisions(revision.service)}
-        owner = candidate_of(now, revision)
+        owner = candidate_of(after, revision)
         return {
             "service": revision.service,
             "branch": revision.branch,

@@ -86,6 +86,18 @@ def test_what_happens_afterwards_is_written_to_it(world: World) -> None:
     assert len(tips(world)) == 2
 
 
+def test_who_wins_next_changes_nothing_of_it(world: World) -> None:
+    """Killer: tell the state of now."""
+    _, first = played(world, 6.0)
+    before = kept(world, "1.1.0.json")
+    world.clock.advance(1)
+    world.testing(KIM)
+    world.play(300, {first: around(4), world.on(KIM).revision: around(9)}, seed="k")
+    world.settle()
+    assert world.phase(KIM) is Phase.LIVE
+    assert kept(world, "1.1.0.json") == before == dossier.text(told(world, "housing@1.1.0")).encode()
+
+
 def test_who_is_measured_on_is_kept_when_it_is_over(world: World) -> None:
     toml = CALM.replace("rollout = {", 'rollout = { max_duration = "1h",')
     old, new = world.released(toml=toml), world.testing()
