@@ -59,9 +59,10 @@ def by_connections(numbers: Sequence[int], rounds: int) -> Curves:
 
 def by_revisions(services: Sequence[int], rounds: int) -> tuple[Curves, Curves]:
     """Microseconds a request to one of many revisions; milliseconds of a change of shares until it is read back."""
-    costs: Curves = {OURS: []}
+    costs: Curves = {OURS: [], RAW: []}
     changes: Curves = {CHANGE: []}
     with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(bench())
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="costs-", dir="/tmp")))
         stack.enter_context(envoy(home, "upstream", {"listeners": [upstream(home / "u.sock", "any")]}))
         for number in services:
@@ -69,12 +70,15 @@ def by_revisions(services: Sequence[int], rounds: int) -> tuple[Curves, Curves]:
             with many.serving(many.table(number, home / "u.sock"), home / str(number)) as (writer, _):
                 took = statistics.median(many.change(writer, service, n) for n in range(many.CHANGES))
                 port = int(writer.address(service).rsplit(":", 1)[1].partition("/")[0])
-                asked = [cost(writer.envoy.pid, port, f"/{service}/predict", 64) for _ in range(rounds)]
+                sides = (writer.envoy.pid, port, f"/{service}/predict"), (raw.raw_pid, raw.raw_port, "/predict")
+                asked = [(*cost(*sides[0], 64), cost(*sides[1], 64)[0]) for _ in range(rounds)]
             shutil.rmtree(home / str(number))
-            spent, looked = (statistics.median(each) for each in zip(*asked, strict=True))
+            spent, looked, beside = (statistics.median(each) for each in zip(*asked, strict=True))
             costs[OURS].append((2 * number, spent))
+            costs[RAW].append((2 * number, beside))
             changes[CHANGE].append((2 * number, took))
-            told = f"{spent:.1f} us, a change {took:.0f} ms; the first thread: {looked:.0%} of a processor"
+            told = f"{spent:.1f} us, raw {beside:.1f} us, a change {took:.0f} ms"
+            told += f"; the first thread: {looked:.0%} of a processor"
             print(f"{2 * number} revisions: {told}", flush=True)
     return costs, changes
 
