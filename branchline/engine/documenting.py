@@ -282,10 +282,11 @@ class Dossiers:
         names = dict.fromkeys(each.experiment for each in rows if each.arm == test.candidate.revision)
         for name in names:
             mine = [each for each in rows if each.experiment == name]
+            counted = self.ports.observations.counts(test.service, name, until=test.until)
             yield {
                 "experiment": name,
                 "began": moment(min(each.began for each in mine)),
-                "units": sum(each.units for each in mine),
+                "units": sum(each["units"] for arm, each in counted.items() if arm),
                 "tables": len({each.table for each in mine}),
                 "exploratory": name != test.experiment,
             }

@@ -6,6 +6,7 @@ Requirements: beyond 14 (linked from the merge commit, kept for losers); a concl
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -96,6 +97,17 @@ def test_who_wins_next_changes_nothing_of_it(world: World) -> None:
     world.settle()
     assert world.phase(KIM) is Phase.LIVE
     assert kept(world, "1.1.0.json") == before == dossier.text(told(world, "housing@1.1.0")).encode()
+
+
+def test_who_comes_while_traffic_leaves_is_in_no_dossier(world: World) -> None:
+    """Killer: count until now."""
+    _, new = played(world, 6.0)
+    last = world.meter.lines[-1]
+    world.clock.advance(1)
+    late = replace(last, unit="late", request="late", assigned=new, answered=new, at=world.clock.now())
+    world.meter.lines.append(late)
+    world.controller.read_exposures()
+    assert kept(world, "1.1.0.json") == dossier.text(told(world, "housing@1.1.0")).encode()
 
 
 def test_who_is_measured_on_is_kept_when_it_is_over(world: World) -> None:
