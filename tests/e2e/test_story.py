@@ -168,8 +168,18 @@ def check_the_dossiers(story: Story, folder: Path) -> None:
         assert made["verdict"]["reason"] == story.detail(branch, made["verdict"]["event"])["reason"]
         assert story.shell.ask("dossier", judged, "--html", str(page)) == made
         story.shell.type("dossier", "verify", str(page))
+        kept = f"refs/branchline/dossiers/housing:{made['version']}.json"
+        assert json.loads(story.shell.git("show", kept, at=story.shell.truth)) == made
         if branch in (ALEX, SAM):
             assert sum(made["measurement"]["answer"]["units"]) == story.outcomes(branch, made["verdict"]["event"])
+
+    named = story.shell.git(
+        "log", "--format=%(trailers:key=Branchline-Dossier,valueonly)", "main", at=story.shell.truth
+    )
+    rows = story.shell.ask("dossier")["dossiers"]
+    assert named.split() == [
+        f"refs/branchline/dossiers/housing:{v['version']}.html" for v in rows if v["event"] == "Won"
+    ]
 
 
 def check_the_first(story: Story) -> None:
