@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from branchline.adapters.git import Git, words
 from branchline.adapters.git_export import entries
+from branchline.adapters.git_locks import DRAFT
 from branchline.errors import GitError
 
 _NOBODY = {
@@ -66,7 +67,7 @@ def commit(
 
 def drafted(git: Git, base: str, files: Mapping[str, bytes]) -> str:
     """The tree of a commit ('' is the empty one) with these files in the place of its own."""
-    with tempfile.TemporaryDirectory(prefix="draft-", dir=git.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=git.folder) as folder:
         index = {"GIT_INDEX_FILE": f"{folder}/index"}
         git.out("read-tree", *([f"{base}^{{tree}}"] if base else ["--empty"]), env=index)
         for path, content in files.items():
@@ -78,7 +79,7 @@ def drafted(git: Git, base: str, files: Mapping[str, bytes]) -> str:
 
 def _graft(git: Git, onto: str, judged: str, closure: Sequence[str]) -> str:
     """The tree of `onto` ('' is the empty one) with the closure's paths as in the judged commit."""
-    with tempfile.TemporaryDirectory(prefix="graft-", dir=git.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=git.folder) as folder:
         index = {"GIT_INDEX_FILE": f"{folder}/index"}
         git.out("read-tree", *([f"{onto}^{{tree}}"] if onto else ["--empty"]), env=index)
         there = git.out("--literal-pathspecs", "ls-files", "-z", "--", *closure, env=index).split(b"\0")[:-1]

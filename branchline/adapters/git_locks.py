@@ -15,6 +15,8 @@ from pathlib import Path
 
 from branchline.errors import GitError
 
+DRAFT = "draft-"  # how the name of a folder begins in which an index is made
+
 
 def clear_locks(path: Path, *, patience: float = 10.0, sleep: Callable[[float], None] = time.sleep) -> tuple[Path, ...]:
     """Remove the lock files of a bare repository; returns them. Raises GitError if git works there for `patience` s."""
@@ -31,7 +33,7 @@ def clear_locks(path: Path, *, patience: float = 10.0, sleep: Callable[[float], 
 
 def clear_drafts(path: Path) -> None:
     """Remove half-received packs and temporary indexes, after `clear_locks`."""
-    for left in [*path.glob("graft-*"), *path.glob("objects/pack/tmp_*"), *path.glob("objects/incoming-*")]:
+    for left in [*path.glob(f"{DRAFT}*"), *path.glob("objects/pack/tmp_*"), *path.glob("objects/incoming-*")]:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

@@ -64,11 +64,11 @@ def test_stale_locks_are_cleared_at_start_and_on_the_way(tmp_path: Path) -> None
     locks = [mirror.path / "packed-refs.lock", mirror.path / "refs/heads/experiment--housing--alex.lock"]
     for lock in locks:
         lock.touch()
-    (mirror.path / "graft-left").mkdir()
+    (mirror.path / "draft-left").mkdir()
     again = RealGit.at(tmp_path)
     assert again.repository.fetch()["experiment--housing--alex"] == tip
     assert not any(lock.exists() for lock in locks)
-    assert not (mirror.path / "graft-left").exists()
+    assert not (mirror.path / "draft-left").exists()
     tip = world.write("experiment--housing--alex", {"housing/model.py": "two\n"})
     locks[1].touch()
     assert world.repository.fetch()["experiment--housing--alex"] == tip
