@@ -16,10 +16,10 @@ from branchline.core.service import Candidate, Service
 from branchline.core.waiting import replaced
 from branchline.core.world import policy_of
 from branchline.engine.fetching import Act, Fetching, Key
-from branchline.engine.measuring import MEASURED
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import governed_spec
 from branchline.engine.recording import Recorder
+from branchline.engine.under_test import MEASURED
 from branchline.errors import BranchlineError, QueryFailed
 from branchline.ports import Ports
 

@@ -24,7 +24,7 @@ from branchline.core.tracking import MOST, Query, as_made
 from branchline.core.verdict import Verdict
 from branchline.core.waiting import replaced
 from branchline.engine.asking import Desk
-from branchline.engine.judging import Measurement, plan_of, terms_of
+from branchline.engine.measurement import Measurement, plan_of, terms_of
 from branchline.engine.preparing import governed_spec, spec_at
 from branchline.engine.reading import moment
 from branchline.engine.recalling import about, attributed, gate_documents, hypothesis_of

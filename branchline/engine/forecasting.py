@@ -17,7 +17,7 @@ from branchline.core.evidence import Answer, Plan, Stratum, Sums, history_cap, j
 from branchline.core.planning import DAY, Outlook, fewest_units, lasting, number, proportion, told, widest
 from branchline.core.service import Candidate
 from branchline.core.spec import Metric, Rollout, Spec
-from branchline.engine.judging import plan_of
+from branchline.engine.measurement import plan_of
 from branchline.engine.preparing import method_of
 from branchline.engine.surveying import FEW, History, history_of, may_cap
 from branchline.errors import NothingToDo

@@ -19,9 +19,9 @@ from itertools import islice
 from branchline.core.outcome_query import CLOCKS, Row, SqlQuery, key_of
 from branchline.core.spec import Metric
 from branchline.engine.fetching import Act, Fetching, Key
-from branchline.engine.measuring import MEASURED, running
 from branchline.engine.preparing import spec_at
 from branchline.engine.recording import Recorder
+from branchline.engine.under_test import MEASURED, running
 from branchline.errors import BranchlineError, QueryFailed, QueryRefused
 from branchline.ports import Outcome, Ports
 

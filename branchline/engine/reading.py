@@ -20,7 +20,8 @@ from branchline.engine.addressing import count_of, leaders
 from branchline.engine.asking import Desk
 from branchline.engine.comparing import behind_document, told
 from branchline.engine.gauging import Gauging
-from branchline.engine.judging import Judge, Measurement
+from branchline.engine.judging import Judge
+from branchline.engine.measurement import Measurement
 from branchline.engine.observing import Observer, Sight, View
 from branchline.engine.parity import Parity
 from branchline.engine.recording import Recorder

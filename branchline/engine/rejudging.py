@@ -20,7 +20,7 @@ from branchline.core.spec import Spec
 from branchline.core.verdict import Verdict
 from branchline.core.waiting import replaced
 from branchline.engine.asking import Desk
-from branchline.engine.judging import NOTHING, Measurement, concluded, plan_of
+from branchline.engine.measurement import NOTHING, Measurement, concluded, plan_of
 from branchline.engine.preparing import governed_spec
 from branchline.engine.reading import measurement_document, moment
 from branchline.engine.replaying import splits_of, states

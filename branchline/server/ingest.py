@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from branchline.core.spec import Metric
 from branchline.engine.controlling import Controller
-from branchline.engine.measuring import metric_of, running
+from branchline.engine.under_test import metric_of, running
 from branchline.errors import BranchlineError, OutcomeRefused, TooLarge, UnknownService
 from branchline.ports import Outcome, Receipt
 from branchline.server.wire import problem

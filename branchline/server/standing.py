@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from branchline.core.arms import total
 from branchline.core.service import Candidate
 from branchline.engine.controlling import Controller
-from branchline.engine.judging import Measurement
-from branchline.engine.measuring import MEASURED
+from branchline.engine.measurement import Measurement
+from branchline.engine.under_test import MEASURED
 from branchline.server.exposition import Labels, Sample
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from branchline.adapters.envoy_meter import fields
 from tests.typed import Shell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -392,8 +393,8 @@ def check_the_units(shell: Shell, service: str, version: str) -> None:
 
 def asked(log: Path, unit: str) -> set[str]:
     """The services that a unit asked, by the gateway's log."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if f'"{unit}"' in line]
-    return {line["route"].split("/")[1] for line in lines}
+    lines = [fields(line) for line in log.read_bytes().splitlines() if f'"{unit}"'.encode() in line]
+    return {line["route"].split("/")[1] for line in lines if line}
 
 
 def check_git_of_listings(story: Story) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from branchline.core.outcome_query import Row
 from branchline.core.service import Phase
 from branchline.engine.fetching import in_thread
-from branchline.engine.measuring import metric_of
+from branchline.engine.under_test import metric_of
 from branchline.errors import QueryFailed, QueryRefused
 from branchline.ports import Stamp
 from branchline.server.metrics import WORDS

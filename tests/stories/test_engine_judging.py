@@ -13,13 +13,10 @@ from pathlib import Path
 import pytest
 
 from branchline.core import lifecycle as law
-from branchline.core.evidence import Plan
-from branchline.core.service import Candidate, Phase
-from branchline.core.spec import Guardrails, Metric, Spec
+from branchline.core.service import Phase
 from branchline.core.verdict import Cause, Side, Verdict
 from branchline.core.waiting import replaced
-from branchline.engine.judging import Measurement, event_of, plan_of
-from branchline.ports import Seen, Tally
+from branchline.engine.judging import event_of
 from tests.world import APP, KIM, MODEL, SAM, World
 
 UNITS = 230  # enough for a hundred in each arm
@@ -180,22 +177,6 @@ def test_who_has_won_but_waits_can_still_breach(world: World, bad: str) -> None:
     world.settle()
     assert (world.phase(SAM), world.shares()) == (Phase.ROLLED_BACK, {old: 100})
     assert world.last("Breached").detail["reason"] == ("failed requests" if bad == "requests" else "bad outcomes")
-
-
-def test_without_guardrails_none_is_asked() -> None:
-    seen = Measurement("old", "new", None, None, Guardrails(failed_requests=False))
-    seen.count(Tally(1, "new", 1, bad=True, at=5.0))
-    assert (seen.guards, seen.began, seen.breached) == ({}, 5.0, [])
-
-
-def test_a_guardrail_counts_both_arms_and_no_third() -> None:
-    rails = Guardrails(bad_outcome_above=5.0, bad_outcome_below=1.0)
-    seen = Measurement("old", "new", None, None, rails, splits={1: (5000, 5000)})
-    for order, (arm, value) in enumerate([("old", 6.0), ("new", 0.5), ("new", 3.0), ("third", 9.0)], 1):
-        seen.count(Tally(order, arm, 1, bad=arm == "third", at=float(order)))
-        assert seen.see(Seen(order, f"u{order}", arm, 1, value, float(order))) == (arm != "third")
-    guard = seen.guards["bad outcomes"]
-    assert (guard.requests, guard.bad, seen.guards["failed requests"].bad) == (2, 1, 0)
 
 
 # ── what cannot be compared ────────────────────────────────────────────────────────────────────────────────────────
@@ -404,17 +385,6 @@ def test_a_verdict_about_a_state_that_was_left_is_not_recorded(world: World) -> 
     world.ask("abort", SAM)
     assert not world.controller.judge._look_at(service, candidate, shown)
     assert "Won" not in world.events()
-
-
-def test_the_plan_shares_its_error_among_the_slots() -> None:
-    spec = Spec("housing", "housing", metric=Metric("rating", mde=1.0))
-    one, two = (plan_of(spec, Candidate(SAM, "new", "new", seated=slots)) for slots in (1, 2))
-    assert isinstance(one, Plan)
-    assert isinstance(two, Plan)
-    assert (one.alpha, two.alpha) == (0.05, 0.025)
-    assert one.max_information == 3 * one.planned_information
-    assert plan_of(Spec("housing", "housing"), Candidate(SAM, "new", "new")) is None
-    assert plan_of(Spec("housing", "housing", metric=Metric("rating")), Candidate(SAM, "new", "new")) is None
 
 
 def test_a_canary_without_a_metric_is_only_guarded(world: World) -> None:

@@ -19,7 +19,7 @@ from branchline.core.service import Candidate, Phase
 from branchline.core.spec import Guardrails, Metric, Spec
 from branchline.engine.documenting import Document, Dossiers
 from branchline.engine.forecasting import Wish, forecast, split_again
-from branchline.engine.judging import Measurement, plan_of
+from branchline.engine.measurement import Measurement, plan_of
 from branchline.engine.rejudging import rejudged
 from branchline.engine.surveying import alone, history_of
 from branchline.ports import Outcome, Seen

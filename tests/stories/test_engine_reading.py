@@ -11,7 +11,7 @@ from typing import Any
 from branchline.core import lifecycle as law
 from branchline.core.evidence import Answer, Judgement, Plan
 from branchline.core.spec import Guardrails
-from branchline.engine.judging import Measurement
+from branchline.engine.measurement import Measurement
 from branchline.engine.reading import measurement_document
 from tests.world import ALEX, MODEL, SAM, World
 

@@ -9,7 +9,7 @@ from branchline.core.evidence import Plan, Stratum, Sums
 from branchline.core.spec import Guardrails
 from branchline.core.terms import Terms, decided
 from branchline.core.verdict import Cause, Side
-from branchline.engine.judging import Measurement
+from branchline.engine.measurement import Measurement
 
 RULE = PrometheusGuardrail("cart", "http://there", "all $revision", "bad $revision", every=10.0)
 
