@@ -48,6 +48,11 @@ class Rest:
     next: str = ""
 
 
+def onward(waits: str, service: str, branch: str) -> str:
+    """What to type where a branch waits for that."""
+    return NEXT.get(waits, "branchline status {service}").format(branch=branch, service=service)
+
+
 def rest(rows: Sequence[Document], service: str, branch: str, commit: str) -> Rest | None:
     """Where the candidate of a branch rests, of the rows of its service's status; None while it is on its way.
 
@@ -58,7 +63,7 @@ def rest(rows: Sequence[Document], service: str, branch: str, commit: str) -> Re
         live = next((row for row in rows if row["phase"] == "live" and row["commit"] == commit), None)
         return Rest(0, "serves", f"{live['share']}% of {service}: {live['version']} is the incumbent") if live else None
     state, waits, detail = row["state"], row.get("waits_for", ""), row.get("detail", "")
-    next_ = NEXT.get(waits, "branchline status {service}").format(branch=branch, service=service)
+    next_ = onward(waits, service, branch)
     if row["commit"] != commit:
         if row.get("tip") != commit or state in WORKING:
             return None

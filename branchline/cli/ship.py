@@ -259,8 +259,11 @@ def conclude(session: Session, reference: str, override: str, side: str | None, 
     whatever a verdict waits for, and promotes nothing that a guardrail has stopped.
     """
     client = session.client()
+    if override and options["because"]:
+        hint = f'branchline conclude {reference} --override "why" --for {side or "challenger"}'
+        raise UsageError("the reason of an override is its --override, so --because would be lost", hint=hint)
     if override.strip() and side:
-        options["because"] = options["because"] or override
+        options["because"] = override
         named = names.reference(reference)
         branch = reference if named.kind == "branch" else meant(client, reference)["branch"]
         change(session, "conclude", branch, {"override": override, "side": side}, **options)
@@ -357,8 +360,12 @@ def change(
     settled = shifted(client, done["service"])
     took = time.monotonic() - begun
     word = "done" if settled else "begun"
-    back = undo(command, done["service"]) if args.get("side", "challenger") == "challenger" else ""
+    back = undo(command, done["service"], reference, str(args.get("side", "")), done["steps"])
     show.say(f"{word:<8} {done['service']}: {done['event']}  {took:.1f}s{back}")
+    if args.get("side") == "challenger" and (waits := awaited(client, done["service"], reference)):
+        show.say(f"waits    for: {waits}")
+        show.say(f"next     {follow.onward(waits, done['service'], reference)}")
+        return
     follows = followed(session, [text for _, text in done["steps"]])
     if not settled or (follows and not shifted(client, done["service"], "git")):
         show.say(f"next     branchline status {done['service']}")
@@ -381,10 +388,24 @@ def followed(session: Session, steps: Sequence[str]) -> str:
     )
 
 
-def undo(command: str, service: str) -> str:
-    """How to take a change back, where that is one command."""
-    back = {"approve": "rollback", "conclude": "rollback", "freeze": "thaw", "thaw": "freeze"}.get(command)
-    return f"   undo: branchline {back} {service}" if back else ""
+def undo(command: str, service: str, reference: str, side: str, steps: Sequence[Sequence[str]]) -> str:
+    """How to take a change back, where that is one command.
+
+    Rolling back undoes only what replaces an incumbent: of anything else it would take back what serves. A test that a
+    person ended for nobody goes on when it is extended.
+    """
+    back = {"freeze": f"thaw {service}", "thaw": f"freeze {service}"}.get(command, "")
+    if command in ("approve", "conclude") and any(text.startswith("make ") for _, text in steps):
+        back = f"rollback {service}"
+    if side:
+        back = {"challenger": back, "nobody": f"extend {reference}"}.get(side, "")
+    return f"   undo: branchline {back}" if back else ""
+
+
+def awaited(client: Client, service: str, branch: str) -> str:
+    """What a branch that has won waits for before it is promoted; '' where it waits for nothing."""
+    row = follow.row_of(client, service, branch)
+    return str(row["waits_for"]) if row and row["state"] == "won" else ""
 
 
 def finish_plan(session: Session, planned: Mapping[str, Any]) -> None:

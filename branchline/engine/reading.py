@@ -165,7 +165,7 @@ class Reader:
     def _detail(self, service: Service, candidate: Candidate, waits: str, said: Sequence[Entry]) -> str:
         if waits:
             stands = "stands by without traffic; " if candidate.stands_by else ""
-            word = f" (branchline approve {candidate.branch})" if stands and waits == "approval" else ""
+            word = f" (branchline approve {candidate.branch})" if waits == "approval" else ""
             return f"{stands}waits for: {waits}{word}"
         if candidate.phase in (Phase.TESTING, Phase.CANARY):
             measured = self.measured(service.name, candidate.branch)

@@ -114,6 +114,8 @@ def test_an_override_waits_for_approval_and_for_a_thaw_as_a_verdict_does(world: 
     world.ask("thaw", "housing")
     world.settle()
     assert (world.phase(SAM), row(world, "won")["waits_for"]) == (Phase.WON, "approval")
+    said = f"waits for: approval (branchline approve {SAM}); override by kim: {WHY}"
+    assert row(world, "won")["detail"] == said
     assert world.shares() == {old: 50, new: 50}
     world.ask("approve", SAM)
     world.settle()

@@ -74,7 +74,8 @@ def test_status_names_what_somebody_waits_for_and_where_it_can_be_seen(world: Wo
     tip = world.push(SAM)
     world.settle()
     row = rows(world)[SAM]
-    assert (row["state"], row["detail"], row["waits_for"]) == ("queued", "waits for: approval", "approval")
+    told = f"waits for: approval (branchline approve {SAM})"
+    assert (row["state"], row["detail"], row["waits_for"]) == ("queued", told, "approval")
     assert (row["perimeter"], row["healthy"], row["address"]) == (
         "staging",
         True,
