@@ -53,6 +53,8 @@ def markdown(found: Document) -> Iterator[str]:
     if verdict is None:
         yield "There is none yet." if before else "None was needed: nothing served before."
         return
-    first, *numbers = verdict["reason"].splitlines() or [verdict["event"]]
+    by_hand = verdict["event"] == "Overrode"
+    said = show.override(verdict, verdict["actor"]) if by_hand else verdict["reason"]
+    first, *numbers = said.splitlines() or [verdict["event"]]
     yield f"{verdict['event']}, {verdict['at'][:10]}: {first}"
     yield from ("", *(f"- {line.strip()}" for line in numbers)) if numbers else ()

@@ -26,6 +26,7 @@ Document = Mapping[str, Any]
 CODE = re.compile(r"BL\d{3}: ")
 DECIDED = {"BuildFailed": "no", "GatesFailed": "no", "Won": "ok", "Lost": "no", "Undecided": "??", "Breached": "no",
            "Aborted": "no", "Withdrew": "no", "Overrode": "??"}  # fmt: skip
+HIDDEN = {"GatesPassed": ("share",), "Overrode": ("side", "by", "said")}  # said in words, or by what follows
 MARKS = {"ran": "ok", "reused": "=", "failed": "no", "stopped": "..", "pass": "ok", "fail": "no", "inconclusive": "??"}
 HEAD = ("SERVICE", "BRANCH", "REVISION", "PERIMETER", "READY", "TRAFFIC", "STATE", "")
 READY = HEAD.index("READY")  # shown where a revision has more than one process: of one its state says it
@@ -157,13 +158,16 @@ def history(session: Session, service: str, limit: int, before: int) -> None:
 
 def history_cells(entry: Document, now: float) -> tuple[str, ...]:
     """One line of the audit."""
-    hidden = ("type", "branch", "share") if entry["event"] == "GatesPassed" else ("type", "branch")
+    hidden = ("type", "branch", *HIDDEN.get(entry["event"], ()))
     detail = {k: v for k, v in entry["detail"].items() if k not in hidden and v not in ("", None, 0, False)}
     left = "".join(f"  {branch} is now behind" for branch in detail.pop("left_behind", ()))
     reason = str(detail.pop("reason", "") or entry["because"]).splitlines() or [""]
+    told = reason[0][:200]
+    if entry["event"] == "Overrode":
+        told = "; ".join(show.override({"said": "", **entry["detail"], "reason": told}).splitlines())
     rest = " ".join(f"{k}={str(v)[:12]}" for k, v in detail.items())
     subject = str(entry["detail"].get("branch") or "")
-    words = "  ".join(each for each in (subject, rest, reason[0][:200]) if each) + left
+    words = "  ".join(each for each in (subject, rest, told) if each) + left
     return (f"{entry['number']}", show.when(entry["at"], now), entry["service"], entry["event"], words, entry["actor"])
 
 
@@ -234,7 +238,8 @@ def why_notes(found: Document) -> Iterator[Document]:
     for event in found["events"]:
         told_already = event["event"] == "GatesFailed" and any(gate["result"] != "pass" for gate in found["gates"])
         if event["event"] in DECIDED and not told_already:
-            yield {"mark": DECIDED[event["event"]], "name": event["event"], "text": event["reason"]}
+            text = show.override(event, event["actor"]) if event["event"] == "Overrode" else event["reason"]
+            yield {"mark": DECIDED[event["event"]], "name": event["event"], "text": text}
 
 
 def measured(gate: Document) -> str:

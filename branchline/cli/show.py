@@ -111,6 +111,14 @@ def ran(commands: Iterable[str]) -> list[str]:
     return [("ran      " if not number else "         ") + each for number, each in enumerate(commands)]
 
 
+def override(found: Document, actor: str = "") -> str:
+    """A person's word in the verdict's place: whose, for whom and why; below it the evidence as recorded then."""
+    whom = "nobody" if found["side"] == "nobody" else f"the {found['side']}"
+    who = f"by {actor.partition(' <')[0]} " if actor else ""
+    first = (str(found["said"]).splitlines() or ["nothing was measured"])[0]
+    return f"{who}for {whom}: {found['reason']}\nthe evidence by then: {first}"
+
+
 def bar(share: int) -> str:
     """A share as a few signs."""
     return "#" * max(round(share * BAR / 100), 1 if share else 0)

@@ -288,6 +288,7 @@ def timeline(document: Document) -> Iterator[str]:
         yield f'<li class="{kind}"><time datetime="{each["at"]}">{clock(each["at"])}</time>'
         yield f"<div><b>{EVENTS.get(each['event'], each['event'])}</b>{by}{badge_of}"
         yield f"<p>{escape(first)}</p>" if first else ""
+        more += [f"The evidence by then: {each['said']}"] if each.get("said") else []
         lines = "\n".join(line.strip() for line in more)
         yield f"<pre>{escape(lines)}</pre>" if lines else ""
         yield "</div></li>"

@@ -36,7 +36,8 @@ def sentence(document: Document) -> str:
     if verdict is None:
         return _unended(name, document, measured)
     if verdict["event"] == "Overrode":
-        said = (measured and effect(measured, document)) or "nothing could be said yet"
+        later = (measured and effect(measured, document)) or "nothing could be said yet"
+        said = str(verdict.get("said") or later).splitlines()[0]  # one that was made before has not what was recorded
         who, why = person(verdict["actor"]), verdict["reason"].rstrip(".")
         return f"{who} decided for {verdict['side']} in the verdict's place, of {name}: {why}. By then {said}."
     if verdict["event"] in ("Aborted", "Withdrew"):

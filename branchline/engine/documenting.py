@@ -31,7 +31,7 @@ from branchline.engine.recalling import about, attributed, gate_documents, hypot
 from branchline.engine.rejudging import Recorded, news, spent_of
 from branchline.engine.replaying import History, splits_of, states
 from branchline.engine.surveying import capped, glance
-from branchline.engine.telling import reason_of
+from branchline.engine.telling import override_of, reason_of
 from branchline.ports import Entry, Ports, Seen, Tally
 
 Document = dict[str, Any]
@@ -393,6 +393,7 @@ def event_document(entry: Entry) -> Document:
         "share": entry.detail.get("share"),
         "side": entry.detail.get("side"),
         "kind": kind,
+        **override_of(entry),
     }
 
 

@@ -20,7 +20,7 @@ from branchline.engine.asking import Desk, did_you_mean
 from branchline.engine.observing import Observer
 from branchline.engine.preparing import EXPERIMENT_LOG, spec_at
 from branchline.engine.reading import moment
-from branchline.engine.telling import reason_of
+from branchline.engine.telling import override_of, reason_of
 from branchline.engine.tracking import is_number, metrics_of
 from branchline.errors import NothingToDo, UnknownService
 from branchline.ports import Entry, Ports
@@ -229,8 +229,11 @@ def step_document(run: StepRun, whole: bool = False) -> Document:
 
 
 def event_document(entry: Entry) -> Document:
-    """An event of a revision, with its reason in the words it was recorded with."""
-    return {"event": entry.event, "at": moment(entry.at), "actor": entry.actor, "reason": reason_of(entry)}
+    """An event of a revision, with its reason in the words it was recorded with; of an override also for whom it was,
+    and the evidence by then.
+    """
+    told = {"event": entry.event, "at": moment(entry.at), "actor": entry.actor, "reason": reason_of(entry)}
+    return told | override_of(entry)
 
 
 def gate_documents(gates: Sequence[GateResult]) -> list[Document]:

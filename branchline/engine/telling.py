@@ -86,10 +86,17 @@ def verdict_text(entry: Entry) -> str:
     """A verdict as a merge commit has it; of a person's word in its place also whose that is, and what was known."""
     if entry.event != "Overrode":
         return reason_of(entry)
-    said = entry.detail.get("said") or "nothing was measured"
-    return (
-        f"OVERRIDE for the {entry.detail['side']} by {entry.actor}: {reason_of(entry)}\n  the evidence by then: {said}"
-    )
+    side, said = override_of(entry).values()
+    whom = side if side == "nobody" else f"the {side}"
+    evidence = said or "nothing was measured"
+    return f"OVERRIDE for {whom} by {entry.actor}: {reason_of(entry)}\n  the evidence by then: {evidence}"
+
+
+def override_of(entry: Entry) -> dict[str, str]:
+    """For whom a person decided in the verdict's place, and the evidence as it was recorded then; {} of all else."""
+    if entry.event != "Overrode":
+        return {}
+    return {"side": str(entry.detail["side"]), "said": str(entry.detail.get("said", ""))}
 
 
 def reason_of(entry: Entry) -> str:

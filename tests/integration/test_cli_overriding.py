@@ -83,3 +83,27 @@ def test_a_second_reason_beside_an_override_is_refused_and_not_lost(place: Place
     told = place.type("conclude", SAM, "--override", WHY, "--for", "nobody", "--because", "another", "--yes")
     assert (told.exit_code, "--because would be lost" in told.stderr) == (2, True), told.stderr
     assert "Overrode" not in place.world.events()
+
+
+@pytest.mark.parametrize(("side", "whom"), [("challenger", "the challenger"), ("nobody", "nobody")])
+def test_every_place_tells_who_overrode_for_whom_why_and_on_what_evidence(place: Place, side: str, whom: str) -> None:
+    """Killer: cut in mid-word in one place, and in the next neither a name nor a number."""
+    world = place.world
+    old, new = world.released(), world.testing()
+    world.play(60, {old: lambda n: 3 + n % 3, new: lambda n: 3 + n % 3})
+    world.settle()
+    overridden(place, side)
+    world.settle()
+    said = world.last("Overrode").detail["said"].splitlines()[0]
+    assert len(said) > 20
+    line = next(line for line in place.type("history", "housing").stdout.splitlines() if " Overrode " in line)
+    assert f"{SAM}  for {whom}: {WHY}; the evidence by then: {said}" in line
+    who = world.last("Overrode").actor
+    lines = place.type("why", SAM if side == "nobody" else "housing@1.1.0").stdout.splitlines()
+    at = next(n for n, line in enumerate(lines) if " Overrode " in line)
+    assert f"by {who.partition(' <')[0]} for {whom}: {WHY}" in lines[at]
+    assert lines[at + 1].strip() == f"the evidence by then: {said}"
+    if side == "challenger":
+        notes = place.type("notes", "housing@1.1.0").stdout
+        assert f"by {who.partition(' <')[0]} for {whom}: {WHY}" in notes
+        assert f"- the evidence by then: {said}" in notes

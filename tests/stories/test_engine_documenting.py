@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from html import unescape
 
 import pytest
 
-from branchline.core import dossier, dossier_page
+from branchline.core import dossier, dossier_page, dossier_words
 from branchline.core import lifecycle as law
 from branchline.core.service import Phase
 from branchline.engine.documenting import Document, Dossiers
@@ -222,7 +223,11 @@ def test_who_was_decided_by_a_person_and_not_by_the_data_says_so(world: World, s
     made = told(world, "housing@1.1.0" if side == "challenger" else SAM)
     assert [(e["event"], e["side"]) for e in made["timeline"] if e["kind"]] == [("Overrode", side)]
     assert made["sentence"].startswith(f"kim decided for {side} in the verdict's place, of housing 1.1.0")
-    assert ": a promise. By then its rating is " in made["sentence"].replace("-sam.1", "")
+    said = world.last("Overrode").detail["said"]
+    assert made["sentence"].endswith(f": a promise. By then {said}.")
+    assert f"The evidence by then: {said}" in unescape(dossier_page.page(made))
+    older = {**made, "verdict": {key: value for key, value in made["verdict"].items() if key != "said"}}
+    assert ": a promise. By then its rating is " in dossier_words.sentence(older)  # as it was filed before
     assert made["cost"]["losing"]["role"] == ("incumbent" if side == "challenger" else "challenger")
     assert not list(dossier.differences(made))
     assert "overrides: 1." in dossier_page.page(made)
