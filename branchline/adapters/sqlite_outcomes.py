@@ -178,5 +178,10 @@ def _joins(connection: Connection, service: str, mine: Mapping[int, Outcome]) ->
             continue
         prediction = row.predicted if each.request else row.prediction
         about = f"request:{each.request}" if each.request else f"unit:{row.number}"
-        joins[place] = _Join(row, prediction, f"id:{each.id}" if each.id else about)
+        joins[place] = _Join(row, prediction, _named(row.unit, each.id) if each.id else about)
     return joins
+
+
+def _named(unit: str, name: str) -> str:
+    """The key of an outcome with an id, which is its unit's own: the unit's length says where the id begins."""
+    return f"of:{len(unit)}:{unit}:{name}"

@@ -135,9 +135,20 @@ def fifth(op: Operations) -> None:
     _append_only(op, "look")
 
 
+def sixth(op: Operations) -> None:
+    """An outcome's id is one of its unit: until now it was taken for one of the whole service."""
+    begins = "case metric when '' then 1 else length(metric) + 2 end"
+    unit = "(select length(unit) || ':' || unit from exposure where exposure.number = outcome.exposure)"
+    op.execute(
+        f"update outcome set key = substr(key, 1, {begins} - 1) || 'of:' || {unit} || substr(key, {begins} + 2) "
+        f"where substr(key, {begins}, 3) = 'id:'"
+    )
+
+
 Revision = tuple[str, Callable[["Operations"], None]]
 REVISIONS: tuple[Revision, ...] = (
     ("0001", first), ("0002", second), ("0003", third), ("0004", fourth), ("0005", fifth),
+    ("0006", sixth),
 )  # fmt: skip
 
 

@@ -339,6 +339,20 @@ def test_the_error_is_that_of_the_logged_prediction(observations: Observations) 
     assert found == pytest.approx({"u1": 20.0, "u2": 100.0, "u3": None})  # u1: mean of 10 and 30; u2: cut at its bound
 
 
+def test_an_id_is_one_of_its_unit(observations: Observations) -> None:
+    """Killer: as one of the service's, the fourth visit of a second unit is a conflict or a duplicate, and lost."""
+    observations.take([line(), line("u2"), line("u2:v", at=100), line("u1", experiment="e2", at=103)], "p")
+    first = [said("u2", 1, id="v:4"), said("u2:v", 0, id="4"), said("u2", 0, id="v:5")]
+    assert report(observations, *first) == ("kept", "kept", "kept")
+    by_request = said(request="r-u2-100", id="v:4")  # joined to its unit, it is the same
+    assert report(observations, first[0], by_request, said("u2", 0, id="v:4")) == (
+        "duplicate", "duplicate", "conflict",
+    )  # fmt: skip
+    earlier, later = said(request="r-u1-100", id="v:4"), said("u1", id="v:4")
+    assert report(observations, earlier, later, at=104) == ("kept", "duplicate")  # its unit's, in whichever test
+    assert values(observations) == {"u1": 1, "u2": 0.5, "u2:v": 0}
+
+
 def test_a_unit_is_joined_with_the_last_experiment_it_was_exposed_in(observations: Observations) -> None:
     observations.take([line(at=100), line(experiment="e2", at=105)], "p")
     assert report(observations, said("u1", 1), at=106) == ("kept",)

@@ -96,7 +96,7 @@ class FakeObservations:
             self._words[each.service, "", "unknown"] += 1
             return stranger
         about = f"request {each.request}" if each.request else f"unit {found.order}"
-        key = (each.service, f"id {each.id}" if each.id else about)
+        key = (each.service, repr((unit_of(found.first), each.id)) if each.id else about)
         experiment = found.first.experiment
         primary = (running or {}).get(experiment, metric)
         if each.happened is not None and each.happened < found.first.at - CLOCKS:

@@ -1,4 +1,4 @@
-"""This file tests what only real SQLite does with recorded runs: older files, and answers from indices."""
+"""This file tests what only real SQLite does with recorded runs and outcomes: older files, answers from indices."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from sqlalchemy import event
 from branchline.adapters import sqlite_runs, sqlite_schema
 from branchline.adapters.sqlite import DRIVER, SqliteFile
 from branchline.adapters.sqlite_catalog import SqliteCatalog
+from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.core.revision import Measure, StepRun
+from branchline.core.spec import Metric
 from branchline.core.tracking import Query, bound
+from branchline.ports import Outcome
 
 
 @pytest.fixture
@@ -67,4 +70,36 @@ def test_what_was_built_before_runs_were_recorded_is_still_read_and_reused_no_mo
     assert catalog.keep_run("shop", "b" * 40, [replace(old, state="reused"), replace(old, reusable=True)]) == 2
     assert [run.number for run in catalog.runs(Query("shop"))] == [2, 1]
     assert [trace.artifact for trace in catalog.traces(["k"])["k"]] == ["art"]
+    file.close()
+
+
+def test_ids_that_were_the_services_are_their_units_own(path: Path) -> None:
+    """Killer: a ledger of an earlier version would count each outcome again that is sent again."""
+    with closing(SqliteFile(path, revisions=sqlite_schema.REVISIONS[:5])):
+        pass
+    with closing(DRIVER.connect(str(path), isolation_level=None)) as connection:
+        for unit in ("u1", "ünit:2"):
+            connection.execute(
+                'insert into exposure (service, experiment, unit, arm, "table", at, struck, both) '
+                "values ('shop', 'e1', ?, 'old', 1, 100, 0, 0)",
+                (unit,),
+            )
+        named = (("id:a", 1, ""), ("id:2:b", 2, ""), ("stars id:a", 2, "stars"))
+        for key, of, metric in (*named, ("unit:1", 1, ""), ("stars unit:2", 2, "stars")):
+            connection.execute(
+                "insert into outcome (service, key, exposure, reported, value, at, late, metric) "
+                "values ('shop', ?, ?, 1, 1, 101, 0, ?)",
+                (key, of, metric),
+            )
+    file, declared = SqliteFile(path), Metric("bought", "binary", window=10, watched=(Metric("stars", window=10),))
+    sent = [
+        Outcome("shop", 1, unit="u1", id="a"),
+        Outcome("shop", 1, unit="ünit:2", id="2:b"),
+        Outcome("shop", 1, unit="ünit:2", id="a", metric="stars"),
+        Outcome("shop", 1, unit="u1"),
+        Outcome("shop", 1, unit="ünit:2", metric="stars"),
+        Outcome("shop", 1, unit="ünit:2", id="a"),
+    ]
+    found = SqliteObservations(file).report(sent, {"shop": declared}, at=102)
+    assert [each.word for each in found] == ["duplicate"] * 5 + ["kept"]
     file.close()
