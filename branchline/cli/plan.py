@@ -133,8 +133,10 @@ def aa_lines(found: Document) -> Iterator[str]:
 
 @click.command()
 @naming("reference")
-@click.option("--mde", type=click.FloatRange(0), metavar="X", help="Another smallest worthwhile effect.")
-@click.option("--margin", type=click.FloatRange(0), metavar="X", help="How much worse would do (non-inferiority).")
+@click.option("--mde", type=ABOVE_0, metavar="X", help="Another smallest worthwhile effect; in place of a margin, too.")
+@click.option(
+    "--margin", type=ABOVE_0, metavar="X", help="How much worse would do, in place of an MDE (non-inferiority)."
+)
 @click.option("--alpha", type=RATE, metavar="X", help="Another rate of false claims.")
 @click.option("--beta", type=RATE, metavar="X", help="Another rate of missed effects.")
 @click.option("--direction", type=click.Choice(["higher", "lower"]), help="What is better.")

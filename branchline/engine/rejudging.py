@@ -98,7 +98,7 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
             what=f"{candidate.branch} declares no metric with an mde or a margin: nothing was judged by it"
         )
     try:
-        plan = replace(had, **settings)
+        plan = replace(had, **asking(settings))
     except ValueError as error:
         raise UsageError(str(error), hint=f"branchline rejudge {candidate.branch}") from error
     if had.max_information is not None:
@@ -112,6 +112,20 @@ def again(ports: Ports, test: Recorded, settings: Mapping[str, Any]) -> tuple[Me
             return seen, verdict, at
     seen.total(ports.observations.counts(test.service, test.experiment))
     return seen, concluded(seen, test.spec.rollout, candidate, test.until, spent=spent_of(test.ended)), test.until
+
+
+def asking(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings with one effect at most: who asks for another in place of the one that was declared has that one alone.
+
+    Raises ValueError for what no service file may declare.
+    """
+    effects = {name: settings[name] for name in ("mde", "margin") if name in settings}
+    if len(effects) > 1:
+        raise ValueError("mde asks for better, margin for no worse: give one of them")
+    for name, effect in effects.items():
+        if not effect > 0:
+            raise ValueError(f"{name} {effect:g} is no effect: it has to be above 0")
+    return {**settings, **({"mde": 0.0, "margin": 0.0} | effects if effects else {})}
 
 
 def news(ports: Ports, test: Recorded, seen: Measurement) -> Iterator[float]:

@@ -97,17 +97,30 @@ def test_with_other_settings_it_may_be_another_and_says_that_it_proves_nothing(w
     assert again(world, SAM)["verdict"]["cause"] == "futile"
     small = again(world, SAM, mde=0.2)
     assert (small["verdict"]["side"], small["same"], small["settings"]["mde"]) == ("none yet", False, 0.2)
-    assert again(world, SAM, margin=2.0)["verdict"]["side"] == "challenger"
+    no_worse = again(world, SAM, margin=2.0)
+    assert no_worse["verdict"]["side"] == "challenger"
+    assert (no_worse["settings"]["mde"], no_worse["settings"]["margin"]) == (0.0, 2.0)  # killer: a margin and an mde
     assert again(world, SAM, mde=0.4, direction="lower")["verdict"]["side"] == "incumbent"
     assert again(world, SAM, alpha=0.2, beta=None)["settings"]["alpha"] == 0.2
     assert "prove nothing" in small["note"]
 
 
-def test_settings_that_mean_nothing_are_refused(world: World) -> None:
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"alpha": 2.0}, "alpha 2.0"),
+        ({"mde": 0.4, "margin": 1.0}, "mde asks for better, margin for no worse: give one of them"),
+        ({"mde": 0.0}, "mde 0 is no effect"),
+        ({"margin": -1.0}, "margin -1 is no effect"),
+    ],
+    ids=["alpha", "both", "no mde", "no margin"],
+)
+def test_settings_that_mean_nothing_are_refused(world: World, settings: dict[str, float], why: str) -> None:
+    """Killer: what no service file may declare was judged, and said something."""
     concluded(world, 6)
     with pytest.raises(UsageError) as refused:
-        again(world, SAM, alpha=2.0)
-    assert "alpha 2.0" in refused.value.cause
+        again(world, SAM, **settings)
+    assert why in refused.value.cause
 
 
 def test_a_guardrail_breaches_again_at_the_same_request_I10(world: World) -> None:
