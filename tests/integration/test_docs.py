@@ -49,8 +49,13 @@ def named(path: Path) -> str:
 
 def table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
     columns = head.split(" | ")
-    lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([cell_of(text) for text in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell_of(text: str) -> str:
+    """A text as one cell, which a bar or the end of a line would break."""
+    return re.sub(r"\s*\n\s*", " ", text.strip()).replace("|", "\\|")
 
 
 # ── links ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -69,6 +74,17 @@ def test_every_link_leads_to_a_page_and_to_a_heading_of_it() -> None:
             path = page.parent / target if target else page
             if not path.exists() or (anchor and anchor not in anchors(text_of(path))):
                 broken.append(f"{named(page)} → {target}#{anchor}")
+    assert not broken
+
+
+def test_no_table_is_broken_by_the_end_of_a_line() -> None:
+    """Killer: a docstring of two lines, printed as it is, ends its row in the middle of a cell."""
+    broken = [
+        f"{named(page)}: {line}"
+        for page in PAGES
+        for line in re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL).splitlines()
+        if line.startswith("|") and not line.endswith("|")
+    ]
     assert not broken
 
 
