@@ -176,8 +176,8 @@ class Reader:
             if entry.detail.get("branch") == candidate.branch:
                 if entry.event in ("Opened", "Pushed"):
                     return ""  # what was said before was said of another commit
-                if entry.detail.get("reason"):
-                    return str(entry.detail["reason"]).splitlines()[0]
+                if entry.detail.get("reason"):  # beside the state, which a verdict for nobody begins with, too
+                    return str(entry.detail["reason"]).splitlines()[0].removeprefix(f"{candidate.phase.value}: ")
         return ""
 
     def _found(self, service: str, commit: str) -> Iterator[str]:

@@ -76,6 +76,7 @@ def test_who_does_harm_is_stopped_before_it_has_cost_too_much(world: World) -> N
     assert (world.phase(SAM), world.shares()) == (Phase.INCONCLUSIVE, {old: 100})
     said = world.last("Undecided").detail["reason"]
     assert said.startswith("inconclusive: the harm budget is spent: harm at worst ")
+    assert row(world)["detail"].startswith("the harm budget is spent"), "beside its state, which is inconclusive"
     met = world.controller.ports.observations.counts("housing", world.meter.lines[-1].experiment)[new]["units"]
     assert met / 3 <= 8, "what they have lost on average"
     assert world.git.tip(SAM)
