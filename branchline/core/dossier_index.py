@@ -124,10 +124,25 @@ def _item(row: Document, folder: bool) -> Iterator[str]:
     yield f"<small>{escape(found_words(row))} · {escape(row['method'])}, {escape(row['branch'])}</small></div></li>"
 
 
+def file_of(version: str) -> str:
+    """Where the document of a version is kept."""
+    return f"{version}.json"
+
+
+def document_of(text: bytes | None, commit: str, entry: int) -> dict[str, Any] | None:
+    """The document that is kept of a commit, if it is as it was made and knows of the history up to this entry."""
+    try:
+        found = json.loads(text or b"")
+        of = found["hashes"]["commit"], found["timeline"][-1]["number"]
+        return dict(found) if of == (commit, entry) and not dossier.differences(found) else None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+
+
 def files_of(document: Document, page_text: str, rows: Sequence[Document]) -> dict[str, bytes]:
     """The files that git keeps when a dossier was made: its document, its page, and the list with it, as both."""
     found = listed(together(rows, row_of(document)))
     version = document["version"]
-    texts = {f"{version}.json": dossier.text(document), f"{version}.html": page_text, ROWS: dossier.text(found),
+    texts = {file_of(version): dossier.text(document), f"{version}.html": page_text, ROWS: dossier.text(found),
              LIST: page(found)}  # fmt: skip
     return {name: text.encode() for name, text in texts.items()}

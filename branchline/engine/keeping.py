@@ -107,6 +107,24 @@ class Keeping:
 
     # ------------------------------------------------------------------------------------------ reading
 
+    def dossier(self, reference: str) -> Document:
+        """The dossier of an experiment: as it is kept, unless more has happened to it since; else as it is made now.
+
+        It is kept soon after the verdict. Of a request that was under way then the gateway tells when it has ended, so
+        what is made later may count one more: what was told once stays as it is.
+        """
+        return self._kept(self.dossiers.desk.revision(reference)) or self.dossiers.dossier(reference)
+
+    def _kept(self, revision: Revision) -> Document | None:
+        name = revision.service
+        tip = self.ports.repository.marks().mirror.get(names.dossiers(name))
+        last = dict(self.dossiers.ended(states(self.ports, name))).get(revision.commit)
+        if tip is None or last is None:
+            return None
+        return index.document_of(
+            self.ports.repository.read(tip, index.file_of(revision.version)), revision.commit, last
+        )
+
     def listed(self, service: str = "") -> Document:
         """What is kept of a service, or of all of them, the newest verdict first."""
         marks = self.ports.repository.marks()

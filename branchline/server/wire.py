@@ -203,7 +203,7 @@ def dossiers(app: FastAPI, controller: Controller) -> None:
     @app.get("/v1/dossier")
     def dossier(reference: str) -> Document:
         """All that is recorded of an experiment, in one document that suffices to recompute its verdict."""
-        return controller.dossiers.dossier(reference)
+        return controller.keeping.dossier(reference)
 
     @app.get("/v1/dossiers")
     def listed(service: str = "") -> Document:

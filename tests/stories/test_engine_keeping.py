@@ -110,6 +110,28 @@ def test_who_comes_while_traffic_leaves_is_in_no_dossier(world: World) -> None:
     assert kept(world, "1.1.0.json") == dossier.text(told(world, "housing@1.1.0")).encode()
 
 
+def test_what_the_gateway_tells_late_changes_no_dossier_that_is_kept(world: World) -> None:
+    """Killer: make it anew for whoever asks. A request that was under way at the verdict is told when it has ended."""
+    _, new = played(world, 6.0)
+    before = kept(world, "1.1.0.json").decode()
+    last = world.meter.lines[-1]
+    world.meter.lines.append(replace(last, unit="slow", request="slow", assigned=new, answered=new))
+    world.controller.read_exposures()
+    assert dossier.text(told(world, "housing@1.1.0")) != before
+    assert dossier.text(world.controller.keeping.dossier("housing@1.1.0")) == before
+    assert world.controller.keeping.dossier("housing@1.0.0")["verdict"] is None
+
+
+def test_a_kept_dossier_that_was_spoilt_is_made_anew(world: World) -> None:
+    """Killer: believe what lies there."""
+    played(world, 6.0)
+    made = world.controller.keeping.dossier("housing@1.1.0")
+    stamp = world.controller.recorder.stamp(world.service())
+    for rubbish in (b"", b"3", b"{}", json.dumps({**made, "version": "9.9.9"}).encode()):
+        world.git.deposit("housing", {"1.1.0.json": rubbish}, "", 0.0, stamp)
+        assert dossier.text(world.controller.keeping.dossier("housing@1.1.0")) == dossier.text(made)
+
+
 def test_who_is_measured_on_is_kept_when_it_is_over(world: World) -> None:
     toml = CALM.replace("rollout = {", 'rollout = { max_duration = "1h",')
     old, new = world.released(toml=toml), world.testing()
