@@ -31,9 +31,10 @@ from branchline.adapters.envoy_table import (
     to_json,
     told,
     unfenced,
+    way_back,
     without_cold,
 )
-from branchline.errors import BranchlineError, Fenced, GatewayDown, NotWarm, PortTaken, Unserved
+from branchline.errors import BranchlineError, Fenced, GatewayDown, NotWarm, PortTaken
 from branchline.ports import Endpoint, Shown, Stamp, Survey
 
 JOURNALS = "journal.jsonl", "journal.copy.jsonl"
@@ -185,18 +186,17 @@ class RouteWriter:
         journal, and that first: what was done and stands nowhere, a returning daemon would undo.
 
         Returns the journal's line: kind `abort` or `rollback`, line, `before` and `after` shares, actor, because, at.
-        Raises Unserved when there is nothing to go back to, NotWarm when that does not run.
+        Raises Unserved when there is nothing to go back to, IllegalMove when the journal holds that way back already,
+        NotWarm when it does not run.
         """
         with self._files.locked():
             gateway = self._load()
             self._display.show(gateway)
             routes = gateway.of(service)
             number = line or max((n for n, _ in routes.lines), default=0)
-            now = routes.line(number)
-            target = now and (now.holder if len(now.shares) > 1 else "" if abort else now.previous)
-            if not now or not target:
-                what = "nothing under test" if abort else "nothing to go back to"
-                raise Unserved(f"{service} has {what}", address=f"{service}@v{number}")
+            written = self._journal()
+            done = any((e["service"], e["line"], e["kind"]) == (service, number, "rollback") for e in written)
+            now, target = way_back(routes, service, number, abort=abort, done=done)
             if not self._are_well(tuple(cluster_of(service, e) for e in routes.group(target)), FIRST_CHECK_SECONDS):
                 raise NotWarm(f"{target} does not run", cluster=f"{service}@{target[:7]}")
             after = shifted(routes, service, number, ((target, 100),), routes.told.generation)
@@ -211,7 +211,6 @@ class RouteWriter:
                 "because": because,
                 "at": at,
             }
-            written = self._journal()
             self._keep_journal([*written, entry])
             try:
                 self._apply(gateway, gateway.having(service, after))

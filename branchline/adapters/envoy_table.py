@@ -19,7 +19,7 @@ from typing import Any
 
 from branchline.core.spec import Requests, Unit
 from branchline.core.traffic import Table, left_to, reallocate, salt_of, shares_of, whole
-from branchline.errors import Fenced
+from branchline.errors import Fenced, IllegalMove, Unserved
 from branchline.ports import Endpoint, Shown, Stamp
 
 Shares = tuple[tuple[str, int], ...]
@@ -46,7 +46,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Line(Split):
-    """One line's split: the first of `shares` is the trunk's holder, `previous` who held it before.
+    """One line's split: the first of `shares` is the trunk's holder, `previous` who held it before ("" once back).
 
     `whole` is the split that was, with the arms that have left since; None when nobody has.
     """
@@ -196,8 +196,8 @@ def _arms(split: Split) -> set[str]:
 
 
 def _previous(before: Line | None, holder: str) -> str:
-    """Who held the trunk's arm before this holder."""
-    if before is None:
+    """Who held the trunk's arm before this holder; whoever was left by going back to it is no way back."""
+    if before is None or before.previous == holder:
         return ""
     return before.previous if before.holder == holder else before.holder
 
@@ -215,6 +215,22 @@ def _experiment(
     used = dict(routes.numbers)
     used[number] = max(used.get(number, 0) + 1, generation)
     return f"{service}-{number}-{used[number]}", tuple(sorted(used.items()))
+
+
+def way_back(routes: Routes, service: str, number: int, *, abort: bool, done: bool) -> tuple[Line, str]:
+    """The line as it is and who gets all of it: the holder if there is a test, else (not to `abort`) the previous one.
+
+    Raises Unserved when there is nobody; IllegalMove when that is because of what was `done` without the daemon.
+    """
+    now = routes.line(number)
+    target = now and (now.holder if len(now.shares) > 1 else "" if abort else now.previous)
+    if now and target:
+        return now, target
+    if done and not abort:
+        why = "it is rolled back already; that stands in the gateway's journal, and the daemon records it"
+        raise IllegalMove(why, event="a rollback", subject=f"{service} {number}.x", hint="branchline up")
+    what = "nothing under test" if abort else "nothing to go back to"
+    raise Unserved(f"{service} has {what}", address=f"{service}@v{number}")
 
 
 def gaining(before: Line | None, shares: Sequence[tuple[str, int]]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from branchline.core.traffic import assigned, shares_of
-from branchline.errors import Fenced, NotWarm
+from branchline.errors import Fenced, IllegalMove, NotWarm, Unserved
 from branchline.ports import Endpoint, Router, Stamp
 from tests.fakes.router import FakeRouter
 from tests.gateways import gateway
@@ -198,6 +198,28 @@ def test_what_was_done_offline_is_recorded_one_after_the_other(world: World) -> 
     assert world.router.offline() == ()
     assert world.router.shown("housing")[1].shares == ((A, 100),)
     world.router.shift("housing", 1, [(B, 100)], Stamp(3, 1))
+
+
+def test_who_was_rolled_back_is_no_way_back(world: World) -> None:
+    """1.52: twice serves the sick one no second time, before the daemon knows of it and after. Killer: swap the two."""
+    world.router.offer("housing", [world.living(A, "1.0.0"), world.living(B, "1.1.0")], ONE)
+    world.router.shift("housing", 1, [(A, 100)], ONE)
+    with pytest.raises(Unserved):
+        world.roll_back("housing")
+    world.router.shift("housing", 1, [(B, 100)], ONE)
+    world.roll_back("housing")
+    with pytest.raises(IllegalMove):
+        world.roll_back("housing")
+    (entry,) = world.router.offline()
+    assert entry["after"] == [[A, 100]]
+    world.router.tell("housing", TWO)
+    assert world.router.offline() == ()
+    with pytest.raises(Unserved):
+        world.roll_back("housing")
+    assert world.router.shown("housing")[1].shares == ((A, 100),)
+    world.router.shift("housing", 1, [(B, 100)], TWO)  # by the daemon's plan it may serve again, and be left again
+    world.roll_back("housing")
+    assert world.router.shown("housing")[1].shares == ((A, 100),)
 
 
 def test_lines_are_split_apart(world: World) -> None:

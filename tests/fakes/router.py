@@ -14,6 +14,7 @@ from branchline.adapters.envoy_table import (
     shifted,
     told,
     unfenced,
+    way_back,
 )
 from branchline.core.traffic import assigned
 from branchline.errors import EnvoyRejected, Fenced, GatewayDown, NotWarm
@@ -106,8 +107,8 @@ class FakeRouter:
     def roll_back(self, service: str, line: int, *, actor: str, because: str, at: float) -> Mapping[str, Any]:
         """What a command does without a daemon."""
         routes = self._of(service)
-        now = dict(routes.lines)[line]
-        target = now.holder if len(now.shares) > 1 else now.previous
+        done = any((e["service"], e["line"], e["kind"]) == (service, line, "rollback") for e in self.journal)
+        now, target = way_back(routes, service, line, abort=False, done=done)
         after = ((target, 100),)
         self.services[service] = shifted(routes, service, line, after, routes.told.generation)
         kind = "abort" if len(now.shares) > 1 else "rollback"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from branchline.core.events import Event
 from branchline.core.service import Phase, Service
 from branchline.engine.controlling import done_offline
 from branchline.engine.recording import Recorder
-from branchline.errors import DiskFull, Fenced, IllegalMove, LedgerBusy
+from branchline.errors import DiskFull, Fenced, IllegalMove, LedgerBusy, Unserved
 from branchline.ports import Served, Stamp
 from tests.fakes.launcher import FakeLauncher
 from tests.world import ALEX, KIM, MODEL, SAM, World
@@ -216,12 +217,17 @@ def test_an_abort_on_a_line_leaves_those_who_kept_their_share(world: World) -> N
 
 def test_what_the_record_cannot_explain_is_told_and_undone(world: World) -> None:
     first = world.released()
-    world.testing()
+    second = world.testing()
     world.record(law.Won(SAM))
     world.settle()
     world.ask("rollback", "housing")
     world.settle()
-    offline(world)  # back to what was rolled back
+    with pytest.raises(Unserved):
+        offline(world)  # back to what was rolled back
+    routes = world.router.services["housing"]
+    older = replace(routes.lines[0][1], previous=second)  # an older one has written that
+    world.router.services["housing"] = replace(routes, lines=((1, older),))
+    offline(world)
     world.restart()
     assert world.troubles() == ["BL105: the rollback of 1.x without the daemon is undone"]
     world.settle()
