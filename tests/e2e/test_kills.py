@@ -62,7 +62,9 @@ class Traffic:
             answer = request(connection, f"/{service}/-/outcomes", "POST", told, "", {})  # type: ignore[arg-type]
             words = json.loads(answer.body)["outcomes"] if answer.status == 200 else []
             self.kept += [
-                (service, f"id:{each['id']}") for each, word in zip(told, words, strict=False) if word == "kept"
+                (service, f"of:{len(str(each['unit']))}:{each['unit']}:{each['id']}")
+                for each, word in zip(told, words, strict=False)
+                if word == "kept"
             ]
 
 
