@@ -292,7 +292,7 @@ def fields(line: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     if "told" in found:
-        words = str(found.pop("told")).split(" ")
+        words = str(found.pop("told")).split(" ", len(TOLD) - 1)  # the last, a request's id, may have blanks
         found |= {name: word for name, word in zip(TOLD, words, strict=False) if word != "-"}
     return found
 

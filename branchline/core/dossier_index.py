@@ -15,7 +15,7 @@ from typing import Any
 
 from branchline.core import dossier
 from branchline.core.dossier_page import badge, clock
-from branchline.core.dossier_style import STYLE
+from branchline.core.dossier_style import framed
 from branchline.core.dossier_words import number, per_cent, signed, worst
 from branchline.core.planning import proportion
 
@@ -90,28 +90,14 @@ def page(found: Document, folder: bool = False) -> str:
     """The list as a page; in a `folder` of its own for each service, or beside the pages of the one it is about."""
     rows = found["dossiers"]
     title = "Dossiers" if folder or not rows else f"Dossiers of {rows[0]['service']}"
-    return "\n".join([
-        "<!doctype html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{STYLE}</style>",
-        "</head>",
-        "<body>",
-        "<main>",
+    return framed(
+        title,
         f"<header><h1>{escape(title)}</h1>",
         f'<p class="facts">{number(len(rows))} concluded, the newest first</p></header>',
         '<section><ol class="timeline">',
         *(line for row in rows for line in _item(row, folder)),
         "</ol></section>",
-        "</main>",
-        "</body>",
-        "</html>",
-        "",
-    ])  # fmt: skip
+    )
 
 
 def _item(row: Document, folder: bool) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from branchline.core import dossier, names
 from branchline.core.boundary import upper_quantile
 from branchline.core.dossier_picture import guard_picture, sequence
-from branchline.core.dossier_style import STYLE
+from branchline.core.dossier_style import framed
 from branchline.core.dossier_words import EVENTS, lasted, number, per_cent, person, signed
 from branchline.core.planning import proportion
 
@@ -33,18 +33,8 @@ def page(document: Document) -> str:
     text = dossier.text(document)
     document, held = dossier.read(text), text.strip().replace("<", "\\u003c")
     title = f"{document['service']} {document['version']}".strip()
-    return "\n".join([
-        "<!doctype html>",
-        '<html lang="en">',
-        "<head>",
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        f"<title>{escape(title)}: dossier</title>",
-        f"<style>{STYLE}</style>",
-        "</head>",
-        "<body>",
-        "<main>",
+    return framed(
+        f"{title}: dossier",
         *head(document, title),
         *evidence(document),
         *why(document),
@@ -56,12 +46,8 @@ def page(document: Document) -> str:
         *cost(document),
         *made(document),
         *check(document),
-        "</main>",
-        f'<script type="application/json" id="dossier">{held}</script>',
-        "</body>",
-        "</html>",
-        "",
-    ])  # fmt: skip
+        after=(f'<script type="application/json" id="dossier">{held}</script>',),
+    )
 
 
 # ---- the sections, from the top

@@ -1,6 +1,11 @@
-"""This file is how a dossier's page looks: its colours in light and dark, its measures on a desk and on a phone."""
+"""This file is how a page of dossiers looks: its frame, its colours in light and dark, its measures on a desk and on a
+phone.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
 
 STYLE = """
 :root{--paper:#faf9f7;--card:#fff;--ink:#1d1c1a;--soft:#67645e;--line:#e3e0da;--hue:#2f62b5;--band:#2f62b522;
@@ -92,3 +97,26 @@ figure{padding:.75rem .6rem .8rem}.timeline li{grid-template-columns:1fr;gap:.1r
 .hashes{grid-template-columns:1fr;gap:0}.hashes dd{margin-bottom:.6rem}section{margin-top:2.25rem}}
 @media print{body{background:#fff}figure,.card{break-inside:avoid}details{display:block}}
 """
+
+
+def framed(title: str, *lines: str, after: Iterable[str] = ()) -> str:
+    """A page that needs nothing else: its lines, and what stands `after` them and is not seen."""
+    return "\n".join([
+        "<!doctype html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<meta name="color-scheme" content="light dark">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{STYLE}</style>",
+        "</head>",
+        "<body>",
+        "<main>",
+        *lines,
+        "</main>",
+        *after,
+        "</body>",
+        "</html>",
+        "",
+    ])  # fmt: skip

@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from branchline.adapters.sqlite import SqliteFile
-from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.core.spec import Metric
 from branchline.ports import Exposed, Observations, Outcome, Receipt, Request, Served
-from tests.fakes.observations import FakeObservations
 
 METRICS = {
     "housing": Metric("abs_pct_error", "error", "lower", 3, (0, 100), window=10),
     "shop": Metric("bought", "binary", window=10),
 }
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def observations(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Observations]:
-    if request.param == "fake":
-        yield FakeObservations()
-        return
-    file = SqliteFile(tmp_path / "ledger.sqlite3")
-    yield SqliteObservations(file)
-    file.close()
 
 
 def line(unit: str = "u1", arm: str = "old", at: float = 100, **other: Any) -> Served:

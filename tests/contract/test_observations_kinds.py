@@ -4,40 +4,9 @@ is only watched (1.30-1.37, I16, F75, F76).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
-
-from branchline.adapters.sqlite import SqliteFile
-from branchline.adapters.sqlite_observations import SqliteObservations
 from branchline.core.spec import Metric
-from branchline.ports import Observations, Outcome, Receipt, Served
-from tests.fakes.observations import FakeObservations
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def observations(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Observations]:
-    if request.param == "fake":
-        yield FakeObservations()
-        return
-    file = SqliteFile(tmp_path / "ledger.sqlite3")
-    yield SqliteObservations(file)
-    file.close()
-
-
-def line(unit: str = "u1", at: float = 100, **other: Any) -> Served:
-    fields = {
-        "service": "shop", "unit": unit, "request": f"r-{unit}-{at:g}", "assigned": "old", "answered": "old",
-        "experiment": "e1", "table": 1, "status": 200, "flags": "", "seconds": 0.01, "at": at,
-    }  # fmt: skip
-    return Served(**{**fields, **other})
-
-
-def said(unit: str, value: Any = 1, **other: Any) -> Outcome:
-    return Outcome(**{"service": "shop", "value": value, "unit": unit, **other})
-
+from branchline.ports import Observations, Receipt
+from tests.contract.test_observations import line, said
 
 RATIO = {"shop": Metric("part", "ratio", window=10)}
 TIME = {"shop": Metric("time", "time-to", "lower", bounds=(0, 10), window=10, missing="window")}
