@@ -23,10 +23,11 @@ from pathlib import Path
 from _gateway import A, B, envoy, listener, load, pin, pinned, processor, upstream
 
 from branchline.adapters.envoy import Envoy
-from branchline.adapters.envoy_documents import Document, Places, as_text, clusters, typed
+from branchline.adapters.envoy_documents import Document, Places, cluster_texts, typed
 from branchline.adapters.envoy_router import RouteWriter
-from branchline.adapters.envoy_routes import routes
+from branchline.adapters.envoy_routes import encoded_routes
 from branchline.adapters.envoy_table import Gateway, Routes, offered, shifted, to_json
+from branchline.adapters.envoy_wire import in_file, resource
 from branchline.errors import GatewayDown
 from branchline.ports import Endpoint, Stamp
 
@@ -89,7 +90,7 @@ def memory(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def plain_routes(number: int, version: int) -> str:
+def plain_routes(number: int, version: int) -> bytes:
     """The least that can be said of so many services, with another split in the middle one."""
 
     def one(n: int) -> Document:
@@ -101,14 +102,14 @@ def plain_routes(number: int, version: int) -> str:
         return {"name": f"service-{n:04}", "domains": [f"service-{n:04}.*"], "routes": [route]}
 
     table = typed("config.route.v3.RouteConfiguration", name="branchline", virtual_hosts=list(map(one, range(number))))
-    return as_text({"version_info": str(version), "resources": [table]})
+    return in_file(str(version), resource(table))
 
 
 def limit(number: int, folder: Path, socket: Path) -> str:
     """The same figures of plain Envoy."""
     folder.mkdir()
-    rds, asked = folder / "rds.json", Envoy(folder, folder, patience=60)
-    rds.write_text(plain_routes(number, 0))
+    rds, asked = folder / "rds.pb", Envoy(folder, folder, patience=60)
+    rds.write_bytes(plain_routes(number, 0))
     host = {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}
     ends = [
         {"name": name, "load_assignment": {"cluster_name": name, "endpoints": [host]}}
@@ -130,12 +131,12 @@ def limit(number: int, folder: Path, socket: Path) -> str:
         wait(0)
         took, times, worked = time.perf_counter() - start, [], processor(pid)
         for version in range(1, CHANGES + 1):
-            (folder / "new").write_text(plain_routes(number, version))
+            (folder / "new").write_bytes(plain_routes(number, version))
             start = time.perf_counter()
             (folder / "new").replace(rds)
             wait(version)
             times.append((time.perf_counter() - start) * 1000)
-        return line("plain", len(rds.read_text()) / number, len(json.dumps(ends)) / number, 0.0, times,
+        return line("plain", rds.stat().st_size / number, len(json.dumps(ends)) / number, 0.0, times,
                     (processor(pid) - worked) / CHANGES, took, memory(pid), [])  # fmt: skip
 
 
@@ -154,8 +155,8 @@ def row(number: int, folder: Path, socket: Path, few: RouteWriter) -> str:
     """The figures of one number of services."""
     gateway = table(number, socket)
     start = time.perf_counter()
-    rds = json.dumps(routes(gateway), separators=(",", ":"))
-    cds = json.dumps(clusters(gateway, Places(folder, folder / "a", folder / "i")), separators=(",", ":"))
+    rds = encoded_routes(gateway)
+    cds = "".join(cluster_texts(gateway, Places(folder, folder / "a", folder / "i")).values())
     rendered = time.perf_counter() - start
     middle = f"service-{number // 2:04}"
     with serving(gateway, folder) as (writer, took):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from branchline.adapters.envoy import binary
 from branchline.adapters.envoy_meter import GatewayLog
 from branchline.adapters.envoy_router import RouteWriter
+from branchline.adapters.envoy_wire import in_file, resource
 from branchline.app import Daemon
 from branchline.ports import Served, Stamp
 from branchline.settings import Settings
@@ -105,6 +106,11 @@ class Gateway:
         log, limit = GatewayLog(self.writer.envoy), max(5000, 2 * count)
         assert wait_until(lambda: len(log.read(position, limit)[0]) >= count)
         return log.read(position, limit)[0]
+
+
+def nonsense(version: str = "x") -> bytes:
+    """A route table that Envoy refuses."""
+    return in_file(version, resource({"@type": "nonsense.Metadata"}))
 
 
 def upgraded(program: Path, then: str = "") -> Path:

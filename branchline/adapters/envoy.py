@@ -38,6 +38,7 @@ MOST_NAMED = 64  # clusters in one question, which is a line of 60 kB at most
 LEAVING_SECONDS = 900  # what a replaced process, or a replaced listener, has begun is cut then
 BOOT, STARTED = "BRANCHLINE_BOOT", "BRANCHLINE_STARTED"
 SHARED = Path("/dev/shm")  # where a process hands over to the next
+FILES = {"cds": "cds.json", "lds": "lds.json", "rds": "rds.pb"}
 DOCUMENTS = {
     "cds": "cluster_manager.cds",
     "lds": "listener_manager.lds",
@@ -241,9 +242,9 @@ class Envoy:
         """Wait for an answer as long as the first thread works, or would if it had a processor; raises TimeoutError
         when it neither works nor tells.
         """
-        busy, idle, poll = worked(pid), time.monotonic(), select.poll()
+        busy, idle, poll, pause = 0, time.monotonic(), select.poll(), min(0.25, self._patience / 4) * 1000
         poll.register(answer, select.POLLIN)
-        while not poll.poll(min(0.25, self._patience / 4) * 1000):
+        while not poll.poll(pause):
             if worked(pid) > busy or computes(pid):
                 busy, idle = worked(pid), time.monotonic()
             elif time.monotonic() - idle > self._patience and not poll.poll(0):
@@ -347,7 +348,7 @@ class Envoy:
             pid = peer(probe)
         known = f"{STARTED}="
         started = next((each.removeprefix(known) for each in words(pid, "environ") if each.startswith(known)), "")
-        reads = any((self.folder / f"{kind}.json").exists() for kind in DOCUMENTS)
+        reads = any((self.folder / name).exists() for name in FILES.values())
         if str(self.folder / "bootstrap.json") not in words(pid, "cmdline") or not started or not reads:
             return 0
         self._put({"pid": pid, "ticks": ticks(pid), **json.loads(started), "before": []})

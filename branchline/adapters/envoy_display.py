@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 
-from branchline.adapters.envoy import DOCUMENTS, Envoy
+from branchline.adapters.envoy import FILES, Envoy
 from branchline.adapters.envoy_documents import STRICT, Places, as_text, cluster_texts
 from branchline.adapters.envoy_files import Files
 from branchline.adapters.envoy_listener import bootstrap, listeners
-from branchline.adapters.envoy_routes import routes_text
+from branchline.adapters.envoy_routes import encoded_routes
 from branchline.adapters.envoy_table import Gateway
+from branchline.adapters.envoy_wire import in_file, version_of
 from branchline.errors import EnvoyRejected, GatewayDown
 
 READ_BACK_SECONDS = 5.0
@@ -39,7 +40,7 @@ class Display:
         self._accepted: dict[str, str] = {}  # the versions that this boot has taken
         self._refused: dict[str, int] = {}  # and how many it had refused then; asking costs a read-back's time
         self._shown: tuple[object, ...] = ()
-        self._refused_at_start: tuple[dict[str, tuple[str, str]], float, str] = {}, 0.0, ""
+        self._refused_at_start: tuple[dict[str, tuple[str, bytes]], float, str] = {}, 0.0, ""
 
     def show(self, gateway: Gateway) -> None:
         """Start the gateway, or change what differs; raises EnvoyRejected, GatewayDown, PortTaken, DiskFull."""
@@ -54,12 +55,12 @@ class Display:
         beginning, listener = _fixed(self._places, gateway.port)
         self._files.put("bootstrap.json", beginning)
         cds = cluster_texts(gateway, self._places)
-        wanted = {"cds": _listed(cds.values()), "rds": routes_text(gateway), "lds": listener}
+        wanted = {"cds": _listed(cds.values()), "rds": encoded_routes(gateway), "lds": listener}
         self._shown = ()
         try:
             if not running:
                 raise GatewayDown
-            standing = _standing(self._files.read("cds.json"))
+            standing = _standing(self._files.read(FILES["cds"]))
             old = [text for name, text in standing.items() if name not in cds]
             fresh = {name for name in cds if name.endswith(STRICT)} - standing.keys()
             self._change(gateway, wanted, _listed([*cds.values(), *old]) if old else wanted["cds"], fresh)
@@ -75,15 +76,16 @@ class Display:
             return ()
         beginning, listener = _fixed(self._places, gateway.port)
         cds = _listed(cluster_texts(gateway, self._places).values())
-        wanted = {"cds": cds, "lds": listener, "rds": routes_text(gateway)}
+        wanted = {"cds": cds, "lds": listener, "rds": encoded_routes(gateway)}
         found = ["bootstrap.json"] if self._files.read("bootstrap.json") != beginning else []
         for kind, body in wanted.items():
-            version, text = self._rendered(gateway, kind, body)
-            if self._files.read(f"{kind}.json") != text or (running and self._envoy.accepted(kind)[0] != version):
-                found.append(f"{kind}.json")
+            version, file = self._rendered(gateway, kind, body)
+            is_edited = self._files.read_bytes(FILES[kind]) != file
+            if is_edited or (running and self._envoy.accepted(kind)[0] != version):
+                found.append(FILES[kind])
         return tuple(found)
 
-    def _change(self, gateway: Gateway, wanted: Mapping[str, str], both: str, fresh: Set[str]) -> None:
+    def _change(self, gateway: Gateway, wanted: Mapping[str, bytes], both: bytes, fresh: Set[str]) -> None:
         self._write_and_wait(gateway, "cds", both)
         if fresh:
             self._wait_warm(fresh)
@@ -104,13 +106,13 @@ class Display:
 
         self._envoy.wait(warm, WARM_SECONDS)
 
-    def _start(self, gateway: Gateway, wanted: Mapping[str, str]) -> None:
+    def _start(self, gateway: Gateway, wanted: Mapping[str, bytes]) -> None:
         versions = {kind: self._rendered(gateway, kind, body) for kind, body in wanted.items()}
         refused, again, why = self._refused_at_start
         if refused == versions and time.monotonic() < again:
             raise EnvoyRejected(why, log=self._envoy.reason(20))
-        for kind, (_, text) in versions.items():
-            self._files.put(f"{kind}.json", text)
+        for kind, (_, file) in versions.items():
+            self._files.put_bytes(FILES[kind], file)
         try:
             self._envoy.start(self._places.host, gateway.port)
         except EnvoyRejected as error:
@@ -122,14 +124,14 @@ class Display:
             if self._accepted[kind] != version:
                 raise self._rejected(kind)
 
-    def _write_and_wait(self, gateway: Gateway, kind: str, body: str) -> None:
+    def _write_and_wait(self, gateway: Gateway, kind: str, body: bytes) -> None:
         """Write one document and wait until Envoy has accepted this very version of it."""
-        last = self._files.read(f"{kind}.json")
-        version, text = self._rendered(gateway, kind, body)
-        if (last, self._accepted.get(kind)) == (text, version):
+        last = self._files.read_bytes(FILES[kind])
+        version, file = self._rendered(gateway, kind, body)
+        if (last, self._accepted.get(kind)) == (file, version):
             return
         refused = self._refused[kind] if kind in self._refused else self._envoy.accepted(kind)[1]
-        self._files.put(f"{kind}.json", text)
+        self._files.put_bytes(FILES[kind], file)
         found = ("", refused)
 
         def answered() -> bool:
@@ -140,37 +142,38 @@ class Display:
             return found[0] == version or found[1] > refused
 
         if not self._envoy.wait(answered, READ_BACK_SECONDS):
-            raise GatewayDown(f"Envoy did not take {kind}.json", log=self._envoy.reason(20))
+            raise GatewayDown(f"Envoy did not take {FILES[kind]}", log=self._envoy.reason(20))
         self._accepted[kind], self._refused[kind] = found
         if found[0] != version:
-            self._files.put(f"{kind}.json", last)
+            self._files.put_bytes(FILES[kind], last)
             raise self._rejected(kind)
 
     def _rejected(self, kind: str) -> EnvoyRejected:
         return EnvoyRejected(f"{kind}: {self._envoy.reason()}", log=self._envoy.reason(20))
 
-    def _rendered(self, gateway: Gateway, kind: str, body: str) -> tuple[str, str]:
-        """A document's version and text; the version of what lies there, if that has the same content."""
-        digest = hashlib.sha256(body.encode()).hexdigest()[:16]
-        version = self._files.read(f"{kind}.json")[:80].partition('"version_info":"')[2].partition('"')[0]
+    def _rendered(self, gateway: Gateway, kind: str, body: bytes) -> tuple[str, bytes]:
+        """A document's version and file; the version of what lies there, if that has the same content."""
+        digest = hashlib.sha256(body).hexdigest()[:16]
+        lies, is_text = self._files.read_bytes(FILES[kind]), FILES[kind].endswith(".json")
+        version = _version_of(lies) if is_text else version_of(lies)
         if version.partition(".")[2] != digest:
             version = f"{gateway.serial}.{digest}"
-        return version, f'{{"version_info":"{version}","resources":{body}}}'
+        return version, _framed(version, body) if is_text else in_file(version, body)
 
     def _traces(self) -> tuple[object, ...]:
         """What tells that nobody else has touched the documents since."""
         found: list[object] = []
-        for kind in (*DOCUMENTS, "bootstrap"):
+        for name in (*FILES.values(), "bootstrap.json"):
             with contextlib.suppress(FileNotFoundError):
-                stat = (self._envoy.folder / f"{kind}.json").stat()
-                found.append((kind, stat.st_ino, stat.st_mtime_ns))
+                stat = (self._envoy.folder / name).stat()
+                found.append((name, stat.st_ino, stat.st_mtime_ns))
         return tuple(found)
 
 
 @lru_cache(maxsize=4)
-def _fixed(places: Places, port: int) -> tuple[str, str]:
-    """The texts that do not depend on what is served: bootstrap and listeners."""
-    return as_text(bootstrap(places)), as_text(listeners(places, port))
+def _fixed(places: Places, port: int) -> tuple[str, bytes]:
+    """What does not depend on what is served: bootstrap and listeners."""
+    return as_text(bootstrap(places)), as_text(listeners(places, port)).encode()
 
 
 @lru_cache(maxsize=1)
@@ -182,5 +185,13 @@ def _standing(written: str) -> Mapping[str, str]:
         return {}
 
 
-def _listed(texts: Iterable[str]) -> str:
-    return f"[{','.join(texts)}]"
+def _listed(texts: Iterable[str]) -> bytes:
+    return f"[{','.join(texts)}]".encode()
+
+
+def _framed(version: str, resources: bytes) -> bytes:
+    return b'{"version_info":"%s","resources":%s}' % (version.encode(), resources)
+
+
+def _version_of(text: bytes) -> str:
+    return text[:80].partition(b'"version_info":"')[2].partition(b'"')[0].decode("utf-8", "replace")

@@ -126,7 +126,7 @@ def _texts(service: str, routes: Routes) -> Mapping[str, str]:
 
 
 def as_text(document: object) -> str:
-    """A document as it is written."""
+    """A document as JSON."""
     return json.dumps(document, separators=(",", ":"))
 
 

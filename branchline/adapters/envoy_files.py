@@ -28,7 +28,7 @@ class Files:
     def __init__(self, folder: Path, patience: float = float("inf")) -> None:
         self.folder = folder
         self._patience = patience
-        self._unsynced: set[Path] = set()
+        self._unsynced: set[str] = set()
 
     @contextlib.contextmanager
     def locked(self, *, lasting: bool = True) -> Iterator[None]:
@@ -61,34 +61,43 @@ class Files:
 
     def read(self, name: str) -> str:
         """A file's text; '' when it is not there."""
+        return self.read_bytes(name).decode("utf-8", "replace")
+
+    def read_bytes(self, name: str) -> bytes:
+        """A file as it is; nothing when it is not there."""
         try:
-            return (self.folder / name).read_text(encoding="utf-8", errors="replace")
+            with open(self._at(name), "rb") as file:
+                return file.read()
         except FileNotFoundError:
-            return ""
+            return b""
 
     def trace(self, name: str) -> tuple[int, ...] | None:
         """What tells that a file is another one than before; None when it is not there."""
         try:
-            stat = (self.folder / name).stat()
+            stat = os.stat(self._at(name))
         except FileNotFoundError:
             return None
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
     def put(self, name: str, text: str) -> None:
         """Replace a file as a whole; what is the same already is left alone. Raises DiskFull."""
-        if text and self.read(name) == text:
+        self.put_bytes(name, text.encode())
+
+    def put_bytes(self, name: str, content: bytes) -> None:
+        """The same for what is no text."""
+        if content and self.read_bytes(name) == content:
             return
         try:
-            self._write(name, text)
+            self._write(name, content)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             (self.folder / "reserve").unlink(missing_ok=True)
-            self._again(name, text)
+            self._again(name, content)
 
-    def _again(self, name: str, text: str) -> None:
+    def _again(self, name: str, content: bytes) -> None:
         try:
-            self._write(name, text)
+            self._write(name, content)
         except OSError as error:
             raise DiskFull(str(error), what=name) from error
 
@@ -111,19 +120,24 @@ class Files:
         except OSError:
             path.unlink(missing_ok=True)
 
-    def _write(self, name: str, text: str) -> None:
-        path, fresh = self.folder / name, self.folder / f"{name}.new"
+    def _write(self, name: str, content: bytes) -> None:
+        path, fresh = self._at(name), self._at(f"{name}.new")
         try:
             with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(text.encode())
+                file.write(content)
         except OSError:
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
             raise
-        fresh.replace(path)
+        os.replace(fresh, path)
         self._unsynced.add(path)
 
+    def _at(self, name: str) -> str:
+        """Where a file is: a text, for a change asks seventy times, and a Path takes longer than the file does."""
+        return f"{self.folder}/{name}"
+
     def _sync(self) -> None:
-        for path in (*self._unsynced, self.folder) if self._unsynced else ():
+        for path in (*self._unsynced, str(self.folder)) if self._unsynced else ():
             with contextlib.suppress(FileNotFoundError):
                 handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from branchline.adapters.envoy import FILES
 from branchline.adapters.envoy_documents import (
     API,
     COUNTED,
@@ -60,8 +61,8 @@ def bootstrap(places: Places) -> Document:
         "node": {"id": "branchline", "cluster": "branchline"},
         "admin": {"address": {"pipe": {"path": str(places.admin), "mode": 0o600}}},
         "dynamic_resources": {
-            "lds_config": _file(places.folder / "lds.json"),
-            "cds_config": _file(places.folder / "cds.json"),
+            "lds_config": _file(places.folder / FILES["lds"]),
+            "cds_config": _file(places.folder / FILES["cds"]),
         },
         "stats_config": {
             "stats_tags": [{"tag_name": tag, "regex": regex} for tag, regex in tags.items()],
@@ -113,7 +114,7 @@ def listeners(places: Places, port: int) -> list[Document]:
     connection = {
         "@type": API + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gateway",
-        "rds": {"route_config_name": "branchline", "config_source": _file(places.folder / "rds.json")},
+        "rds": {"route_config_name": "branchline", "config_source": _file(places.folder / FILES["rds"])},
         # Without it a client's own x-request-id is kept, and one id may stand for many requests.
         "use_remote_address": True,
         "always_set_request_id_in_response": True,
@@ -220,7 +221,7 @@ def _replies() -> Document:
             {"filter": _status(200), "body_format_override": _AS_IT_IS},
             _reply({"and_filter": {"filters": [unreachable, of_daemon]}}, DaemonDown()),
             _reply(unreachable, NoInstance()),
-            _reply(of_ours, _refused("it names more than one unit, or one of more than 200 characters")),
+            _reply(of_ours, _refused("it names more than one unit, or one of more than 200 bytes")),
             _reply(_status(400), _refused("it is no well-formed HTTP")),
             _reply(_status(403), _refused("it asks for another protocol than WebSocket")),
             _reply(_status(408), _refused("it came too slowly")),

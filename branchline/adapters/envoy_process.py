@@ -67,6 +67,7 @@ def end(known: Mapping[str, Any], seconds: float) -> None:
 def _stat(path: str) -> list[str]:
     """What the kernel says of a process or a thread, from its state on (proc(5)); a dead one's when it is gone."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
     except OSError:
         return ["X"]

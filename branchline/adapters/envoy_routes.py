@@ -25,12 +25,12 @@ from branchline.adapters.envoy_documents import (
     SECONDS,
     Document,
     arm_of,
-    as_text,
     cluster_of,
     typed,
 )
 from branchline.adapters.envoy_table import SERVICES, Gateway, Line, Routes
 from branchline.adapters.envoy_units import brought, header_of, sought, unusable
+from branchline.adapters.envoy_wire import encoded, resource
 from branchline.core.spec import UNIT, UNIT_HEADER, Requests, Unit
 from branchline.core.traffic import BUCKETS, salt_of
 from branchline.ports import Endpoint
@@ -65,42 +65,41 @@ def routes(gateway: Gateway) -> list[Document]:
     """The route table: a virtual host for each service, and one that finds services by the first word of the path."""
     served = _served(gateway)
     hosts = [host for name, of in served.items() for host in _hosts(name, of)]
-    return [_table(hosts, {f"/{name}": _by_path(name, of) for name, of in served.items()})]
+    return [_table(hosts, {"map": dict(_by_path(name, of) for name, of in served.items())})]
 
 
-def routes_text(gateway: Gateway) -> str:
-    """The same as JSON. One service changes at a time: what was rendered of the others is taken as it was."""
-    parts = [_texts(name, of) for name, of in _served(gateway).items()]
-    frame = as_text([_table(["hosts here"], {"paths here": 0})] if parts else routes(gateway))
-    for place, texts in (
-        ('"hosts here"', (hosts for hosts, _ in parts)),
-        ('"paths here":0', (path for _, path in parts)),
-    ):
-        frame = frame.replace(place, ",".join(texts))
-    return frame
+def encoded_routes(gateway: Gateway) -> bytes:
+    """The same as a resource of a file. One service changes at a time: what was encoded of the others is taken as it
+    was.
+    """
+    parts = [_encoded(name, of) for name, of in _served(gateway).items()]
+    table = _table([], b"".join(by_path for _, by_path in parts))
+    last = encoded("RouteConfiguration", {"virtual_hosts": table.pop("virtual_hosts")})
+    return resource(table, b"".join(by_host for by_host, _ in parts) + last)
 
 
 @lru_cache(maxsize=SERVICES)
-def _texts(service: str, of: Routes) -> tuple[str, str]:
+def _encoded(service: str, of: Routes) -> tuple[bytes, bytes]:
     """The routes of a service by host and by path, as they stand in the table."""
-    return as_text(list(_hosts(service, of)))[1:-1], as_text({f"/{service}": _by_path(service, of)})[1:-1]
+    by_host = encoded("RouteConfiguration", {"virtual_hosts": list(_hosts(service, of))})
+    return by_host, encoded("MatchMap", {"map": dict([_by_path(service, of)])})
 
 
 def _served(gateway: Gateway) -> dict[str, Routes]:
     return {name: of for name, of in sorted(gateway.services.items()) if of.known or of.lines}
 
 
-def _by_path(service: str, of: Routes) -> Document:
+def _by_path(service: str, of: Routes) -> tuple[str, Document]:
     found = typed("config.route.v3.RouteList", routes=list(_service(service, of, by_path=True)))
-    return {"action": {"name": "routes", "typed_config": found}}
+    return f"/{service}", {"action": {"name": "routes", "typed_config": found}}
 
 
-def _table(hosts: Sequence[object], by_word: Mapping[str, object]) -> Document:
+def _table(hosts: Sequence[Document], by_word: Document | bytes) -> Document:
     """The table around what is of services."""
     paths: Document = {"name": "paths", "domains": ["*"], "retry_policy": _ELSEWHERE}
-    if by_word:
+    if by_word not in (b"", {"map": {}}):
         path = typed("type.matcher.v3.HttpRequestHeaderMatchInput", header_name=":path")
-        tree = {"input": {"name": "path", "typed_config": path}, "prefix_match_map": {"map": by_word}}
+        tree = {"input": {"name": "path", "typed_config": path}, "prefix_match_map": by_word}
         paths["matcher"] = {"matcher_tree": tree}
     revision = {"key": "x-branchline-revision", "value": "%METADATA(UPSTREAM_HOST:branchline:revision)%"}
     return typed(
@@ -115,13 +114,16 @@ def _table(hosts: Sequence[object], by_word: Mapping[str, object]) -> Document:
 
 
 def _hosts(service: str, of: Routes) -> Iterator[Document]:
-    """`SERVICE.…`, and a host in front of it for each line and each revision that can be pinned."""
+    """`SERVICE.…`, which is the newest line's too, and a host in front of it for each other line and each revision that
+    can be pinned.
+    """
     under = f"{service}.localhost" if service.isdigit() else f"{service}.*"  # 127.* is an address
     retries = {"retry_policy": _ELSEWHERE if _has_elsewhere(of) else _RETRY}
-    yield {"name": service, "domains": [under], "routes": list(_service(service, of, by_path=False)), **retries}
     everything: Document = {"prefix": "/"}
     lines = {f"v{number}": line for number, line in of.lines}
-    for word, line in lines.items():
+    plain = [under, *(f"{word}.{under}" for word in [*lines][-1:])]
+    yield {"name": service, "domains": plain, "routes": list(_service(service, of, by_path=False)), **retries}
+    for word, line in [*lines.items()][:-1]:
         split = _split(service, of, int(word[1:]), line, everything, {}, "")
         found = [*_refused(of, "/"), *split]
         yield {"name": f"{service}@{word}", "domains": [f"{word}.{under}"], "routes": found, **retries}

@@ -250,12 +250,17 @@ def to_json(gateway: Gateway) -> str:
 def _text(routes: Routes) -> str:
     document = {
         "told": list(routes.told),
-        "known": [{**asdict(k.endpoint), "warm": k.warm} for k in routes.known],
+        "known": [_known_document(k) for k in routes.known],
         "lines": {str(n): asdict(line) for n, line in routes.lines},
         "tables": routes.tables,
         "numbers": [list(pair) for pair in routes.numbers],
     }
     return json.dumps(document, separators=(",", ":"))
+
+
+@lru_cache(maxsize=SERVICES)
+def _known_document(known: Known) -> Mapping[str, Any]:
+    return {**asdict(known.endpoint), "warm": known.warm}
 
 
 def from_json(document: Mapping[str, Any]) -> Gateway:

@@ -365,7 +365,7 @@ class TooLarge(TrafficError):
 class RequestRefused(TrafficError):
     """The gateway does not let the request through: {reason}."""
 
-    code, hint = "BL510", "send one unit, of at most 200 characters; HTTP as RFC 9110 to 9113 have it"
+    code, hint = "BL510", "send one unit, of at most 200 bytes; HTTP as RFC 9110 to 9113 have it"
 
 
 class AccessError(BranchlineError):

@@ -257,9 +257,9 @@ def test_a_route_to_the_unknown_and_an_edited_file(shop: Shell) -> None:
     repaired(shop, "route to the unknown")
     assert shop.call("/shop/").revision == "shop@1.0.0"
     with without_daemon(shop):
-        path = shop.state / "gateway" / "rds.json"
+        path = shop.state / "gateway" / "rds.pb"
         edited = path.with_suffix(".edited")
-        edited.write_text(path.read_text().replace("x-branchline-revision", "x-revision"))
+        edited.write_bytes(path.read_bytes().replace(b"x-branchline-revision", b"x-branchline-division"))
         edited.replace(path)
         assert wait_until(lambda: shop.call("/shop/").revision == "", PATIENCE)
     repaired(shop, "edited gateway file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -19,9 +18,10 @@ import pytest
 
 from branchline.adapters.envoy import Envoy
 from branchline.adapters.envoy_router import RouteWriter
+from branchline.adapters.envoy_wire import version_of
 from branchline.errors import DiskFull, EnvoyMissing, EnvoyRejected, Fenced, NotWarm, PortTaken, Unserved
 from branchline.ports import Endpoint, Stamp
-from tests.gateways import Gateway, gateway
+from tests.gateways import Gateway, gateway, nonsense
 from tests.upstreams import Upstream
 from tests.waiting import wait_until
 
@@ -191,11 +191,10 @@ def test_a_rejected_document_leaves_the_last_good_one(real: Gateway, pair: tuple
 
 def test_a_route_to_a_cluster_that_is_not_there_is_rejected(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
     """M11: by default Envoy takes it, and answers 503."""
-    table = json.loads((real.folder / "rds.json").read_text())
-    wrong = json.dumps({**table, "version_info": "wrong"}).replace("housing@1.0.0~n001", "nowhere")
-    (real.folder / "wrong").write_text(wrong)
-    (real.folder / "wrong").replace(real.folder / "rds.json")
-    assert wait_until(lambda: real.writer.envoy.accepted("rds") == (table["version_info"], 1))
+    table = (real.folder / "rds.pb").read_bytes()
+    (real.folder / "wrong").write_bytes(table.replace(b"housing@1.0.0~n001", b"nowhere@1.0.0~n001"))
+    (real.folder / "wrong").replace(real.folder / "rds.pb")
+    assert wait_until(lambda: real.writer.envoy.accepted("rds") == (version_of(table), 1))
     assert "nowhere" in real.writer.envoy.reason()
 
 
@@ -209,25 +208,25 @@ def test_what_another_writer_was_refused_is_not_taken_for_ones_own(
     """A refusal is told by a count; who remembers an old count must notice that somebody else has written since."""
     real.writer.shift("housing", 1, [(A, 60), (B, 40)], Stamp(2, 1))
     for number in range(3):
-        fresh = real.folder / "rds.json.new"
-        fresh.write_text(f'{{"version_info":"x{number}","resources":[{{"@type":"nonsense"}}]}}')
-        fresh.replace(real.folder / "rds.json")
+        fresh = real.folder / "rds.pb.new"
+        fresh.write_bytes(nonsense(f"x{number}"))
+        fresh.replace(real.folder / "rds.pb")
         assert wait_until(partial(refused_more_than, real, number))
         real.writer.shift("housing", 1, [(A, 50 + number), (B, 50 - number)], Stamp(3 + number, 1))
         assert dict(real.writer.shown("housing")[1].shares) == {A: 50 + number, B: 50 - number}
 
 
-@pytest.mark.parametrize("kind", ["rds", "cds"])
+@pytest.mark.parametrize("name", ["rds.pb", "cds.json"])
 def test_a_document_somebody_overwrote_is_written_anew(
-    real: Gateway, pair: tuple[Upstream, Upstream], kind: str
+    real: Gateway, pair: tuple[Upstream, Upstream], name: str
 ) -> None:
     """F64: Envoy keeps the last good one; the next look mends the file."""
-    good = json.loads((real.folder / f"{kind}.json").read_text())
-    (real.folder / "cut").write_text((real.folder / f"{kind}.json").read_text()[:200])
-    (real.folder / "cut").replace(real.folder / f"{kind}.json")
+    good = (real.folder / name).read_bytes()
+    (real.folder / "cut").write_bytes(good[:200])
+    (real.folder / "cut").replace(real.folder / name)
     assert {answer.revision for answer in real.units(40).values()} == {A, B}
     real.writer.shown("housing")
-    assert json.loads((real.folder / f"{kind}.json").read_text())["resources"] == good["resources"]
+    assert (real.folder / name).read_bytes()[200:] == good[200:]
 
 
 def test_a_wiped_folder_comes_back_from_what_is_planned(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
@@ -244,7 +243,7 @@ def test_a_wiped_folder_comes_back_from_what_is_planned(real: Gateway, pair: tup
 def test_a_full_disk_is_met_by_the_reserve(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:
     """An abort still works; the reserve is laid aside again when there is room."""
     assert (real.folder / "reserve").stat().st_size > 1 << 20
-    for name in ("table.json", "rds.json", "cds.json"):
+    for name in ("table.json", "rds.pb", "cds.json"):
         (real.folder / f"{name}.new").symlink_to("/dev/full")
     real.writer.shift("housing", 1, [(A, 100)], TWO)
     assert {answer.revision for answer in real.units(40).values()} == {A}
@@ -390,7 +389,7 @@ class Refused(RouteWriter):
     """A command that finds no room for the routes."""
 
     def _apply(self, *_: object) -> None:
-        raise DiskFull("no room", what="rds.json")
+        raise DiskFull("no room", what="rds.pb")
 
 
 def test_a_rollback_that_is_killed_half_way_is_not_undone(real: Gateway, pair: tuple[Upstream, Upstream]) -> None:

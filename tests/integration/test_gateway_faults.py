@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from branchline.adapters.envoy_meter import GatewayLog
+from branchline.adapters.envoy_wire import version_of
 from branchline.errors import Fenced
 from branchline.ports import Stamp
 from tests.gateways import Gateway, gateway
@@ -22,9 +23,9 @@ pytestmark = pytest.mark.slow  # a gateway of its own for each
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 FILES = (
     "table.json", "table.copy.json", "journal.jsonl", "journal.copy.jsonl", "envoy.json", "lds.json", "cds.json",
-    "rds.json", "bootstrap.json", "counted.json", "access.number", "reserve",
+    "rds.pb", "bootstrap.json", "counted.json", "access.number", "reserve",
 )  # fmt: skip
-MENDED = {"table.json", "table.copy.json", "envoy.json", "lds.json", "cds.json", "rds.json", "bootstrap.json"}
+MENDED = {"table.json", "table.copy.json", "envoy.json", "lds.json", "cds.json", "rds.pb", "bootstrap.json"}
 
 
 def put(path: Path, content: bytes) -> None:
@@ -68,12 +69,14 @@ def served(real: Gateway) -> dict[str, str]:
     return {unit: answer.revision for unit, answer in found.items()}
 
 
-def sound(real: Gateway) -> dict[str, str]:
+def sound(real: Gateway) -> dict[str, bytes]:
     """What lies in the files that say what is served, without which version of it that is."""
-    found = {name: (real.folder / name).read_text(errors="replace") for name in MENDED}
-    for name in ("lds.json", "cds.json", "rds.json"):
-        assert json.loads(found[name])["version_info"]
-        found[name] = json.dumps(json.loads(found[name])["resources"])
+    found = {name: (real.folder / name).read_bytes() for name in MENDED}
+    versions = {name: json.loads(found[name])["version_info"] for name in ("lds.json", "cds.json")}
+    versions["rds.pb"] = version_of(found["rds.pb"])
+    for name, version in versions.items():
+        assert version
+        found[name] = found[name].replace(version.encode(), b"", 1)
     return found
 
 

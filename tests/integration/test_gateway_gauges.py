@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from branchline.adapters.envoy_gauges import QUESTION, EnvoyGauges, key_of
 from branchline.core.rates import Total
 from branchline.ports import Key, Stamp
-from tests.gateways import Gateway, gateway
+from tests.gateways import Gateway, gateway, nonsense
 from tests.waiting import wait_until
 
 A, B = "a" * 40, "b" * 40
@@ -108,10 +107,9 @@ def test_the_gateway_tells_what_it_refused(real: Gateway) -> None:
     gauges = EnvoyGauges(real.writer.envoy)
     gauges.read()
     assert gauges.gateway()["rejected rds"] == 0
-    broken = {"version_info": "x", "resources": [{"@type": "type.googleapis.com/envoy.config.route.v3.Nothing"}]}
-    fresh = real.folder / "rds.json.spoilt"
-    fresh.write_text(json.dumps(broken))
-    fresh.replace(real.folder / "rds.json")
+    fresh = real.folder / "rds.pb.spoilt"
+    fresh.write_bytes(nonsense())
+    fresh.replace(real.folder / "rds.pb")
 
     def refused() -> bool:
         gauges.read()

@@ -320,9 +320,9 @@ def test_what_envoy_itself_has_to_say_does_not_grow_for_ever(real: Gateway) -> N
     GatewayLog(real.writer.envoy).rotate("")
     assert own.stat().st_size == 0
     assert (real.folder / "envoy.old.log").stat().st_size > LARGEST_OWN
-    fresh = real.folder / "rds.json.new"
+    fresh = real.folder / "lds.json.new"
     fresh.write_text('{"version_info":"x","resources":[{"@type":"nonsense"}]}')
-    fresh.replace(real.folder / "rds.json")
+    fresh.replace(real.folder / "lds.json")
     assert wait_until(lambda: "nonsense" in real.writer.envoy.reason(9)), "it goes on writing where people look"
     assert not own.read_bytes().startswith(b"\0")
 

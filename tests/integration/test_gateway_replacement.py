@@ -66,14 +66,19 @@ def test_a_port_that_was_taken_between_stop_and_start_is_said_at_once(real: Gate
     assert {answer.revision for answer in real.units(5).values()} == {A}
 
 
-@pytest.mark.parametrize("kind", ["cds", "lds", "rds"])
-def test_a_first_document_that_is_rejected_is_said_at_once(real: Gateway, kind: str) -> None:
+SPOILT = {
+    "cds.json": (b'"resources":[{', b'"resources":[{"unheard_of":1,'),
+    "lds.json": (b'"resources":[{', b'"resources":[{"unheard_of":1,'),
+    "rds.pb": (b"housing@1.0.0~", b"unheard_of~na~"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_first_document_that_is_rejected_is_said_at_once(real: Gateway, name: str) -> None:
     """F64: with Envoy's own reason. Killer: wait for one that will never be ready."""
     real.writer.stop()
-    path = real.folder / f"{kind}.json"
-    document = json.loads(path.read_text())
-    document["resources"][0]["unheard_of"] = 1
-    path.write_text(json.dumps(document))
+    path = real.folder / name
+    path.write_bytes(path.read_bytes().replace(*SPOILT[name]))
     begun = time.monotonic()
     with pytest.raises(EnvoyRejected) as told:
         Envoy(real.folder, real.runtime, start_seconds=LONG).start("127.0.0.1", port_of(real))

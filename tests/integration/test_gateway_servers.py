@@ -18,7 +18,7 @@ import pytest
 
 from branchline.errors import NotWarm
 from branchline.ports import Stamp
-from tests.gateways import Gateway, gateway, living
+from tests.gateways import Gateway, gateway, living, nonsense
 from tests.places import Place
 from tests.upstreams import Upstream
 from tests.waiting import wait_until
@@ -80,7 +80,7 @@ def test_when_nobody_is_left_it_is_said_at_once_and_nothing_is_rewritten_F70(rea
     """503 with a code, soon; the documents stay as they are, and whoever comes back is asked again."""
     pair = real.backyard.add(A, "1.0.0"), real.backyard.add(B, "1.1.0")
     real.serve((pair[0], 50), (pair[1], 50))
-    names = ("cds.json", "lds.json", "rds.json", "table.json")
+    names = ("cds.json", "lds.json", "rds.pb", "table.json")
 
     def written() -> list[tuple[int, int]]:
         return [(found.st_ino, found.st_mtime_ns) for found in ((real.folder / name).stat() for name in names)]
@@ -120,12 +120,12 @@ def test_a_document_that_somebody_spoils_is_noticed_and_mended_soon_F64(tmp_path
     """The last good one serves meanwhile. Killer: look at the files only where something is to be changed."""
     with living(Place(tmp_path).settings, runtime_dir) as (daemon, real):
         real.serve((real.backyard.add(A, "1.0.0"), 50), (real.backyard.add(B, "1.1.0"), 50))
-        spoilt = real.folder / "rds.json.spoilt"
-        spoilt.write_text('{"version_info":"x","resources":[{"@type":"nonsense"}]}')
+        spoilt = real.folder / "rds.pb.spoilt"
+        spoilt.write_bytes(nonsense())
         begun = time.monotonic()
-        spoilt.replace(real.folder / "rds.json")
+        spoilt.replace(real.folder / "rds.pb")
         statuses = {answer.status for answer in real.units(60).values()}
-        assert wait_until(lambda: "nonsense" not in (real.folder / "rds.json").read_text(), every=0.01)
+        assert wait_until(lambda: b"nonsense" not in (real.folder / "rds.pb").read_bytes(), every=0.01)
         took = time.monotonic() - begun
         assert statuses | {answer.status for answer in real.units(60).values()} == {200}
         assert wait_until(lambda: not daemon.ports.router.survey().edited)

@@ -103,13 +103,13 @@ def test_an_edited_file_is_found_and_nothing_is_done_about_it(tmp_path: Path, ru
         real.writer.offer("housing", [end], NOW)
         real.writer.shift("housing", 1, [("a" * 40, 100)], NOW)
         folder = real.writer.envoy.folder
-        for name in ("rds.json", "bootstrap.json"):
-            text = (folder / name).read_text()
-            (folder / name).write_text(text + " ")
+        for name in ("rds.pb", "lds.json", "bootstrap.json"):
+            text = (folder / name).read_bytes()
+            (folder / name).write_bytes(text + b" ")
             other = real.another()
             assert other.survey().edited == (name,)
-            assert (folder / name).read_text() == text + " "
-            (folder / name).write_text(text)
+            assert (folder / name).read_bytes() == text + b" "
+            (folder / name).write_bytes(text)
             assert other.survey().edited == ()
         real.writer.stop()
         port = real.writer.survey()

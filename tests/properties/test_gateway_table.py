@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from branchline.adapters.envoy_documents import Places, cluster_texts, clusters
-from branchline.adapters.envoy_routes import routes, routes_text
+from branchline.adapters.envoy_routes import encoded_routes, routes
 from branchline.adapters.envoy_table import Gateway, Routes, announced, from_json, offered, shifted, to_json
+from branchline.adapters.envoy_wire import resource
 from branchline.core.traffic import assigned, salt_of
 from branchline.ports import Endpoint
 
@@ -48,7 +49,7 @@ def test_whatever_is_shifted_the_weights_sum_and_the_clusters_are_there(moves: l
         gateway = Gateway(1, 1, {"housing": of})
         named = {cluster["name"] for cluster in clusters(gateway, PLACES)}
         assert used_by(routes(gateway)) <= named
-        assert json.loads(routes_text(gateway)) == routes(gateway)
+        assert encoded_routes(gateway) == resource(routes(gateway)[0])
         assert [json.loads(text) for text in cluster_texts(gateway, PLACES).values()] == clusters(gateway, PLACES)
         assert from_json(json.loads(to_json(gateway))) == gateway
 

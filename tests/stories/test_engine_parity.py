@@ -339,9 +339,9 @@ def test_a_process_that_nothing_knows_is_named_by_its_pid(world: World) -> None:
 
 def test_a_gateway_that_is_down_or_was_edited_is_named(world: World) -> None:
     world.released()
-    world.router.edited = ["rds.json"]
+    world.router.edited = ["rds.pb"]
     assert (sole(world).drift, sole(world).what) == (
-        "edited gateway file", f"{world.ports.state / 'gateway' / 'rds.json'} is not what was written there",
+        "edited gateway file", f"{world.ports.state / 'gateway' / 'rds.pb'} is not what was written there",
     )  # fmt: skip
     world.router.edited, world.router.down = [], True
     assert (sole(world).drift, sole(world).repair) == ("gateway down", UP)
