@@ -32,10 +32,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _counting import counted
 from _gateway import Bench, bench, has_wrk, load, pin, pinned, processor
 
-from branchline.adapters.envoy import binary, is_free
+from branchline.adapters.envoy import FILES, binary, is_free
+from branchline.adapters.envoy_routes import routes
+from branchline.adapters.envoy_table import from_json
 
 ROUNDS = 7
-FILES = ("bootstrap", "lds", "cds", "rds")
+KEPT = ("bootstrap", "lds", "cds")
 Documents = dict[str, Any]
 Without = Callable[[Documents], None]
 
@@ -148,7 +150,9 @@ def written(up: Bench, mine: Path, without: Without, *, is_slow: bool = False) -
     """
     mine.mkdir(parents=True)
     theirs = up.writer.envoy.folder
-    found = {name: json.loads((theirs / f"{name}.json").read_text(encoding="utf-8")) for name in FILES}
+    found = {name: json.loads((theirs / f"{name}.json").read_text(encoding="utf-8")) for name in KEPT}
+    table = from_json(json.loads((theirs / "table.json").read_text(encoding="utf-8")))
+    found["rds"] = {"version_info": "1", "resources": routes(table)}
     without(found)
     port = next(port for port in random.sample(range(24000, 32000), 8000) if is_free("127.0.0.1", port))
     found["lds"]["resources"][0]["address"]["socket_address"]["port_value"] = port
@@ -157,7 +161,8 @@ def written(up: Bench, mine: Path, without: Without, *, is_slow: bool = False) -
         for check in each.get("health_checks", ()):
             check.update(PATIENT)
     for name, document in found.items():
-        (mine / f"{name}.json").write_text(json.dumps(document).replace(f"{theirs}/", f"{mine}/"), encoding="utf-8")
+        text = json.dumps(document).replace(f"{theirs}/", f"{mine}/").replace(FILES["rds"], "rds.json")
+        (mine / f"{name}.json").write_text(text, encoding="utf-8")
     argv = [str(binary()), "-c", str(mine / "bootstrap.json"), "--concurrency", "1", "--disable-hot-restart"]
     return port, [*argv, "--log-level", "error", "--file-flush-interval-msec", "20"]
 

@@ -2,8 +2,10 @@
 
 As a proxy: ours, with split and log, beside raw Envoy and an aiohttp proxy on uvloop, before the same upstream. As a
 whole: ours before a trivial ASGI application in granian, one worker, beside that granian alone and the same answer from
-Ray Serve, one replica and its own proxy. They take turns in rounds of one run; ratios are medians of each round's.
-Peers are installed by the bench; Ray has both processors to itself, all others keep to `_gateway`'s rules.
+Ray Serve, one replica and its own proxy. They take turns in rounds of one run, in another order each round; ratios are
+medians of each round's. Ray is started and asked when all others are done: it has both processors to itself, works on
+for seconds on what nobody waits for any more, and whoever was asked next had a 99th percentile of four times its own.
+Peers are installed by the bench; all others keep to `_gateway`'s rules.
 Run: python bench/serving.py [--without-ray]
 """
 
@@ -13,6 +15,7 @@ import argparse
 import contextlib
 import http.client
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -108,8 +111,8 @@ def free(*taken: int) -> int:
 
 
 @contextlib.contextmanager
-def all_up(up: Bench, with_ray: bool) -> Iterator[dict[str, tuple[int, str]]]:
-    """Put the peers up: port and path of each by its name."""
+def all_up(up: Bench) -> Iterator[dict[str, tuple[int, str]]]:
+    """Put all but Ray up: port and path of each by its name."""
     folder = up.writer.envoy.folder.parent
     (folder / "trivial.py").write_text(ASGI)
     places = {OURS: (up.port, "/housing/predict"), RAW: (up.raw_port, "/predict")}
@@ -129,12 +132,15 @@ def all_up(up: Bench, with_ray: bool) -> Iterator[dict[str, tuple[int, str]]]:
         up.writer.offer("trivial", [end], Stamp(1, 1))
         up.writer.shift("trivial", 1, [(A, 100)], Stamp(1, 1))
         places[SERVED] = up.port, "/trivial/predict"
-        if with_ray:
-            port = free(port)
-            ray = home("ray==2.60.0", "ray[serve]==2.60.0") / "bin" / "python"
-            stack.enter_context(running([str(ray), "-c", REPLICA, str(port)], folder, answering(port)))
-            places[RAY] = port, "/predict"
         yield places
+
+
+@contextlib.contextmanager
+def ray_up(folder: Path) -> Iterator[tuple[int, str]]:
+    """Put Ray up: its port and path."""
+    port, ray = free(), home("ray==2.60.0", "ray[serve]==2.60.0") / "bin" / "python"
+    with running([str(ray), "-c", REPLICA, str(port)], folder, answering(port)):
+        yield port, "/predict"
 
 
 def main() -> None:
@@ -144,10 +150,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args()
     found: dict[str, list[Load]] = {}
-    with bench() as up, all_up(up, not given.without_ray) as places:
+    with bench() as up, all_up(up) as places:
+        found.update({name: [] for name in places})
         for _ in range(given.rounds):
-            for name, (port, path) in places.items():
-                found.setdefault(name, []).append(load(port, path))
+            for name in random.sample([*places], len(places)):
+                found[name].append(load(*places[name]))
+        if not given.without_ray:
+            with ray_up(up.writer.envoy.folder.parent) as place:
+                found[RAY] = [load(*place) for _ in range(given.rounds)]
     print(f"load by {'wrk, 64 connections' if has_wrk() else 'Python, 8 connections'}; {given.rounds} rounds of 2 s")
     print(f"{pinned()}; Ray on both")
     print(f"{'':28}{'req/s':>9}{'p99 ms':>9}{'failed':>8}")
