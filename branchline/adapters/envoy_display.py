@@ -155,10 +155,10 @@ class Display:
         """A document's version and file; the version of what lies there, if that has the same content."""
         digest = hashlib.sha256(body).hexdigest()[:16]
         lies, is_text = self._files.read_bytes(FILES[kind]), FILES[kind].endswith(".json")
-        version = _version_of(lies) if is_text else version_of(lies)
+        version = _json_version(lies) if is_text else version_of(lies)
         if version.partition(".")[2] != digest:
             version = f"{gateway.serial}.{digest}"
-        return version, _framed(version, body) if is_text else in_file(version, body)
+        return version, _json_file(version, body) if is_text else in_file(version, body)
 
     def _traces(self) -> tuple[object, ...]:
         """What tells that nobody else has touched the documents since."""
@@ -189,9 +189,9 @@ def _listed(texts: Iterable[str]) -> bytes:
     return f"[{','.join(texts)}]".encode()
 
 
-def _framed(version: str, resources: bytes) -> bytes:
+def _json_file(version: str, resources: bytes) -> bytes:
     return b'{"version_info":"%s","resources":%s}' % (version.encode(), resources)
 
 
-def _version_of(text: bytes) -> str:
+def _json_version(text: bytes) -> str:
     return text[:80].partition(b'"version_info":"')[2].partition(b'"')[0].decode("utf-8", "replace")

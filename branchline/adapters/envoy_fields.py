@@ -1,16 +1,14 @@
 """This file holds how Envoy's interface (v3) numbers the fields that our routes say, by message; data alone.
 
-A field is its number and its name, and behind them its kind where that is no text: `int` (any varint), `enum`,
-`scalar` (a wrapped number or truth value), `Duration`, `Struct`, `Any`, or a message. In brackets stands what may come
-several times, in braces what stands by name. Numbers are never given again (protobuf.dev), so they hold for
-every version of Envoy that knows the field. Source: the .proto files of Envoy's and xDS's interfaces.
+A field is its number and its name, and behind them its kind where that is no text: `int` (any varint), `enum`, `bytes`,
+`scalar` (a wrapped number or truth value) or a message. In brackets stands what may come several times, in braces what
+stands by name. Numbers are never given again (protobuf.dev), so they hold for every version of Envoy that knows the
+field. Source: the .proto files of Envoy's and xDS's interfaces.
 """
 
 from __future__ import annotations
 
 MESSAGES = {
-    # ---------------------------------------------------------------------------------------- what a file holds
-    "DiscoveryResponse": "1 version_info, 2 resources [Any]",
     # ---------------------------------------------------------------------------------------- routes
     "RouteConfiguration": (
         "1 name, 2 virtual_hosts [VirtualHost], 4 response_headers_to_add [HeaderValueOption], "
@@ -68,5 +66,13 @@ MESSAGES = {
     "HeaderValueOption": "1 header HeaderValue, 3 append_action enum",
     "HeaderValue": "1 key, 2 value",
     "Metadata": "1 filter_metadata {Struct}",
+}
+COMMON = {  # a file, and what Protocol Buffers themselves know
+    "DiscoveryResponse": "1 version_info, 2 resources [Any]",
+    "Any": "1 type_url, 2 value bytes",
+    "Duration": "1 seconds int, 2 nanos int",
+    "Scalar": "1 value int",
+    "Struct": "1 fields {Value}",
+    "Value": "3 string_value",
 }
 NUMBERS = {"OVERWRITE_IF_EXISTS_OR_ADD": 2}

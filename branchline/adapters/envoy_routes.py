@@ -74,8 +74,8 @@ def encoded_routes(gateway: Gateway) -> bytes:
     """
     parts = [_encoded(name, of) for name, of in _served(gateway).items()]
     table = _table([], b"".join(by_path for _, by_path in parts))
-    last = encoded("RouteConfiguration", {"virtual_hosts": table.pop("virtual_hosts")})
-    return resource(table, b"".join(by_host for by_host, _ in parts) + last)
+    last = encoded("RouteConfiguration", {"virtual_hosts": table["virtual_hosts"]})
+    return resource({**table, "virtual_hosts": b"".join([*(by_host for by_host, _ in parts), last])})
 
 
 @lru_cache(maxsize=SERVICES)

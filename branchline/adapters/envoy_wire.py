@@ -1,9 +1,10 @@
 """This file writes the route table in Protocol Buffers' binary form; pure.
 
 JSON takes Envoy as long to read as all that it makes of it, with the thread that looks after everybody's health. A
-document is the same as it would be in JSON; what of it is encoded already may stand there as bytes, so that of many
-services only those are encoded that have changed. How fields are numbered stands in `envoy_fields`. Clusters stay JSON:
-an empty file is a sound one in binary form, and would take them all away. Source: protobuf.dev, Encoding; ProtoJSON.
+document is the same as it would be in JSON; a message or a list in it may stand as bytes, encoded already, so that of
+many services only those are encoded that have changed. How fields are numbered stands in `envoy_fields`. Clusters stay
+JSON: an empty file is a sound one in binary form, and would take them all away.
+Source: protobuf.dev, Encoding; ProtoJSON.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
-from branchline.adapters.envoy_fields import MESSAGES, NUMBERS
+from branchline.adapters.envoy_fields import COMMON, MESSAGES, NUMBERS
 
 Writer = Callable[[Any], bytes]
 _VARINT, _SIZED = 0, 2
@@ -27,14 +28,14 @@ def encoded(message: str, document: Mapping[str, Any]) -> bytes:
     return b"".join([writers[name](value) for name, value in document.items()])
 
 
-def resource(document: Mapping[str, Any], more: bytes = b"") -> bytes:
-    """A document by its `@type`, as it stands in a file; `more` of its fields may be encoded already."""
-    return _RESOURCE(_any(document, more))
+def resource(document: Mapping[str, Any]) -> bytes:
+    """A document by its `@type`, as it stands in a file."""
+    return encoded("DiscoveryResponse", {"resources": [document]})
 
 
 def in_file(version: str, resources: bytes) -> bytes:
     """A file as Envoy watches it."""
-    return encoded("DiscoveryResponse", {"version_info": version}) + resources
+    return encoded("DiscoveryResponse", {"version_info": version, "resources": resources})
 
 
 def version_of(file: bytes) -> str:
@@ -47,7 +48,7 @@ def version_of(file: bytes) -> str:
 def _writers(message: str) -> Mapping[str, Writer]:
     """What writes each field of a message."""
     found: dict[str, Writer] = {}
-    for number, name, several, kind in _FIELD.findall(MESSAGES[message]):
+    for number, name, several, kind in _FIELD.findall((COMMON | MESSAGES)[message]):
         one = _writer(int(number), kind)
         found[name] = {"": one, "[": _each(one), "{": _by_name(int(number), kind)}[several]
     return found
@@ -72,7 +73,7 @@ def _message(name: str) -> Writer:
 
 
 def _each(one: Writer) -> Writer:
-    return lambda values: b"".join([one(value) for value in values])
+    return lambda values: values if isinstance(values, bytes) else b"".join([one(value) for value in values])
 
 
 def _by_name(number: int, kind: str) -> Writer:
@@ -99,24 +100,25 @@ def _varint(value: int) -> bytes:
     return bytes((*found, value))
 
 
-def _any(document: Mapping[str, Any], more: bytes = b"") -> bytes:
-    """Any of the messages; one that says of what type it is not is empty."""
+def _any(document: Mapping[str, Any]) -> bytes:
+    """Any of the messages; one that does not say of what type it is is empty."""
     if not document:
         return b""
     url = document["@type"]
     of = {name: value for name, value in document.items() if name != "@type"}
-    return _ANY_TYPE(url) + _ANY_VALUE(encoded(url.rpartition(".")[2], of) + more)
+    return encoded("Any", {"type_url": url, "value": encoded(url.rpartition(".")[2], of)})
 
 
+@lru_cache(maxsize=256)
 def _duration(text: str) -> bytes:
     """A time as `15s` or `0.25s`."""
     seconds, rest = divmod(Decimal(text.removesuffix("s")), 1)
-    return _SECONDS(int(seconds)) + (_NANOS(int(rest * 10**9)) if rest else b"")
+    return encoded("Duration", {"seconds": int(seconds), "nanos": int(rest * 10**9)})
 
 
 def _struct(texts: Mapping[str, str]) -> bytes:
     """What is said by name; texts are all that ours ever holds."""
-    return _TEXTS(texts)
+    return encoded("Struct", {"fields": {name: {"string_value": text} for name, text in texts.items()}})
 
 
 _BYTES = tuple(bytes((each,)) for each in range(0x80))
@@ -124,15 +126,11 @@ _PLAIN: dict[str, tuple[int, Writer]] = {
     "int": (_VARINT, _varint),
     "enum": (_VARINT, lambda name: _varint(NUMBERS[name])),
 }
-_CONTENT: dict[str, Writer] = {"": str.encode, "bytes": bytes}
-_SECONDS, _NANOS = _writer(1, "int"), _writer(2, "int")
-_ANY_TYPE, _ANY_VALUE = _writer(1, ""), _writer(2, "bytes")
-_CONTENT |= {
-    "text": _writer(3, ""),  # google.protobuf.Value
-    "scalar": _writer(1, "int"),
-    "Duration": lru_cache(maxsize=256)(_duration),
+_CONTENT: dict[str, Writer] = {
+    "": str.encode,
+    "bytes": bytes,
+    "scalar": lambda value: encoded("Scalar", {"value": value}),
+    "Duration": _duration,
     "Struct": _struct,
     "Any": _any,
 }
-_RESOURCE = _writer(2, "bytes")
-_TEXTS = _by_name(1, "text")  # google.protobuf.Struct

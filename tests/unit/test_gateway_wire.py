@@ -18,7 +18,7 @@ from branchline.adapters.envoy_wire import encoded, in_file, resource, version_o
         ("HeaderValueOption", {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}, "1802"),
         ("WeightedCluster", {"use_hash_policy": True}, "2a020801"),
         ("MaxStreamDuration", {"max_stream_duration": "0.25s"}, "0a07" + "0800" + "1080e59a77"),
-        ("MaxStreamDuration", {"max_stream_duration": "1800s"}, "0a03" + "08880e"),
+        ("MaxStreamDuration", {"max_stream_duration": "1800s"}, "0a05" + "08880e" + "1000"),
         ("VirtualHost", {"domains": ["a", "b"]}, "120161120162"),
         ("FilterConfig", {"config": {}}, "0a00"),  # there, and of no type
         ("PreviousHostsPredicate", {}, ""),
@@ -43,7 +43,7 @@ def test_what_is_encoded_already_stands_as_it_is() -> None:
     )
     hosts = encoded("RouteConfiguration", {"virtual_hosts": [{"name": "a"}]})
     table = typed("config.route.v3.RouteConfiguration", name="t")
-    assert resource(table, hosts) == resource({**table, "virtual_hosts": [{"name": "a"}]})
+    assert resource({**table, "virtual_hosts": hosts}) == resource({**table, "virtual_hosts": [{"name": "a"}]})
 
 
 def test_a_file_says_its_version() -> None:
