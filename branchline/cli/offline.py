@@ -7,7 +7,6 @@ may still be done, and twice is once too often. What is done here stands in the 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from branchline.cli import show
-from branchline.cli.transport import Answered, Client
+from branchline.cli.transport import Answered, Client, states
 from branchline.errors import DaemonDown
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def prompt(session: Session) -> Client:
     client = Prompt(session.settings.socket)
     if not client.listens():
         raise Unable("the daemon does not answer")
-    if (pid := client.pid()) and states(Path(f"/proc/{pid}")) & {"T", "t"}:
+    if pid := client.stopped():
         raise Unable(f"the daemon (process {pid}) is stopped")
     at_once(client, lambda: client.get("/healthz", seconds=AT_WORK))
     return client
@@ -95,13 +94,6 @@ def at_once(client: Client, ask: Callable[[], Document]) -> Document:
 def works(pid: int) -> bool:
     """Whether any thread of a process computes at this moment, or waits for a processor."""
     return any("R" in states(path) for path in Path(f"/proc/{pid}/task").glob("[0-9]*"))
-
-
-def states(path: Path) -> set[str]:
-    """The state of a process or a thread as the kernel says it (proc(5)); nothing when it is gone."""
-    with contextlib.suppress(OSError):
-        return {(path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]}
-    return set()
 
 
 def change(

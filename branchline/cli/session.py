@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from branchline.cli import show
-from branchline.errors import BadServiceFile, BranchlineError, NothingToDo, UnknownService
+from branchline.errors import BadServiceFile, BranchlineError, DaemonDown, NothingToDo, UnknownService
 
 if TYPE_CHECKING:
     from branchline.adapters.git_worktree import WorkTree
@@ -56,20 +56,26 @@ class Session:
         return self.tree.person() or "somebody"
 
     def running(self) -> Client | None:
-        """The daemon if it answers."""
-        from branchline.cli.transport import Client
-
-        client = Client(self.settings.socket)
+        """The daemon if it answers; raises DaemonDown when it is stopped."""
+        client = self._going()
         return client if client.answers() else None
 
     def client(self) -> Client:
-        """The daemon; it is started when nobody listens there. Whether it answers is seen when it is asked."""
-        from branchline.cli.transport import Client
-
-        found = Client(self.settings.socket)
+        """The daemon; it is started when nobody listens there. Whether it answers is seen when it is asked, but for one
+        that is stopped: raises DaemonDown.
+        """
+        found = self._going()
         if not found.listens():
             show.say("the daemon is not running; starting it (branchline down stops it)")
             found = self.started()
+        return found
+
+    def _going(self) -> Client:
+        from branchline.cli.transport import Client
+
+        found = Client(self.settings.socket)
+        if pid := found.stopped():
+            raise DaemonDown(f"its process {pid} is stopped", hint=f"kill -CONT {pid}")
         return found
 
     def started(self, port: int = 0) -> Client:

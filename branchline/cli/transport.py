@@ -67,6 +67,11 @@ class Client:
             return int(struct.unpack("3i", told)[0])
         return 0
 
+    def stopped(self) -> int:
+        """The process that listens, where a signal has stopped it and only a signal lets it go on; else 0."""
+        pid = self.pid()
+        return pid if states(Path(f"/proc/{pid}")) & {"T", "t"} else 0
+
     def _speak(self, method: str, path: str, body: Document | None, seconds: float) -> Document:
         try:
             with socket.socket(socket.AF_UNIX) as line:
@@ -80,6 +85,13 @@ class Client:
         if status >= 400:
             raise Answered(as_problem(document, status))
         return document
+
+
+def states(path: Path) -> set[str]:
+    """The state of a process or a thread as the kernel says it (proc(5)); nothing when it is gone."""
+    with contextlib.suppress(OSError):
+        return {(path / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]}
+    return set()
 
 
 def asked(method: str, path: str, body: Document | None) -> bytes:

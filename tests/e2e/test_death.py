@@ -155,6 +155,10 @@ def test_a_daemon_that_was_stopped_keeps_what_was_done_meanwhile(own: Shell) -> 
         daemon = own.pid
         while True:  # until it was not stopped just as it held the gateway's lock
             os.kill(daemon, signal.SIGSTOP)
+            for command in ("status", "up", "down"):
+                said = own.type(command, ok=(69,)).err
+                assert f"its process {daemon} is stopped" in said
+                assert f"hint:  kill -CONT {daemon}" in said
             told = own.type("abort", branch, "--yes", "--because", "it hangs", ok=(0, 69))
             os.kill(daemon, signal.SIGCONT)
             if told.code == 0:
