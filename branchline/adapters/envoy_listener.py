@@ -49,6 +49,13 @@ TOLD = {
     "request": "%REQ(X-REQUEST-ID)%",
 }
 _HEAP = "envoy.resource_monitors.fixed_heap"
+RUNTIME = {
+    # Pins and the longest unit make larger expressions than the default of 100 instructions.
+    "re2.max_program_size.error_level": 100_000,
+    # A header of two lines is one with a comma between: else each would be a unit, or a pin, of its own, and the hash
+    # of both a third one's.
+    "envoy.reloadable_features.match_headers_individually": False,
+}
 
 
 def bootstrap(places: Places) -> Document:
@@ -68,10 +75,7 @@ def bootstrap(places: Places) -> Document:
             "stats_tags": [{"tag_name": tag, "regex": regex} for tag, regex in tags.items()],
             "stats_matcher": {"inclusion_list": {"patterns": [{"safe_regex": {"regex": COUNTED}}]}},
         },
-        # Pins and the longest unit make larger expressions than the default of 100 instructions.
-        "layered_runtime": {
-            "layers": [{"name": "branchline", "static_layer": {"re2.max_program_size.error_level": 100_000}}]
-        },
+        "layered_runtime": {"layers": [{"name": "branchline", "static_layer": RUNTIME}]},
         "overload_manager": {
             "refresh_interval": "0.25s",
             "resource_monitors": [

@@ -13,7 +13,9 @@ import pytest
 
 from branchline.core.traffic import assigned
 from branchline.ports import Stamp
+from tests.calls import asked_h2
 from tests.gateways import Gateway, gateway
+from tests.integration.test_gateway_protocols import port_of
 from tests.upstreams import Upstream
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -171,6 +173,31 @@ def test_two_units_are_refused(real: Gateway, pair: tuple[Upstream, Upstream]) -
     long = real.ask(x_branchline_unit="x" * 201)
     assert [(a.status, a.body["code"]) for a in (two, long)] == [(400, "BL510")] * 2
     assert real.ask(x_branchline_unit="x" * 200).status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "housing.localhost"])
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (["x-branchline-unit: one", "x-branchline-unit: two"], 400),
+        (["x-branchline-unit:", "x-branchline-unit: two"], 400),
+        (["x-branchline-unit: one", "x-branchline-pin: v1", "x-branchline-pin: nobody"], 404),
+        (["x-branchline-unit: one"], 200),
+    ],
+)
+def test_a_header_of_two_lines_is_no_unit_and_no_pin(
+    real: Gateway, pair: tuple[Upstream, Upstream], host: str, lines: list[str], status: int
+) -> None:
+    """Killer: match each line for itself, as Envoy does by default: an arm for both, logged as the first one's."""
+    path = "/" if host == "housing.localhost" else "/housing/"
+    asked = "\r\n".join([f"GET {path} HTTP/1.1", f"host: {host}", "connection: close", *lines, "", ""])
+    with socket.create_connection(("127.0.0.1", port_of(real)), timeout=60) as wire:
+        wire.sendall(asked.encode())
+        answer = b"".join(iter(lambda: wire.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    unit = [("x-branchline-unit", "one"), ("x-branchline-unit", "two")]
+    assert asked_h2(port_of(real), "/housing/", odd=unit).headers[":status"] == "400"
+    assert sum(each.requests for each in pair) == (status == 200)
 
 
 @pytest.mark.parametrize(
