@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -21,6 +22,7 @@ VISITORS = 12  # at once: those whom a server was about to answer when it was ki
 A_WHILE = 0.01  # seconds between two requests of a visitor
 ENOUGH = 50  # answers, before something is killed and after it was
 KILLS = 2  # of a challenger's servers: one that ends a third time is given up as what does not stay up
+CUT = 1  # the status of an answer that had begun, and did not end
 SOME = 10  # answers of a server, before it is killed: who has no traffic yet fails nobody
 
 
@@ -42,8 +44,9 @@ class Crowd:
                 headers = {"x-branchline-unit": f"{visitor}-{number}"}
                 connection.request("GET", f"{where.path}{number % 4 + 1}", headers=headers)
                 answer = connection.getresponse()
+                status, by = CUT, answer.headers.get("x-branchline-revision", "")
                 answer.read()
-                status, by = answer.status, answer.headers.get("x-branchline-revision", "")
+                status = answer.status
             except (OSError, HTTPException):
                 connection.close()
             self.answers.append((time.monotonic(), status, by))
@@ -62,7 +65,9 @@ class Crowd:
 
     def ending(self) -> str:
         """How many asked, and how many of them were not answered as they should be."""
-        return f"{len(self.answers)} requests, {sum(status != 200 for _, status, _ in self.answers)} failed"
+        met = Counter(status for _, status, _ in self.answers)
+        cut = f", {met[CUT]} cut in the middle of an answer, which nobody can begin again" if met[CUT] else ""
+        return f"{met.total()} requests, {met.total() - met[200] - met[CUT]} failed{cut}"
 
 
 @contextlib.contextmanager
